@@ -1,0 +1,321 @@
+//! Files by descriptor: open, create, read, write, look.
+//!
+//! Paths are resolved below a folder that the caller holds open. [`open_beneath`] and [`open_in_root`] are the ones for
+//! trees that somebody else can change while we look.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{self, AtFlags, ResolveFlags};
+pub use rustix::fs::{Dev, FileType, FlockOperation, Mode, OFlags, Stat, StatFs, makedev, major, minor};
+use rustix::io::Errno;
+
+use crate::error::{Context, Result};
+
+/// The current working folder, for the `*at` calls.
+pub use rustix::fs::CWD;
+
+/// `openat(2)` with O_CLOEXEC.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_at(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: u32) -> Result<OwnedFd> {
+    fs::openat(dir, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode))
+        .call(|| format!("openat({}, {:?})", shown(dir), path))
+}
+
+/// Opens a path of the host as it stands.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open(path: &str, flags: OFlags) -> Result<OwnedFd> {
+    fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open({path:?})"))
+}
+
+/// Opens a folder of the host as a place to work from.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_dir(path: &str) -> Result<OwnedFd> {
+    fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
+}
+
+/// `openat2(2)` that never leaves `dir`: no `..` out of it, no absolute or magic link, no other mount.
+///
+/// # Errors
+/// What the kernel says; EXDEV or ELOOP where the path would leave.
+pub fn open_beneath(dir: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
+    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    openat2(dir, path, flags, 0, how)
+}
+
+/// `openat2(2)` with `dir` as `/`: links are followed inside it, magic links are not.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
+    openat2(root, path, flags, 0, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// `openat2(2)`, again for as long as a rename race makes the kernel say EAGAIN (at most 128 times).
+///
+/// # Errors
+/// What the kernel says.
+pub fn openat2(
+    dir: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+    mode: u32,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd> {
+    for _ in 0..128 {
+        match fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other.call(|| format!("openat2({}, {path:?}, {resolve:?})", shown(dir))),
+        }
+    }
+    Err(Errno::AGAIN).call(|| format!("openat2({}, {path:?}, {resolve:?})", shown(dir)))
+}
+
+/// A new descriptor for the file behind an O_PATH descriptor, through `/proc/thread-self/fd`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+    let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
+    fs::open(path.as_str(), flags | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open({path:?} -> {})", shown(fd)))
+}
+
+/// `mkdirat(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn mkdir_at(dir: BorrowedFd<'_>, path: &str, mode: u32) -> Result<()> {
+    fs::mkdirat(dir, path, Mode::from_raw_mode(mode)).call(|| format!("mkdirat({}, {path:?})", shown(dir)))
+}
+
+/// `unlinkat(2)` of a file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn unlink_at(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
+    fs::unlinkat(dir, path, AtFlags::empty()).call(|| format!("unlinkat({}, {path:?})", shown(dir)))
+}
+
+/// `unlinkat(2)` of an empty folder.
+///
+/// # Errors
+/// What the kernel says.
+pub fn rmdir_at(dir: BorrowedFd<'_>, path: &str) -> Result<()> {
+    fs::unlinkat(dir, path, AtFlags::REMOVEDIR).call(|| format!("rmdir({}, {path:?})", shown(dir)))
+}
+
+/// `symlinkat(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn symlink_at(target: &str, dir: BorrowedFd<'_>, path: &str) -> Result<()> {
+    fs::symlinkat(target, dir, path).call(|| format!("symlinkat({target:?}, {}, {path:?})", shown(dir)))
+}
+
+/// `readlinkat(2)`; an empty path reads the link that `dir` itself is.
+///
+/// # Errors
+/// What the kernel says; EILSEQ where the target is not UTF-8.
+pub fn readlink_at(dir: BorrowedFd<'_>, path: &str) -> Result<String> {
+    fs::readlinkat(dir, path, Vec::new())
+        .and_then(|target: CString| target.into_string().map_err(|_| Errno::ILSEQ))
+        .call(|| format!("readlinkat({}, {path:?})", shown(dir)))
+}
+
+/// `mknodat(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn mknod_at(dir: BorrowedFd<'_>, path: &str, kind: FileType, mode: u32, dev: Dev) -> Result<()> {
+    fs::mknodat(dir, path, kind, Mode::from_raw_mode(mode), dev)
+        .call(|| format!("mknodat({}, {path:?}, {kind:?}, {}:{})", shown(dir), major(dev), minor(dev)))
+}
+
+/// `renameat(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn rename_at(old_dir: BorrowedFd<'_>, old: &str, new_dir: BorrowedFd<'_>, new: &str) -> Result<()> {
+    fs::renameat(old_dir, old, new_dir, new)
+        .call(|| format!("renameat({}, {old:?}, {}, {new:?})", shown(old_dir), shown(new_dir)))
+}
+
+/// `fchmod(2)`; for an O_PATH descriptor see [`chmod_at`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn chmod(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
+    fs::fchmod(fd, Mode::from_raw_mode(mode)).call(|| format!("fchmod({}, {mode:#o})", shown(fd)))
+}
+
+/// `fchmodat(2)`. Follows a link in the last place: use only where `path` cannot be one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn chmod_at(dir: BorrowedFd<'_>, path: &str, mode: u32) -> Result<()> {
+    fs::chmodat(dir, path, Mode::from_raw_mode(mode), AtFlags::empty())
+        .call(|| format!("fchmodat({}, {path:?}, {mode:#o})", shown(dir)))
+}
+
+/// `fchownat(2)` without following a link; an empty path means `dir` itself.
+///
+/// # Errors
+/// What the kernel says.
+pub fn chown_at(dir: BorrowedFd<'_>, path: &str, uid: u32, gid: u32) -> Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+    fs::chownat(dir, path, Some(fs::Uid::from_raw(uid)), Some(fs::Gid::from_raw(gid)), flags)
+        .call(|| format!("fchownat({}, {path:?}, {uid}, {gid})", shown(dir)))
+}
+
+/// `fstat(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
+    fs::fstat(fd).call(|| format!("fstat({})", shown(fd)))
+}
+
+/// `fstatat(2)` without following a link in the last place.
+///
+/// # Errors
+/// What the kernel says.
+pub fn stat_at(dir: BorrowedFd<'_>, path: &str) -> Result<Stat> {
+    fs::statat(dir, path, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("fstatat({}, {path:?})", shown(dir)))
+}
+
+/// `fstatfs(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn statfs(fd: BorrowedFd<'_>) -> Result<StatFs> {
+    fs::fstatfs(fd).call(|| format!("fstatfs({})", shown(fd)))
+}
+
+/// The kind of file that a mode names.
+#[must_use]
+pub fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// `flock(2)`, again after a signal.
+///
+/// # Errors
+/// What the kernel says; EWOULDBLOCK for a non-blocking one that is taken.
+pub fn flock(fd: BorrowedFd<'_>, operation: FlockOperation) -> Result<()> {
+    loop {
+        match fs::flock(fd, operation) {
+            Err(Errno::INTR) => {}
+            other => return other.call(|| format!("flock({})", shown(fd))),
+        }
+    }
+}
+
+/// `fsync(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn fsync(fd: BorrowedFd<'_>) -> Result<()> {
+    fs::fsync(fd).call(|| format!("fsync({})", shown(fd)))
+}
+
+/// Reads a whole file that is open. Meant for files of the kernel and our own: there is no bound on the size.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_all(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(1024);
+    loop {
+        if bytes.capacity() - bytes.len() < 512 {
+            bytes.reserve(bytes.capacity());
+        }
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => return Ok(bytes),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).call(|| format!("read({})", shown(fd))),
+        }
+    }
+}
+
+/// Reads a whole file below a folder.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_at(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {
+    read_all(open_at(dir, path, OFlags::RDONLY, 0)?.as_fd())
+}
+
+/// Reads a whole text file below a folder. Bytes that are not UTF-8 become U+FFFD.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_text_at(dir: BorrowedFd<'_>, path: &str) -> Result<String> {
+    read_at(dir, path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Writes all bytes to an open file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).call(|| format!("write({}, {:?})", shown(fd), excerpt(bytes))),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a value to an existing file of the kernel below a folder, in one `write(2)`.
+///
+/// # Errors
+/// What the kernel says, with the file and the value.
+pub fn write_value_at(dir: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
+    let fd = open_at(dir, path, OFlags::WRONLY, 0)?;
+    loop {
+        match rustix::io::write(&fd, value.as_bytes()) {
+            Err(Errno::INTR) => {}
+            Ok(n) if n < value.len() => {
+                return Err(Errno::IO).call(|| format!("write({path:?}, {:?}): short write", excerpt(value.as_bytes())));
+            }
+            other => {
+                return other.map(drop).call(|| format!("write({path:?}, {:?})", excerpt(value.as_bytes())));
+            }
+        }
+    }
+}
+
+/// Names in a folder, without `.` and `..`, in the kernel's order.
+///
+/// # Errors
+/// What the kernel says.
+pub fn list(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<(String, FileType)>> {
+    let fd = open_at(dir, path, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(&fd).call(|| format!("getdents64({path:?})"))? {
+        let entry = entry.call(|| format!("getdents64({path:?})"))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != "." && name != ".." {
+            names.push((name, entry.file_type()));
+        }
+    }
+    Ok(names)
+}
+
+/// How a descriptor is shown in an error: by its number.
+fn shown(fd: BorrowedFd<'_>) -> String {
+    if fd.as_raw_fd() == CWD.as_raw_fd() { "AT_FDCWD".to_owned() } else { format!("fd {}", fd.as_raw_fd()) }
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    let shown: String = String::from_utf8_lossy(bytes).chars().take(80).collect();
+    if bytes.len() > 80 { format!("{shown}...") } else { shown }
+}

@@ -1,0 +1,11 @@
+//! Typed kernel calls with strace-like errors.
+//!
+//! This is the only crate of the workspace that may contain `unsafe`. It makes no choices: a function performs the call
+//! that its name says or fails with the call, its arguments and the errno. There are no defaults, no retries by another
+//! way and no opinions here; those are made by whoever calls.
+
+pub mod error;
+pub mod fs;
+
+pub use error::{Error, Result};
+pub use rustix::io::Errno;
