@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, ResolveFlags};
-pub use rustix::fs::{Dev, FileType, FlockOperation, Mode, OFlags, Stat, StatFs, makedev, major, minor};
+pub use rustix::fs::{Dev, FileType, FlockOperation, Mode, OFlags, Stat, StatFs, major, makedev, minor};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result};
@@ -62,13 +62,7 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<O
 ///
 /// # Errors
 /// What the kernel says.
-pub fn openat2(
-    dir: BorrowedFd<'_>,
-    path: &str,
-    flags: OFlags,
-    mode: u32,
-    resolve: ResolveFlags,
-) -> Result<OwnedFd> {
+pub fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: u32, resolve: ResolveFlags) -> Result<OwnedFd> {
     for _ in 0..128 {
         match fs::openat2(dir, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
@@ -284,7 +278,8 @@ pub fn write_value_at(dir: BorrowedFd<'_>, path: &str, value: &str) -> Result<()
         match rustix::io::write(&fd, value.as_bytes()) {
             Err(Errno::INTR) => {}
             Ok(n) if n < value.len() => {
-                return Err(Errno::IO).call(|| format!("write({path:?}, {:?}): short write", excerpt(value.as_bytes())));
+                return Err(Errno::IO)
+                    .call(|| format!("write({path:?}, {:?}): short write", excerpt(value.as_bytes())));
             }
             other => {
                 return other.map(drop).call(|| format!("write({path:?}, {:?})", excerpt(value.as_bytes())));

@@ -4,8 +4,21 @@
 //! that its name says or fails with the call, its arguments and the errno. There are no defaults, no retries by another
 //! way and no opinions here; those are made by whoever calls.
 
+pub mod bpf;
 pub mod error;
 pub mod fs;
+pub mod keyring;
+pub mod mount;
+pub mod namespace;
+pub mod process;
+pub mod procfs;
+mod raw;
+pub mod sched;
+pub mod seccomp;
+pub mod signal;
+pub mod socket;
+pub mod terminal;
 
 pub use error::{Error, Result};
+pub use procfs::ProcFs;
 pub use rustix::io::Errno;

@@ -1,0 +1,44 @@
+//! Namespaces: join, leave, name.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::error::{Context, Result};
+use crate::raw;
+
+/// `setns(2)`. `kinds` is one CLONE_NEW* for a namespace file, or several for a pidfd.
+///
+/// # Errors
+/// What the kernel says.
+pub fn join(fd: BorrowedFd<'_>, kinds: u64) -> Result<()> {
+    // SAFETY: no pointer is passed. Only namespaces change; memory and descriptors stay as they are.
+    unsafe { raw::syscall(libc::SYS_setns, [fd.as_raw_fd() as usize, kinds as usize, 0, 0, 0, 0]) }
+        .map(drop)
+        .call(|| format!("setns(fd {}, {kinds:#x})", fd.as_raw_fd()))
+}
+
+/// `unshare(2)` of namespaces.
+///
+/// # Errors
+/// What the kernel says.
+pub fn unshare(kinds: u64) -> Result<()> {
+    // SAFETY: no pointer is passed, and callers pass CLONE_NEW* alone, so descriptors stay shared as before.
+    unsafe { raw::syscall(libc::SYS_unshare, [kinds as usize, 0, 0, 0, 0, 0]) }
+        .map(drop)
+        .call(|| format!("unshare({kinds:#x})"))
+}
+
+/// `sethostname(2)`.
+///
+/// # Errors
+/// What the kernel says; EINVAL for more than 64 bytes.
+pub fn set_hostname(name: &str) -> Result<()> {
+    rustix::system::sethostname(name.as_bytes()).call(|| format!("sethostname({name:?})"))
+}
+
+/// `setdomainname(2)`.
+///
+/// # Errors
+/// What the kernel says; EINVAL for more than 64 bytes.
+pub fn set_domainname(name: &str) -> Result<()> {
+    rustix::system::setdomainname(name.as_bytes()).call(|| format!("setdomainname({name:?})"))
+}

@@ -1,0 +1,139 @@
+//! The host's `/proc`, opened once and checked.
+//!
+//! Everything that is read or written under `/proc` goes through this handle: the mount was checked to be a procfs at its
+//! root, and each path is resolved beneath it without symbolic links and without crossing into another mount, so that a
+//! tree which a container arranged (or a mount that hides a file) can redirect nothing. A process keeps the handle when
+//! it enters a container's mount namespace, and what it means by `self` stays this process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::fs::{self, OFlags};
+
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+/// Inode of a procfs root.
+const PROC_ROOT_INO: u64 = 1;
+
+/// The handle.
+#[derive(Debug)]
+pub struct ProcFs {
+    root: OwnedFd,
+}
+
+impl ProcFs {
+    /// Opens `/proc` and checks that it is the root of a procfs.
+    ///
+    /// # Errors
+    /// What the kernel says; ENODEV when something else is mounted there.
+    pub fn open() -> Result<ProcFs> {
+        let root = fs::open_dir("/proc")?;
+        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)] // f_type differs by architecture.
+        let magic = fs::statfs(root.as_fd())?.f_type as u64;
+        if magic != PROC_SUPER_MAGIC || fs::stat(root.as_fd())?.st_ino != PROC_ROOT_INO {
+            return Err(Error::new("open(\"/proc\"): not the root of a procfs", Errno::NODEV));
+        }
+        Ok(ProcFs { root })
+    }
+
+    /// Opens a file, such as `12/uid_map` or `sys/net/ipv4/ip_forward`.
+    ///
+    /// # Errors
+    /// What the kernel says; EXDEV when a mount covers it.
+    pub fn open_file(&self, path: &str, flags: OFlags) -> Result<OwnedFd> {
+        fs::open_beneath(self.root.as_fd(), path, flags)
+            .map_err(|error| Error::new(format!("open(\"/proc/{path}\")"), error.errno()))
+    }
+
+    /// Reads a text file.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn read(&self, path: &str) -> Result<String> {
+        let fd = self.open_file(path, OFlags::RDONLY)?;
+        fs::read_all(fd.as_fd()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Writes a value in one `write(2)`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn write(&self, path: &str, value: &str) -> Result<()> {
+        let fd = self.open_file(path, OFlags::WRONLY)?;
+        fs::write_all(fd.as_fd(), value.as_bytes())
+            .map_err(|error| Error::new(format!("write(\"/proc/{path}\", {value:?})"), error.errno()))
+    }
+
+    /// The folder of the calling thread, such as `12/task/12`, as this procfs numbers it.
+    ///
+    /// # Errors
+    /// What the kernel says; ENOENT when this process is not in the pid namespace of the procfs.
+    pub fn own_thread(&self) -> Result<String> {
+        fs::readlink_at(self.root.as_fd(), "thread-self")
+    }
+
+    /// When a process started, in clock ticks since boot: with the pid it names a process for ever.
+    ///
+    /// # Errors
+    /// What the kernel says; ENOENT or ESRCH when there is no such process.
+    pub fn start_time(&self, pid: i32) -> Result<u64> {
+        self.status(pid).map(|status| status.start_time)
+    }
+
+    /// State letter and start time of a process, from `/proc/PID/stat`.
+    ///
+    /// # Errors
+    /// What the kernel says; ENOENT or ESRCH when there is no such process.
+    pub fn status(&self, pid: i32) -> Result<ProcessStatus> {
+        let path = format!("{pid}/stat");
+        let text = self.read(&path)?;
+        parse_stat(&text).ok_or_else(|| Error::new(format!("read(\"/proc/{path}\"): unknown format"), Errno::PROTO))
+    }
+}
+
+/// What `/proc/PID/stat` says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStatus {
+    /// `R`, `S`, `D`, `Z` (dead, not reaped), `X` (dead), `T`, `t`, `I`.
+    pub state: char,
+    /// Pid of the parent.
+    pub parent: i32,
+    /// Clock ticks since boot.
+    pub start_time: u64,
+}
+
+/// Reads a line of `/proc/PID/stat`. The command name in parentheses may itself hold parentheses and spaces.
+fn parse_stat(text: &str) -> Option<ProcessStatus> {
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    // starttime is field 22; state is field 3 and ppid field 4.
+    let start_time = fields.nth(22 - 5)?.parse().ok()?;
+    Some(ProcessStatus { state, parent, start_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_with_a_hostile_name() {
+        let line = "7 (a) R 1 (b)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 100 1";
+        assert_eq!(parse_stat(line), Some(ProcessStatus { state: 'S', parent: 1, start_time: 4242 }));
+    }
+
+    #[test]
+    fn stat_cut_short() {
+        assert_eq!(parse_stat("7 (a) S 1 7"), None);
+    }
+
+    #[test]
+    fn own_start_time_is_known_and_stable() {
+        let proc = ProcFs::open().unwrap();
+        let pid = crate::process::own_pid();
+        assert_eq!(proc.start_time(pid).unwrap(), proc.start_time(pid).unwrap());
+        assert!(proc.start_time(0).is_err());
+    }
+}

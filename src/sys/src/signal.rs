@@ -1,0 +1,83 @@
+//! Signals as descriptors, and what exec inherits of them.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::error::{Context, Error, Result};
+use crate::raw;
+
+pub use libc::{SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGWINCH};
+
+/// Highest signal number.
+pub const SIGNAL_MAX: i32 = 64;
+
+fn full_set() -> libc::sigset_t {
+    // SAFETY: a sigset_t is plain integers, and sigfillset initialises it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        set
+    }
+}
+
+/// Blocks every signal and returns a descriptor that delivers them.
+///
+/// # Errors
+/// What the kernel says.
+pub fn take_all() -> Result<OwnedFd> {
+    let set = full_set();
+    // SAFETY: `set` is initialised and outlives the calls; signalfd returns a new descriptor or -1.
+    let number = unsafe {
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC)
+    };
+    if number < 0 {
+        return Err(Error::new("signalfd", raw::last_errno()));
+    }
+    // SAFETY: checked above to be a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Reads one signal from a descriptor of [`take_all`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn next(fd: BorrowedFd<'_>) -> Result<i32> {
+    // SAFETY: a signalfd_siginfo is plain integers.
+    let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes at most the given size into `info`.
+    let got = unsafe { libc::read(fd.as_raw_fd(), std::ptr::from_mut(&mut info).cast(), std::mem::size_of_val(&info)) };
+    if got < 0 {
+        return Err(Error::new("read(signalfd)", raw::last_errno()));
+    }
+    i32::try_from(info.ssi_signo).map_err(|_| rustix::io::Errno::INVAL).call(|| "read(signalfd)".to_owned())
+}
+
+/// Unblocks every signal and puts every disposition back to the default, as a program expects them at exec.
+pub fn reset_all() {
+    // SAFETY: `set` is initialised by sigemptyset; SIG_DFL has no handler that could run. The numbers that cannot be
+    // changed (SIGKILL, SIGSTOP, those of the C library) answer EINVAL, which changes nothing.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for number in 1..=SIGNAL_MAX {
+            libc::signal(number, libc::SIG_DFL);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Ignores SIGPIPE, so that writing to a closed pipe is an error that can be handled.
+pub fn ignore_pipe() {
+    // SAFETY: SIG_IGN has no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// `kill(2)`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    let result = unsafe { libc::kill(pid, signal) };
+    if result < 0 { Err(raw::last_errno()).call(|| format!("kill({pid}, {signal})")) } else { Ok(()) }
+}
