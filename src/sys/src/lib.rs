@@ -18,6 +18,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use procfs::ProcFs;
