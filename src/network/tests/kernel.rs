@@ -375,3 +375,28 @@ fn a_table_larger_than_one_datagram_is_read_whole() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(host.addresses("data0").len(), 600);
 }
+
+/// Set in the process that the test below starts in a user namespace.
+const IN_USER_NAMESPACE: &str = "NETWORK_TEST_IN_USER_NAMESPACE";
+
+/// In a user namespace that does not own the host's network namespace, a process may enter one that it made itself, but
+/// may not return.
+#[test]
+fn who_could_not_return_is_refused_before_leaving() {
+    if std::env::var_os(IN_USER_NAMESPACE).is_some() {
+        let before = identity();
+        let container = Netns::new().unwrap();
+        let error = list_addresses(Some(container.fd())).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::PERM), "{error}");
+        assert_eq!(identity(), before);
+        return;
+    }
+    let status = Command::new("unshare")
+        .args(["--user", "--map-root-user"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "who_could_not_return_is_refused_before_leaving"])
+        .env(IN_USER_NAMESPACE, "1")
+        .status()
+        .expect("util-linux");
+    assert!(status.success());
+}
