@@ -13,20 +13,22 @@ use network::{
 };
 use sys::Errno;
 
+/// CLONE_NEWNET.
+const NEWNET: u64 = 0x4000_0000;
+
 struct Netns(OwnedFd);
 
 impl Netns {
     /// None, with the reason printed, where the test may not make one.
     fn new() -> Option<Netns> {
         let made = std::thread::spawn(|| {
-            #[expect(deprecated, reason = "its successor is unsafe, which CLONE_NEWNET alone does not need")]
-            rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)?;
-            Ok::<_, Errno>(sys::netlink::current_netns().unwrap())
+            sys::namespace::unshare(NEWNET)?;
+            sys::netlink::current_netns()
         });
         match made.join().unwrap() {
             Ok(fd) => Some(Netns(fd)),
-            Err(errno) => {
-                assert!(!rustix::process::geteuid().is_root(), "root makes network namespaces: {errno}");
+            Err(error) => {
+                assert!(!rustix::process::geteuid().is_root(), "root makes network namespaces: {error}");
                 eprintln!("skipped: needs root to make a network namespace");
                 None
             }
@@ -37,8 +39,7 @@ impl Netns {
     fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-                rustix::thread::move_into_link_name_space(self.0.as_fd(), kind).unwrap();
+                sys::namespace::join(self.0.as_fd(), NEWNET).unwrap();
                 let before = identity();
                 let result = work();
                 assert_eq!(identity(), before, "the thread is where it was");
