@@ -10,6 +10,7 @@ pub mod fs;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod process;
 pub mod procfs;
 mod raw;
