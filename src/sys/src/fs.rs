@@ -249,6 +249,23 @@ pub fn read_some(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
     }
 }
 
+/// Reads at most `limit` bytes of an open file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_limited(fd: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0u8; limit.min(64 * 1024)];
+    while bytes.len() < limit {
+        match read_some(fd, &mut buffer)? {
+            0 => break,
+            n => bytes.extend_from_slice(&buffer[..n]),
+        }
+    }
+    bytes.truncate(limit);
+    Ok(bytes)
+}
+
 /// Reads a whole file below a folder.
 ///
 /// # Errors

@@ -42,3 +42,14 @@ pub fn set_hostname(name: &str) -> Result<()> {
 pub fn set_domainname(name: &str) -> Result<()> {
     rustix::system::setdomainname(name.as_bytes()).call(|| format!("setdomainname({name:?})"))
 }
+
+/// The kind of a namespace file, as its CLONE_NEW* flag (`ioctl(NS_GET_NSTYPE)`).
+///
+/// # Errors
+/// What the kernel says; ENOTTY for what is no namespace file.
+pub fn kind(fd: BorrowedFd<'_>) -> Result<u64> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: this request takes no argument.
+    let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) };
+    u64::try_from(kind).map_err(|_| raw::last_errno()).call(|| "ioctl(NS_GET_NSTYPE)".to_owned())
+}

@@ -73,6 +73,23 @@ impl ProcFs {
         fs::readlink_at(self.root.as_fd(), "thread-self")
     }
 
+    /// Opens a namespace of a process, such as `net`.
+    ///
+    /// # Errors
+    /// What the kernel says; ENOENT for a kind that the kernel does not have.
+    pub fn open_namespace(&self, pid: i32, name: &str) -> Result<OwnedFd> {
+        fs::open_at(self.root.as_fd(), &format!("{pid}/ns/{name}"), OFlags::RDONLY, 0)
+    }
+
+    /// Opens a namespace of the calling thread.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_own_namespace(&self, name: &str) -> Result<OwnedFd> {
+        let path = format!("{}/ns/{name}", self.own_thread()?);
+        fs::open_at(self.root.as_fd(), &path, OFlags::RDONLY, 0)
+    }
+
     /// A new descriptor for the file behind an O_PATH descriptor of this process.
     ///
     /// # Errors

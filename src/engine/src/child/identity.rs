@@ -1,0 +1,99 @@
+//! Who the process is: groups, ids, capabilities.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use runtime_spec::model::{Capabilities, User};
+use sys::Errno;
+use sys::fs;
+use sys::process::{self, CapMasks};
+
+use crate::error::Result;
+
+/// Highest capability number that a mask of 64 bits can hold.
+const CAP_MAX: u32 = 63;
+
+/// CAP_SYS_ADMIN.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Root of the new user namespace, with no group of the host's left.
+pub(super) fn become_namespace_root() -> Result<()> {
+    process::set_gid(0)?;
+    process::set_uid(0)?;
+    match process::set_groups(&[]) {
+        // Denied by whoever mapped the ids without privilege; there is no privileged group to lose then.
+        Err(error) if error.is(Errno::PERM) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Becomes the user. Permitted capabilities are kept for the last `capset`, and effective ones as well where a filter is
+/// still to be loaded.
+pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_seccomp: bool) -> Result<()> {
+    own_standard_files(user.uid)?;
+    drop_bounding(capabilities.bounding.0)?;
+    process::set_umask(user.umask.unwrap_or(0o022));
+    process::set_keep_caps(true)?;
+    match process::set_groups(&user.additional_gids) {
+        // In a user namespace that denies setgroups none can be set; asking for none is met already.
+        Err(error) if error.is(Errno::PERM) && user.additional_gids.is_empty() => {}
+        other => other?,
+    }
+    process::set_gid(user.gid)?;
+    process::set_uid(user.uid)?;
+    process::set_keep_caps(false)?;
+    if keep_for_seccomp {
+        let kept = process::capget()?;
+        process::capset(CapMasks { effective: kept.permitted & (1 << CAP_SYS_ADMIN) | kept.effective, ..kept })?;
+    }
+    Ok(())
+}
+
+/// Every capability that the kernel knows and the set does not hold.
+fn drop_bounding(keep: u64) -> Result<()> {
+    for capability in 0..=CAP_MAX {
+        match process::in_bounding(capability) {
+            None => break,
+            Some(true) if keep >> capability & 1 == 0 => process::drop_bounding(capability)?,
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The final sets. What the runtime does not have itself cannot be given, and is left out as the kernel would.
+pub(super) fn set_capabilities(capabilities: &Capabilities) -> Result<()> {
+    let have = process::capget()?;
+    let permitted = capabilities.permitted.0 & have.permitted;
+    let inheritable = capabilities.inheritable.0 & (have.permitted | have.inheritable);
+    process::capset(CapMasks { effective: capabilities.effective.0 & permitted, permitted, inheritable })?;
+    process::clear_ambient()?;
+    for capability in 0..=CAP_MAX {
+        if capabilities.ambient.0 & permitted & inheritable & (1 << capability) != 0 {
+            process::raise_ambient(capability)?;
+        }
+    }
+    Ok(())
+}
+
+/// Standard input, output and error belong to the user, so that `/dev/stdout` can be opened. The null device is
+/// everybody's, and some files have no owner that could change.
+fn own_standard_files(uid: u32) -> Result<()> {
+    for fd in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+        own_file(fd, uid)?;
+    }
+    Ok(())
+}
+
+fn own_file(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
+    let stat = fs::stat(fd)?;
+    let is_null = fs::file_type(&stat) == fs::FileType::CharacterDevice
+        && (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (1, 3);
+    if is_null || stat.st_uid == uid {
+        return Ok(());
+    }
+    match fs::chown_at(fd, "", uid, stat.st_gid) {
+        // The group may have no mapping here, the file may be on a read-only or foreign file system.
+        Err(error) if matches!(error.errno(), Errno::INVAL | Errno::PERM | Errno::ROFS) => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,94 @@
+//! The short-lived process that enters namespaces in the order that one clone cannot.
+//!
+//! It joins what it has the right to join, then joins or makes the user namespace, joins the rest, sets clock offsets,
+//! clones the container's first process as a sibling of itself and ends.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use runtime_spec::model::{NamespaceKind, TimeClock, TimeOffset};
+use sys::process::Cloned;
+
+use super::Child;
+use crate::error::{Error, Result};
+use crate::step::{Launcher, Slot};
+
+/// Runs in the launcher. Returns only in the container's first process.
+pub(crate) fn launch(child: &mut Child<'_>, launcher: &Launcher, flags: u64, cgroup: Option<OwnedFd>) {
+    match prepare_and_clone(child, launcher, flags, cgroup) {
+        Ok(Cloned::Child) => {}
+        Ok(Cloned::Parent { pid, pidfd }) => match child.channel.hand_over(pid, pidfd.as_fd()) {
+            Ok(()) => sys::process::exit_now(0),
+            Err(error) => child.fail(&error),
+        },
+        Err(error) => child.fail(&error.in_step("launch the container's first process")),
+    }
+}
+
+fn prepare_and_clone(
+    child: &mut Child<'_>,
+    launcher: &Launcher,
+    flags: u64,
+    cgroup: Option<OwnedFd>,
+) -> Result<Cloned> {
+    let mut postponed = Vec::new();
+    for (kind, slot) in &launcher.join {
+        match join(child, *kind, *slot) {
+            // Owned by the user namespace that comes next.
+            Err(error) if error.errno() == Some(sys::Errno::PERM) => postponed.push((*kind, *slot)),
+            other => other?,
+        }
+    }
+    if let Some(slot) = launcher.user_namespace {
+        join(child, NamespaceKind::User, slot)?;
+    }
+    if launcher.new_user_namespace {
+        sys::namespace::unshare(NamespaceKind::User.clone_flag())?;
+        child.channel.ask_for_maps()?;
+    }
+    for (kind, slot) in postponed {
+        join(child, kind, slot)?;
+    }
+    if launcher.new_time_namespace {
+        sys::namespace::unshare(NamespaceKind::Time.clone_flag())?;
+        if !launcher.time_offsets.is_empty() {
+            let thread = child.proc.own_thread()?;
+            let process = thread.split('/').next().unwrap_or_default();
+            let offsets = render_offsets(&launcher.time_offsets);
+            child.proc.write(&format!("{process}/timens_offsets"), &offsets)?;
+        }
+    }
+    Ok(sys::process::clone3(flags | sys::process::CLONE_PARENT, cgroup.as_ref().map(AsFd::as_fd))?)
+}
+
+fn join(child: &Child<'_>, kind: NamespaceKind, slot: Slot) -> Result<()> {
+    sys::namespace::join(child.slot(slot)?, kind.clone_flag())
+        .map_err(|e| Error::from(e).in_step(format!("join {} namespace", kind.oci_name())))
+}
+
+/// One line per clock: name, seconds, nanoseconds (time_namespaces(7)).
+fn render_offsets(offsets: &[TimeOffset]) -> String {
+    offsets
+        .iter()
+        .map(|offset| {
+            let clock = match offset.clock {
+                TimeClock::Monotonic => "monotonic",
+                TimeClock::Boottime => "boottime",
+            };
+            format!("{clock} {} {}\n", offset.secs, offset.nanosecs)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_lines() {
+        let offsets = [
+            TimeOffset { clock: TimeClock::Monotonic, secs: -5, nanosecs: 7 },
+            TimeOffset { clock: TimeClock::Boottime, secs: 86400, nanosecs: 0 },
+        ];
+        assert_eq!(render_offsets(&offsets), "monotonic -5 7\nboottime 86400 0\n");
+    }
+}

@@ -1,0 +1,384 @@
+//! The child side: one loop that performs [`ChildStep`]s, in a process that is a copy of the runtime.
+//!
+//! It is single-threaded, shares no memory with the host side and leaves by `_exit` alone. What it needs of the host was
+//! opened before the clone or comes through a gate. Paths inside the container are resolved from the descriptor of its
+//! root, paths under `/proc` from the host's procfs.
+
+mod devices;
+mod identity;
+mod launcher;
+mod mounts;
+mod program;
+mod resolve;
+mod rootfs;
+mod terminal;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime_spec::model::NamespaceKind;
+use sys::ProcFs;
+
+use crate::error::{Error, Result};
+use crate::gate::{Channel, Gate, encode_failure};
+use crate::hooks;
+use crate::plan::Plan;
+use crate::step::{ChildStep, HookPoint, Lsm, Slot};
+
+pub(crate) use launcher::launch;
+
+/// What the child side has to work with.
+#[derive(Debug)]
+pub(crate) struct Child<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) channel: Channel,
+    pub(crate) slots: Vec<Option<OwnedFd>>,
+    pub(crate) proc: &'a ProcFs,
+    /// `tasks` files of the groups to join, in the order of joining.
+    pub(crate) attach: cgroup::AttachFds,
+    /// Where the start comes from when it is not the channel, and where the outcome goes then.
+    pub(crate) start: Option<StartPipes>,
+    /// The state document for hooks; the pid is filled in.
+    pub(crate) hook_state: hooks::State,
+    /// Whether each step is told to the host.
+    pub(crate) trace: bool,
+    pub(crate) progress: Progress,
+}
+
+/// The two FIFOs of a container that waits for `start`.
+#[derive(Debug)]
+pub(crate) struct StartPipes {
+    /// A byte here starts it.
+    pub(crate) start: OwnedFd,
+    /// A failure of the exec is written here; success closes it.
+    pub(crate) result: OwnedFd,
+}
+
+/// What earlier steps found out for later ones.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Root of the container.
+    root: Option<OwnedFd>,
+    /// Working folder that only the user may enter.
+    pending_folder: Option<String>,
+    /// Path of the program.
+    program: Option<String>,
+    /// Home folder from `/etc/passwd`.
+    home: Option<String>,
+    /// Notification descriptor of the filter.
+    notify: Option<OwnedFd>,
+    /// Whether the start has come.
+    started: bool,
+}
+
+impl Child<'_> {
+    /// Performs all steps. Ends in the program, or in `_exit` after telling the host why.
+    pub(crate) fn run(mut self) -> ! {
+        for planned in &self.plan.child {
+            let outcome = self.perform(&planned.step);
+            if let Err(error) = outcome {
+                let error = match (describe(&planned.step), &planned.from) {
+                    (Some(what), Some(from)) => error.in_step(format!("{what} (config.json {from})")),
+                    (Some(what), None) => error.in_step(what),
+                    (None, _) => error,
+                };
+                self.fail(&error);
+            }
+            if self.trace
+                && !past_filter(&planned.step)
+                && let Err(error) = self.channel.trace(step_name(&planned.step))
+            {
+                self.fail(&error);
+            }
+        }
+        sys::process::exit_now(0)
+    }
+
+    /// Tells the host (or whoever started it) and ends.
+    fn fail(&self, error: &Error) -> ! {
+        let to = match &self.start {
+            Some(pipes) if self.progress.started => pipes.result.as_fd(),
+            _ => self.channel.as_fd(),
+        };
+        let told = sys::fs::write_all(to, &encode_failure(error)).is_ok();
+        // Where nobody listens any more the exit code is all that is left to say.
+        sys::process::exit_now(if told { 1 } else { 2 })
+    }
+
+    fn perform(&mut self, step: &ChildStep) -> Result<()> {
+        match step {
+            ChildStep::NewSession => new_session(),
+            ChildStep::JoinNamespaces { list } => self.join_namespaces(list),
+            ChildStep::JoinContainer { kinds, slot } => self.join_container(kinds, *slot),
+            ChildStep::PassGate { gate, slots } => self.pass_gate(*gate, slots),
+            ChildStep::JoinCgroups => self.join_cgroups(),
+            ChildStep::UnshareCgroup => Ok(sys::namespace::unshare(NamespaceKind::Cgroup.clone_flag())?),
+            ChildStep::BecomeNamespaceRoot => identity::become_namespace_root(),
+            ChildStep::JoinKeyring { name, existing } => self.join_keyring(name, *existing),
+            ChildStep::LoopbackUp => Ok(network::loopback_up()?),
+            ChildStep::SetRootPropagation { kind, recursive } => rootfs::set_propagation(*kind, *recursive),
+            ChildStep::AttachRootfs { path, slot, private_parent } => self.attach_rootfs(path, *slot, *private_parent),
+            ChildStep::MountFilesystem(mount) => self.mount_filesystem(mount),
+            ChildStep::MountBind(mount) => self.mount_bind(mount),
+            ChildStep::MountCgroups(mount) => self.mount_cgroups(mount),
+            ChildStep::Remount { destination, set, clear, super_set, super_clear, data } => {
+                self.remount(destination, (*set, *clear), (*super_set, *super_clear), data)
+            }
+            ChildStep::MakeDevice { device, bind } => self.make_device(device, *bind),
+            ChildStep::MakeDeviceLinks => self.make_device_links(),
+            ChildStep::RunHooks { point, hooks } => self.run_hooks(*point, hooks),
+            ChildStep::ChangeRoot { how } => self.change_root(*how),
+            ChildStep::SetHostname { name } => Ok(sys::namespace::set_hostname(name)?),
+            ChildStep::SetDomainname { name } => Ok(sys::namespace::set_domainname(name)?),
+            ChildStep::MakeTerminal { size, slot, console } => self.make_terminal(*size, *slot, *console),
+            ChildStep::SetMountAttributes { destination, set } => self.set_attributes(destination, *set),
+            ChildStep::WriteSysctls { values } => self.write_sysctls(values),
+            ChildStep::MaskPaths { paths, label } => self.mask_paths(paths, label.as_deref()),
+            ChildStep::ProtectPaths { paths } => self.protect_paths(paths),
+            ChildStep::MakeWorkingFolder { path } => self.make_working_folder(path),
+            ChildStep::SetPersonality { domain } => Ok(sys::sched::set_personality(*domain)?),
+            ChildStep::SetMemoryPolicy { policy } => {
+                Ok(sys::sched::set_memory_policy(policy.mode, policy.flags, &policy.nodes)?)
+            }
+            ChildStep::SetLsmLabel { lsm, label } => self.set_label(*lsm, label),
+            ChildStep::BecomeUser { user, capabilities, keep_for_seccomp } => {
+                identity::become_user(user, capabilities, *keep_for_seccomp)?;
+                self.enter_pending_folder()
+            }
+            ChildStep::FindProgram { name, path } => self.find_program(name, path.as_deref()),
+            ChildStep::ChangeFolder { path } => self.change_folder(path),
+            ChildStep::SetNoNewPrivs => Ok(sys::process::set_no_new_privs()?),
+            ChildStep::CloseDescriptors { keep } => close_descriptors(*keep),
+            ChildStep::LoadSeccomp { flags, notify, .. } => self.load_seccomp(*flags, *notify),
+            ChildStep::SetCapabilities { capabilities } => identity::set_capabilities(capabilities),
+            ChildStep::AwaitStart => self.await_start(),
+            ChildStep::Execute { args, env } => self.execute(args, env),
+        }
+    }
+
+    /// The descriptor in a slot.
+    fn slot(&self, slot: Slot) -> Result<BorrowedFd<'_>> {
+        self.slots
+            .get(slot)
+            .and_then(Option::as_ref)
+            .map(AsFd::as_fd)
+            .ok_or_else(|| sys::Error::new(format!("slot {slot} is empty"), sys::Errno::BADF).into())
+    }
+
+    /// Takes the descriptor out of a slot.
+    fn take_slot(&mut self, slot: Slot) -> Result<OwnedFd> {
+        self.slots
+            .get_mut(slot)
+            .and_then(Option::take)
+            .ok_or_else(|| sys::Error::new(format!("slot {slot} is empty"), sys::Errno::BADF).into())
+    }
+
+    fn join_namespaces(&mut self, list: &[(NamespaceKind, Slot)]) -> Result<()> {
+        for (kind, slot) in list {
+            sys::namespace::join(self.slot(*slot)?, kind.clone_flag())
+                .map_err(|e| Error::from(e).in_step(format!("join {} namespace", kind.oci_name())))?;
+        }
+        Ok(())
+    }
+
+    /// All at once: the kernel checks the rights for each against the user namespace that is joined with them.
+    fn join_container(&mut self, kinds: &[NamespaceKind], slot: Slot) -> Result<()> {
+        let flags = kinds.iter().fold(0, |flags, kind| flags | kind.clone_flag());
+        if flags != 0 {
+            sys::namespace::join(self.slot(slot)?, flags)?;
+        }
+        self.progress.root = Some(sys::fs::open_dir("/")?);
+        Ok(())
+    }
+
+    fn pass_gate(&mut self, gate: Gate, slots: &[Slot]) -> Result<()> {
+        if gate == Gate::Ready {
+            // The word to go on is the start, which comes later and maybe from another process.
+            let notify = self.progress.notify.take();
+            let fds: Vec<_> = notify.iter().map(AsFd::as_fd).collect();
+            return self.channel.tell_ready(&fds);
+        }
+        let received = self.channel.reach(gate, &[])?;
+        if received.len() != slots.len() {
+            let text = format!("gate: {} descriptors came, {} were planned", received.len(), slots.len());
+            return Err(sys::Error::new(text, sys::Errno::PROTO).into());
+        }
+        for (slot, fd) in slots.iter().zip(received) {
+            self.slots[*slot] = Some(fd);
+        }
+        Ok(())
+    }
+
+    /// One `0` to each file: the kernel then moves the caller alone and takes no lock over all threads.
+    fn join_cgroups(&mut self) -> Result<()> {
+        self.attach.enter()?;
+        self.attach.tasks.clear();
+        Ok(())
+    }
+
+    /// A container without keyrings (the kernel has none, or the quota of the user is used up) is no worse than before.
+    fn join_keyring(&self, name: &str, existing: bool) -> Result<()> {
+        let serial = match sys::keyring::join_session(name) {
+            Ok(serial) => serial,
+            Err(error) if error.is(sys::Errno::NOSYS) => return Ok(()),
+            Err(error) if error.is(sys::Errno::DQUOT) => {
+                return self.channel.warn(&format!("the caller's session keyring is kept: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if existing {
+            return Ok(());
+        }
+        // Search for the user, so that exec finds the keyring by name.
+        const USER_SEARCH: u32 = 0x0008_0000;
+        let permissions = sys::keyring::permissions(serial)?;
+        Ok(sys::keyring::set_permissions(serial, permissions | USER_SEARCH)?)
+    }
+
+    fn run_hooks(&self, point: HookPoint, list: &[runtime_spec::model::Hook]) -> Result<()> {
+        let mut state = self.hook_state.clone();
+        state.pid = self.proc.own_thread().ok().and_then(|path| path.split('/').next()?.parse().ok());
+        for (index, hook) in list.iter().enumerate() {
+            hooks::run(point, index, hook, &state, None, None)?;
+        }
+        Ok(())
+    }
+
+    fn write_sysctls(&self, values: &[(String, String)]) -> Result<()> {
+        for (path, value) in values {
+            self.proc.write(&format!("sys/{path}"), value)?;
+        }
+        Ok(())
+    }
+
+    /// Writes through the host's procfs, so that no mount of the container can redirect it.
+    fn set_label(&self, lsm: Lsm, label: &str) -> Result<()> {
+        let thread = self.proc.own_thread()?;
+        let (file, value) = match lsm {
+            Lsm::Apparmor => ("attr/apparmor/exec", format!("exec {label}")),
+            Lsm::Selinux => ("attr/exec", label.to_owned()),
+        };
+        let outcome = match self.proc.write(&format!("{thread}/{file}"), &value) {
+            // KERNEL(5.8): before, the one attr/exec served whichever module there was.
+            Err(error) if lsm == Lsm::Apparmor && error.is(sys::Errno::NOENT) => {
+                self.proc.write(&format!("{thread}/attr/exec"), &value)
+            }
+            other => other,
+        };
+        outcome.map_err(|error| {
+            let text = format!("write {value:?} to `/proc/thread-self/{file}`");
+            sys::Error::new(text, error.errno()).into()
+        })
+    }
+
+    fn load_seccomp(&mut self, flags: u64, notify: bool) -> Result<()> {
+        let flags = if notify { flags | sys::seccomp::NEW_LISTENER } else { flags };
+        self.progress.notify = sys::seccomp::load(&self.plan.seccomp, flags)?;
+        Ok(())
+    }
+
+    /// Only `read` is needed here, since a filter may be in force.
+    fn await_start(&mut self) -> Result<()> {
+        let fd = self.start.as_ref().map_or_else(|| self.channel.as_fd(), |pipes| pipes.start.as_fd());
+        let mut byte = [0u8; 1];
+        match sys::fs::read_some(fd, &mut byte)? {
+            0 => sys::process::exit_now(1),
+            _ => {
+                self.progress.started = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A session of its own, with signals as a fresh program expects them, file modes as asked, and closed to tracers.
+fn new_session() -> Result<()> {
+    sys::process::set_dumpable(false)?;
+    sys::signal::reset_all();
+    sys::process::set_umask(0);
+    match sys::process::new_session() {
+        // A process that was born as a session leader of nothing cannot be here; a group leader can (pid 1 of a joined
+        // namespace is none).
+        Err(error) if error.is(sys::Errno::PERM) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn close_descriptors(keep: u32) -> Result<()> {
+    for number in 3..3 + keep {
+        sys::process::keep_on_exec(i32::try_from(number).unwrap_or(i32::MAX))?;
+    }
+    Ok(sys::process::close_on_exec_from(3 + keep)?)
+}
+
+/// After the filter nothing is told but the gate.
+fn past_filter(step: &ChildStep) -> bool {
+    matches!(
+        step,
+        ChildStep::LoadSeccomp { .. }
+            | ChildStep::SetCapabilities { .. }
+            | ChildStep::AwaitStart
+            | ChildStep::Execute { .. }
+            | ChildStep::PassGate { gate: Gate::Ready, .. }
+    )
+}
+
+/// The tag of a step, as the printed plan has it.
+pub(crate) fn step_name(step: &ChildStep) -> &'static str {
+    match step {
+        ChildStep::NewSession => "new_session",
+        ChildStep::JoinNamespaces { .. } => "join_namespaces",
+        ChildStep::JoinContainer { .. } => "join_container",
+        ChildStep::PassGate { .. } => "pass_gate",
+        ChildStep::JoinCgroups => "join_cgroups",
+        ChildStep::UnshareCgroup => "unshare_cgroup",
+        ChildStep::BecomeNamespaceRoot => "become_namespace_root",
+        ChildStep::JoinKeyring { .. } => "join_keyring",
+        ChildStep::LoopbackUp => "loopback_up",
+        ChildStep::SetRootPropagation { .. } => "set_root_propagation",
+        ChildStep::AttachRootfs { .. } => "attach_rootfs",
+        ChildStep::MountFilesystem(_) => "mount_filesystem",
+        ChildStep::MountBind(_) => "mount_bind",
+        ChildStep::MountCgroups(_) => "mount_cgroups",
+        ChildStep::Remount { .. } => "remount",
+        ChildStep::MakeDevice { .. } => "make_device",
+        ChildStep::MakeDeviceLinks => "make_device_links",
+        ChildStep::RunHooks { .. } => "run_hooks",
+        ChildStep::ChangeRoot { .. } => "change_root",
+        ChildStep::SetHostname { .. } => "set_hostname",
+        ChildStep::SetDomainname { .. } => "set_domainname",
+        ChildStep::MakeTerminal { .. } => "make_terminal",
+        ChildStep::SetMountAttributes { .. } => "set_mount_attributes",
+        ChildStep::WriteSysctls { .. } => "write_sysctls",
+        ChildStep::MaskPaths { .. } => "mask_paths",
+        ChildStep::ProtectPaths { .. } => "protect_paths",
+        ChildStep::MakeWorkingFolder { .. } => "make_working_folder",
+        ChildStep::SetPersonality { .. } => "set_personality",
+        ChildStep::SetMemoryPolicy { .. } => "set_memory_policy",
+        ChildStep::SetLsmLabel { .. } => "set_lsm_label",
+        ChildStep::BecomeUser { .. } => "become_user",
+        ChildStep::FindProgram { .. } => "find_program",
+        ChildStep::ChangeFolder { .. } => "change_folder",
+        ChildStep::SetNoNewPrivs => "set_no_new_privs",
+        ChildStep::CloseDescriptors { .. } => "close_descriptors",
+        ChildStep::LoadSeccomp { .. } => "load_seccomp",
+        ChildStep::SetCapabilities { .. } => "set_capabilities",
+        ChildStep::AwaitStart => "await_start",
+        ChildStep::Execute { .. } => "execute",
+    }
+}
+
+/// What a step does, in words for an error; `None` where the error speaks for itself.
+fn describe(step: &ChildStep) -> Option<String> {
+    Some(match step {
+        ChildStep::FindProgram { .. } | ChildStep::Execute { .. } | ChildStep::RunHooks { .. } => return None,
+        ChildStep::MountFilesystem(m) => format!("mount {} ({})", m.destination, m.fstype),
+        ChildStep::MountBind(m) => format!("bind mount {}", m.destination),
+        ChildStep::MountCgroups(m) => format!("mount {} (cgroup)", m.destination),
+        ChildStep::Remount { destination, .. } => format!("remount {destination}"),
+        ChildStep::MakeDevice { device, .. } => format!("make device {}", device.path),
+        ChildStep::SetMountAttributes { destination, .. } => format!("make {destination} read-only"),
+        ChildStep::ChangeFolder { path } => format!("change to working folder {path:?}"),
+        ChildStep::SetLsmLabel { .. } => "set the label of the process".to_owned(),
+        other => step_name(other).replace('_', " "),
+    })
+}

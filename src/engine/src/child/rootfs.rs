@@ -1,0 +1,116 @@
+//! The root file system: attached where it lies, then made the root.
+
+use std::os::fd::AsFd;
+
+use runtime_spec::model::{MountAttr, PropagationKind};
+use sys::mount::{AttrChange, Depth, Propagation, UnmountFlags};
+
+use super::Child;
+use super::resolve::Links;
+use crate::error::Result;
+use crate::step::{ChangeRoot, Slot};
+
+/// The kernel's name of a propagation type.
+pub(super) fn kernel(kind: PropagationKind) -> Propagation {
+    match kind {
+        PropagationKind::Shared => Propagation::Shared,
+        PropagationKind::Slave => Propagation::Slave,
+        PropagationKind::Private => Propagation::Private,
+        PropagationKind::Unbindable => Propagation::Unbindable,
+    }
+}
+
+/// Changes propagation of the whole tree, or of its root alone.
+pub(super) fn set_propagation(kind: PropagationKind, recursive: bool) -> Result<()> {
+    let root = sys::mount::open_mount("/")?;
+    let change = AttrChange { propagation: Some(kernel(kind)), ..AttrChange::default() };
+    Ok(sys::mount::set_attr(root.as_fd(), change, if recursive { Depth::Tree } else { Depth::One })?)
+}
+
+impl Child<'_> {
+    /// `pivot_root` wants the new root to be a mount whose parent is not shared.
+    pub(super) fn attach_rootfs(&mut self, path: &str, slot: Slot, private_parent: bool) -> Result<()> {
+        let rootfs = self.take_slot(slot)?;
+        if private_parent {
+            let below = sys::mount::clone_tree(sys::fs::open_dir(path)?.as_fd(), Depth::One)?;
+            let change = AttrChange { propagation: Some(Propagation::Private), ..AttrChange::default() };
+            sys::mount::set_attr(below.as_fd(), change, Depth::One)?;
+            sys::mount::attach(below.as_fd(), sys::fs::open_dir(path)?.as_fd())?;
+        }
+        sys::mount::attach(rootfs.as_fd(), sys::fs::open_dir(path)?.as_fd())?;
+        self.progress.root = Some(rootfs);
+        Ok(())
+    }
+
+    pub(super) fn change_root(&mut self, how: ChangeRoot) -> Result<()> {
+        match how {
+            ChangeRoot::Pivot => self.pivot(),
+            ChangeRoot::Move => self.move_root(),
+            ChangeRoot::Chroot => self.chroot(),
+        }
+    }
+
+    /// The old root ends up on top of the new one and is taken away from there, so no folder is needed for it.
+    fn pivot(&mut self) -> Result<()> {
+        let old = sys::fs::open_dir("/")?;
+        sys::process::chdir_fd(self.root()?)?;
+        sys::mount::pivot_root_here()?;
+        sys::process::chdir_fd(old.as_fd())?;
+        // Taking it away must not reach the host's own mounts.
+        let change = AttrChange { propagation: Some(Propagation::Slave), ..AttrChange::default() };
+        sys::mount::set_attr(old.as_fd(), change, Depth::Tree)?;
+        sys::mount::unmount(".", UnmountFlags::DETACH)?;
+        Ok(sys::process::chdir("/")?)
+    }
+
+    /// For a root that cannot be pivoted. The host's `/proc` and `/sys` are taken away first: bare, they would be within
+    /// reach below the moved mount.
+    fn move_root(&mut self) -> Result<()> {
+        for path in ["/proc", "/sys"] {
+            match sys::mount::unmount(path, UnmountFlags::DETACH) {
+                Err(error) if error.is(sys::Errno::INVAL) || error.is(sys::Errno::NOENT) => {}
+                Err(error) if error.is(sys::Errno::PERM) => cover(path)?,
+                other => other?,
+            }
+        }
+        sys::process::chdir_fd(self.root()?)?;
+        sys::mount::move_here_to_root()?;
+        sys::process::chroot_here()?;
+        Ok(sys::process::chdir("/")?)
+    }
+
+    fn chroot(&mut self) -> Result<()> {
+        if self.progress.root.is_none() {
+            self.progress.root = Some(self.take_slot(0)?);
+        }
+        sys::process::chdir_fd(self.root()?)?;
+        sys::process::chroot_here()?;
+        Ok(sys::process::chdir("/")?)
+    }
+
+    /// Sets attributes of the mount at a path of the container.
+    pub(super) fn set_attributes(&self, destination: &str, set: MountAttr) -> Result<()> {
+        let mount = self.look(destination, Links::Inside)?;
+        let change = AttrChange { set: set.bits(), ..AttrChange::default() };
+        Ok(sys::mount::set_attr(mount.as_fd(), change, Depth::One)?)
+    }
+
+    pub(super) fn make_working_folder(&self, path: &str) -> Result<()> {
+        let root = self.root()?;
+        match super::resolve::make_folders(root, path, Links::Inside) {
+            // Whoever enters it later says what is wrong with it, if anything is.
+            Err(error) if matches!(error.errno(), Some(sys::Errno::ROFS | sys::Errno::NOTDIR | sys::Errno::ACCESS)) => {
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+}
+
+/// Hides a mount that may not be taken away behind an empty file system.
+fn cover(path: &str) -> Result<()> {
+    let tmpfs = sys::mount::FsContext::open("tmpfs")?;
+    tmpfs.set_string("size", "0")?;
+    let mount = tmpfs.mount(MountAttr::RDONLY.bits())?;
+    Ok(sys::mount::attach(mount.as_fd(), sys::fs::open_dir(path)?.as_fd())?)
+}

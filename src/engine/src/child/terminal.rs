@@ -1,0 +1,52 @@
+//! The container's terminal.
+
+use std::os::fd::AsFd;
+
+use runtime_spec::model::ConsoleSize;
+use sys::Errno;
+use sys::fs::{self, OFlags};
+use sys::mount::Depth;
+
+use super::Child;
+use super::resolve::{Links, make_folders};
+use crate::error::{Error, Result};
+use crate::step::Slot;
+
+impl Child<'_> {
+    /// Makes a pseudo terminal in the container's devpts, sends its master to the socket in `slot`, and makes the slave
+    /// standard input, output and error. Everything goes by descriptor from the multiplexer on; see
+    /// [`sys::terminal::open_pty`] for the checks.
+    pub(super) fn make_terminal(&mut self, size: Option<ConsoleSize>, slot: Slot, console: bool) -> Result<()> {
+        let ptmx = match self.look("/dev/pts/ptmx", Links::Refused) {
+            Err(error) if error.is(Errno::NOENT) => self.look("/dev/ptmx", Links::Inside)?,
+            other => other?,
+        };
+        let pty = sys::terminal::open_pty(self.proc, ptmx.as_fd())?;
+        if let Some(size) = size.filter(|s| (s.height, s.width) != (0, 0)) {
+            sys::terminal::set_size(pty.slave.as_fd(), size.height, size.width)?;
+        }
+        if console {
+            let dir = make_folders(self.root()?, "/dev", Links::Refused)?;
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY;
+            match fs::open_at(dir.as_fd(), "console", flags, 0o666) {
+                Err(error) if !error.is(Errno::EXIST) => return Err(error.into()),
+                _ => {}
+            }
+            let target = fs::open_at(dir.as_fd(), "console", OFlags::PATH | OFlags::NOFOLLOW, 0)?;
+            if fs::file_type(&fs::stat(target.as_fd())?) == fs::FileType::Symlink {
+                return Err(Error::from(sys::Error::new("/dev/console of the container is a link", Errno::LOOP)));
+            }
+            let copy = sys::mount::clone_tree(pty.slave.as_fd(), Depth::One)?;
+            sys::mount::attach(copy.as_fd(), target.as_fd())?;
+        }
+        let socket = self.take_slot(slot)?;
+        let name = format!("/dev/pts/{}", pty.number);
+        sys::socket::send(socket.as_fd(), name.as_bytes(), &[pty.master.as_fd()])?;
+        drop(pty.master);
+        sys::terminal::make_controlling(pty.slave.as_fd())?;
+        for number in 0..3 {
+            sys::process::dup_onto(pty.slave.as_fd(), number)?;
+        }
+        Ok(())
+    }
+}

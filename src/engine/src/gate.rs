@@ -1,0 +1,246 @@
+//! How the host side and the child side meet.
+//!
+//! A gate is one message up ([`Up::Reached`] or [`Up::Failed`]) and one byte down, over a SOCK_SEQPACKET pair. Descriptors
+//! ride along: idmapped mounts on the way down, the notification descriptor of seccomp on the way up. The end of the
+//! connection is a message too: to the child it means that nobody waits for it any more, to the host that the child has
+//! either executed its program or died.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// The three meeting points of every container and every exec, and the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// All namespaces exist; the host maps ids, sets limits of the process and moves network devices.
+    Namespaces,
+    /// Mounts and devices are made; the host applies limits and runs its hooks.
+    Rootfs,
+    /// Everything but the exec is done; the host records `created`.
+    Ready,
+}
+
+impl Gate {
+    const fn number(self) -> u8 {
+        match self {
+            Gate::Namespaces => 1,
+            Gate::Rootfs => 2,
+            Gate::Ready => 3,
+        }
+    }
+
+    /// What the child does on the way to this gate, for errors.
+    #[must_use]
+    pub const fn during(self) -> &'static str {
+        match self {
+            Gate::Namespaces => "entering its namespaces",
+            Gate::Rootfs => "setting up its root file system",
+            Gate::Ready => "preparing its process",
+        }
+    }
+}
+
+/// A message of the child side.
+#[derive(Debug)]
+pub(crate) enum Up {
+    /// It stands at this gate.
+    Reached(Gate, Vec<OwnedFd>),
+    /// The launcher has made this process; its pidfd rides along.
+    Spawned(i32, Vec<OwnedFd>),
+    /// The launcher waits for id mappings.
+    NeedsMaps,
+    /// A step was performed (only when tracing).
+    Trace(String),
+    /// Something that is worth a warning.
+    Warning(String),
+    /// It failed and has ended.
+    Failed(Error),
+    /// It closed the connection without a word: it executed, or died.
+    Gone,
+}
+
+/// The largest message: an error text.
+const LIMIT: usize = 64 * 1024;
+
+/// One end.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    socket: OwnedFd,
+}
+
+impl Channel {
+    /// Both ends: host, child.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn pair() -> Result<(Channel, Channel)> {
+        let (a, b) = sys::socket::pair()?;
+        Ok((Channel { socket: a }, Channel { socket: b }))
+    }
+
+    /// The descriptor, to wait on.
+    #[must_use]
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Child side: says that a gate is reached and waits for the word to go on, with what came along.
+    ///
+    /// # Errors
+    /// EPIPE or an end of file when the host side is gone.
+    pub(crate) fn reach(&self, gate: Gate, fds: &[BorrowedFd<'_>]) -> Result<Vec<OwnedFd>> {
+        sys::socket::send(self.as_fd(), &[b'R', gate.number()], fds)?;
+        self.wait_for_go()
+    }
+
+    /// Child side: says that it is ready. The word to go on is the start, which the child waits for elsewhere.
+    ///
+    /// # Errors
+    /// EPIPE when the host side is gone.
+    pub(crate) fn tell_ready(&self, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        Ok(sys::socket::send(self.as_fd(), &[b'R', Gate::Ready.number()], fds)?)
+    }
+
+    /// Child side: waits for the word to go on.
+    ///
+    /// # Errors
+    /// EPIPE when the host side is gone.
+    pub(crate) fn wait_for_go(&self) -> Result<Vec<OwnedFd>> {
+        let message = sys::socket::receive(self.as_fd(), 1)?;
+        if message.bytes.is_empty() {
+            return Err(sys::Error::new("wait at the gate: the other side is gone", sys::Errno::PIPE).into());
+        }
+        Ok(message.fds)
+    }
+
+    /// Launcher: asks for id mappings and waits for them.
+    ///
+    /// # Errors
+    /// EPIPE when the host side is gone.
+    pub(crate) fn ask_for_maps(&self) -> Result<()> {
+        sys::socket::send(self.as_fd(), b"M", &[])?;
+        self.wait_for_go().map(drop)
+    }
+
+    /// Launcher: hands over the process that it made.
+    ///
+    /// # Errors
+    /// EPIPE when the host side is gone.
+    pub(crate) fn hand_over(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<()> {
+        let mut bytes = vec![b'S'];
+        bytes.extend(pid.to_le_bytes());
+        Ok(sys::socket::send(self.as_fd(), &bytes, &[pidfd])?)
+    }
+
+    /// Child side: tells of a performed step.
+    ///
+    /// # Errors
+    /// EPIPE when the host side is gone.
+    pub(crate) fn trace(&self, text: &str) -> Result<()> {
+        self.send_text(b'T', text)
+    }
+
+    /// Child side: a warning for the log.
+    ///
+    /// # Errors
+    /// EPIPE when the host side is gone.
+    pub(crate) fn warn(&self, text: &str) -> Result<()> {
+        self.send_text(b'W', text)
+    }
+
+    fn send_text(&self, kind: u8, text: &str) -> Result<()> {
+        let mut bytes = vec![kind];
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.truncate(LIMIT);
+        Ok(sys::socket::send(self.as_fd(), &bytes, &[])?)
+    }
+
+    /// Host side: lets the child go on.
+    ///
+    /// # Errors
+    /// EPIPE when the child is gone.
+    pub(crate) fn go(&self, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        Ok(sys::socket::send(self.as_fd(), b"G", fds)?)
+    }
+
+    /// Host side: the next message; waits for it.
+    ///
+    /// # Errors
+    /// What the kernel says; EPROTO for bytes that are no message.
+    pub(crate) fn receive(&self) -> Result<Up> {
+        let message = match sys::socket::receive(self.as_fd(), LIMIT) {
+            // A child that is killed with unread messages resets the connection.
+            Err(error) if error.is(sys::Errno::CONNRESET) => return Ok(Up::Gone),
+            other => other?,
+        };
+        decode(&message.bytes, message.fds)
+            .ok_or_else(|| sys::Error::new("message at the gate: unknown kind", sys::Errno::PROTO).into())
+    }
+}
+
+/// The bytes of a failure, as [`decode_failure`] reads them. Also what the child writes when its exec fails.
+#[must_use]
+pub(crate) fn encode_failure(error: &Error) -> Vec<u8> {
+    let mut bytes = vec![b'F'];
+    bytes.extend_from_slice(error.chain().join("\0").as_bytes());
+    bytes.truncate(LIMIT);
+    bytes
+}
+
+/// Reads [`encode_failure`]'s bytes.
+#[must_use]
+pub(crate) fn decode_failure(bytes: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(bytes.strip_prefix(b"F").unwrap_or(bytes)).into_owned();
+    Error::from_chain(text.split('\0').map(str::to_owned).collect::<Vec<_>>().into_iter())
+}
+
+fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Option<Up> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some(match bytes.split_first() {
+        None => Up::Gone,
+        Some((b'R', [1])) => Up::Reached(Gate::Namespaces, fds),
+        Some((b'R', [2])) => Up::Reached(Gate::Rootfs, fds),
+        Some((b'R', [3])) => Up::Reached(Gate::Ready, fds),
+        Some((b'M', [])) => Up::NeedsMaps,
+        Some((b'S', pid)) => Up::Spawned(i32::from_le_bytes(pid.try_into().ok()?), fds),
+        Some((b'T', rest)) => Up::Trace(text(rest)),
+        Some((b'W', rest)) => Up::Warning(text(rest)),
+        Some((b'F', _)) => Up::Failed(decode_failure(bytes)),
+        Some(_) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_bytes_are_no_message() {
+        for bytes in [&b"R"[..], b"R\x04", b"R\x01\x01", b"S\x01", b"X", b"\0"] {
+            assert!(decode(bytes, Vec::new()).is_none(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_its_chain() {
+        let error = Error::from(sys::Error::new("chdir(\"/x\")", sys::Errno::NOENT)).in_step("change folder");
+        let bytes = encode_failure(&error);
+        match decode(&bytes, Vec::new()) {
+            Some(Up::Failed(back)) => assert_eq!(back.chain(), error.chain()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn both_sides_pass_a_gate() {
+        let (host, child) = Channel::pair().unwrap();
+        host.go(&[]).unwrap();
+        assert!(child.reach(Gate::Rootfs, &[]).unwrap().is_empty());
+        assert!(matches!(host.receive().unwrap(), Up::Reached(Gate::Rootfs, fds) if fds.is_empty()));
+        drop(child);
+        assert!(matches!(host.receive().unwrap(), Up::Gone));
+    }
+}

@@ -1,0 +1,479 @@
+//! The host side: one loop that performs [`HostStep`]s.
+//!
+//! It is single-threaded, enters no namespace of the container (a pid namespace for children is entered for the length of
+//! one clone and left again) and keeps the undo list on disk ahead of what it does.
+
+mod idmap;
+mod resctrl;
+mod spawn;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use runtime_spec::model::{Hook, IdMapping, PropagationKind};
+use runtime_spec::state::ContainerProcessState;
+use sys::fs::OFlags;
+use sys::mount::{AttrChange, Depth};
+use sys::process::Exit;
+use sys::{Errno, ProcFs};
+
+use crate::error::{Error, Result};
+use crate::gate::{Channel, Gate, Up};
+use crate::hooks;
+use crate::plan::Plan;
+use crate::state::{Folder, Lock, Phase, ProcessId, Record};
+use crate::step::{HookPoint, HostStep, Slot, Source};
+
+/// What an operation tells its caller on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Something that a person should know.
+    Warning,
+    /// A performed step.
+    Debug,
+}
+
+/// Takes what an operation tells.
+pub type Log<'a> = &'a dyn Fn(Level, &str);
+
+/// What the host side has to work with.
+pub(crate) struct Host<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) proc: &'a ProcFs,
+    pub(crate) log: Log<'a>,
+    /// Whether steps are told at [`Level::Debug`].
+    pub(crate) trace: bool,
+    pub(crate) hook_state: hooks::State,
+    /// The container's record, when one is made.
+    pub(crate) recorder: Option<Recorder<'a>>,
+    pub(crate) slots: Vec<Option<OwnedFd>>,
+    pub(crate) group: Option<cgroup::Group>,
+    pub(crate) attach: Option<cgroup::AttachFds>,
+    pub(crate) spawned: Option<Spawned>,
+    pub(crate) notify: Option<OwnedFd>,
+    /// The host's end when the caller's own terminal is to be joined with the container's.
+    pub(crate) console: Option<OwnedFd>,
+}
+
+/// The record of a container that is being made.
+pub(crate) struct Recorder<'a> {
+    pub(crate) folder: &'a Folder,
+    pub(crate) record: Record,
+    pub(crate) config: &'a [u8],
+    pub(crate) lock: Option<Lock>,
+    /// Whether another process will start it, through FIFOs.
+    pub(crate) start_by_other: bool,
+}
+
+/// The container's first process, or the process of an exec.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) id: ProcessId,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) channel: Channel,
+}
+
+impl<'a> Host<'a> {
+    pub(crate) fn new(plan: &'a Plan, proc: &'a ProcFs, log: Log<'a>, trace: bool, hook_state: hooks::State) -> Self {
+        let mut slots = Vec::new();
+        slots.resize_with(plan.slots, || None);
+        Host {
+            plan,
+            proc,
+            log,
+            trace,
+            hook_state,
+            recorder: None,
+            slots,
+            group: None,
+            attach: None,
+            spawned: None,
+            notify: None,
+            console: None,
+        }
+    }
+
+    /// Performs all steps.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        for planned in &self.plan.host {
+            self.perform(&planned.step).map_err(|error| match (describe(&planned.step), &planned.from) {
+                (Some(what), Some(from)) => error.in_step(format!("{what} (config.json {from})")),
+                (Some(what), None) => error.in_step(what),
+                (None, _) => error,
+            })?;
+            if self.trace {
+                (self.log)(Level::Debug, &format!("host step {}", step_name(&planned.step)));
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, step: &HostStep) -> Result<()> {
+        match step {
+            HostStep::MakeCgroups => self.make_cgroups(),
+            HostStep::WriteEarlyLimits { writes } => Ok(self.group()?.apply_attach(writes)?),
+            HostStep::OpenRootfs { path, slot, detached } => self.open_rootfs(path, *slot, *detached),
+            HostStep::OpenNamespace { kind, path, slot } => self.open_namespace(*kind, path, *slot),
+            HostStep::OpenSource(source) => self.open_source(source),
+            HostStep::OpenConsole { socket, slot } => self.open_console(socket.as_deref(), *slot),
+            HostStep::Spawn { namespaces, into_cgroup, launcher, pid_namespace } => {
+                self.spawn(namespaces, *into_cgroup, launcher.as_ref(), *pid_namespace)
+            }
+            HostStep::MapIds { uids, gids } => {
+                if self.maps_are_written(&self.plan.host) {
+                    Ok(())
+                } else {
+                    self.map_ids(self.pid()?, uids, gids)
+                }
+            }
+            HostStep::SetRlimits { rlimits } => {
+                let pid = self.pid()?;
+                rlimits.iter().try_for_each(|l| Ok(sys::process::prlimit(pid, l.resource, l.soft, l.hard)?))
+            }
+            HostStep::SetOomScoreAdj { value } => self.set_oom_score_adj(*value),
+            HostStep::IdmapSource { slot, recursive, uids, gids } => self.idmap_source(*slot, *recursive, uids, gids),
+            HostStep::MoveNetDevice { device } => {
+                let netns = self.proc.open_namespace(self.pid()?, "net")?;
+                let planned = network::read_device_move(&device.host_name, Some(&device.name), netns.as_fd())?;
+                Ok(network::apply_device_move(&planned, netns.as_fd())?)
+            }
+            HostStep::MakeVeth { veth, host } => {
+                let netns = self.proc.open_namespace(self.pid()?, "net")?;
+                Ok(network::create_veth(veth, host, netns.as_fd())?)
+            }
+            HostStep::JoinResctrl { rdt } => resctrl::join(resctrl::ROOT, rdt, &self.plan.id, self.pid()?),
+            HostStep::AwaitGate { gate } => self.await_gate(*gate),
+            HostStep::OpenGate { slots, .. } => self.open_gate(slots),
+            HostStep::WriteLimits { writes } => Ok(self.group()?.apply(writes)?),
+            HostStep::AttachDeviceProgram { .. } => self.attach_device_program(),
+            HostStep::SetScheduler { scheduler } => set_scheduler(self.pid()?, scheduler),
+            HostStep::SetIoPriority { priority } => {
+                Ok(sys::sched::set_io_priority(self.pid()?, priority.class, priority.level)?)
+            }
+            HostStep::SetAffinity { cpus } => Ok(sys::sched::set_affinity(self.pid()?, cpus)?),
+            HostStep::RunHooks { point, hooks } => self.run_hooks(*point, hooks),
+            HostStep::SendSeccompNotify { listener, metadata } => self.send_notify(listener, metadata.as_deref()),
+            HostStep::SendPidfd { socket } => self.send_pidfd(socket),
+            HostStep::WritePidFile { path } => write_pid_file(path, self.pid()?),
+            HostStep::RecordCreated => self.record_created(),
+        }
+    }
+
+    fn group(&self) -> Result<&cgroup::Group> {
+        self.group.as_ref().ok_or_else(|| Error::Unsupported("the container has no cgroup".to_owned()))
+    }
+
+    pub(crate) fn spawned(&self) -> Result<&Spawned> {
+        self.spawned.as_ref().ok_or(Error::NotRunning)
+    }
+
+    fn pid(&self) -> Result<i32> {
+        self.spawned().map(|spawned| spawned.id.pid)
+    }
+
+    fn make_cgroups(&mut self) -> Result<()> {
+        let (group, _) = cgroup::Group::create(&self.plan.groups)?;
+        self.attach = Some(group.open_attach(&[])?);
+        self.group = Some(group);
+        Ok(())
+    }
+
+    fn open_rootfs(&mut self, path: &str, slot: Slot, detached: bool) -> Result<()> {
+        let fd = if detached { sys::mount::clone_path(path, Depth::Tree, false)? } else { sys::fs::open_dir(path)? };
+        if sys::fs::file_type(&sys::fs::stat(fd.as_fd())?) != sys::fs::FileType::Directory {
+            return Err(sys::Error::new(format!("open({path:?})"), Errno::NOTDIR).into());
+        }
+        self.slots[slot] = Some(fd);
+        Ok(())
+    }
+
+    /// Opens a namespace and checks its kind: setns would say no more than EINVAL.
+    fn open_namespace(&mut self, kind: runtime_spec::model::NamespaceKind, path: &str, slot: Slot) -> Result<()> {
+        let fd = sys::fs::open(path, OFlags::RDONLY)?;
+        let found = sys::namespace::kind(fd.as_fd())?;
+        if found != kind.clone_flag() {
+            return Err(Error::Unsupported(format!("{path} is not a {} namespace", kind.oci_name())));
+        }
+        self.slots[slot] = Some(fd);
+        Ok(())
+    }
+
+    fn open_source(&mut self, source: &Source) -> Result<()> {
+        let fd = if source.copy_symlink && is_symlink(&source.path)? {
+            sys::fs::open(&source.path, OFlags::PATH | OFlags::NOFOLLOW)?
+        } else {
+            let depth = if source.recursive { Depth::Tree } else { Depth::One };
+            let fd = sys::mount::clone_path(&source.path, depth, source.nofollow && !source.copy_symlink)?;
+            let propagation = match source.propagation {
+                PropagationKind::Shared => None,
+                PropagationKind::Slave => Some(sys::mount::Propagation::Slave),
+                PropagationKind::Private | PropagationKind::Unbindable => Some(sys::mount::Propagation::Private),
+            };
+            if propagation.is_some() {
+                sys::mount::set_attr(fd.as_fd(), AttrChange { propagation, ..AttrChange::default() }, Depth::Tree)?;
+            }
+            fd
+        };
+        self.slots[source.slot] = Some(fd);
+        Ok(())
+    }
+
+    fn open_console(&mut self, socket: Option<&str>, slot: Slot) -> Result<()> {
+        self.slots[slot] = Some(match socket {
+            Some(path) => sys::socket::connect(path)?,
+            None => {
+                let (ours, theirs) = sys::socket::pair()?;
+                self.console = Some(ours);
+                theirs
+            }
+        });
+        Ok(())
+    }
+
+    /// Setting what it has already needs no right, so it is not set.
+    fn set_oom_score_adj(&self, value: i32) -> Result<()> {
+        let path = format!("{}/oom_score_adj", self.pid()?);
+        if self.proc.read(&path)?.trim().parse() == Ok(value) {
+            return Ok(());
+        }
+        Ok(self.proc.write(&path, &value.to_string())?)
+    }
+
+    fn attach_device_program(&self) -> Result<()> {
+        let group = self.group()?;
+        let unified =
+            group.unified().ok_or_else(|| Error::Unsupported("the container has no unified cgroup".to_owned()))?;
+        let program = sys::bpf::load_device_program(&self.plan.device_program)?;
+        Ok(sys::bpf::attach_device_program(unified, program.as_fd(), None)?)
+    }
+
+    /// Takes messages until the child stands at the gate.
+    fn await_gate(&mut self, gate: Gate) -> Result<()> {
+        loop {
+            let spawned = self.spawned()?;
+            let ready = sys::process::poll_readable(&[spawned.channel.as_fd(), spawned.pidfd.as_fd()], None)?;
+            let up = if ready[0].readable || ready[0].hung_up { spawned.channel.receive()? } else { Up::Gone };
+            match up {
+                Up::Reached(reached, fds) if reached == gate => {
+                    self.notify = fds.into_iter().next().or_else(|| self.notify.take());
+                    return Ok(());
+                }
+                Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
+                Up::Warning(text) => (self.log)(Level::Warning, &text),
+                Up::Failed(error) => return Err(error),
+                Up::Gone => return Err(self.died(gate.during())),
+                Up::Reached(..) | Up::Spawned(..) | Up::NeedsMaps => {
+                    return Err(sys::Error::new("message at the gate out of turn", Errno::PROTO).into());
+                }
+            }
+        }
+    }
+
+    /// Why the child is gone.
+    pub(crate) fn died(&self, during: &str) -> Error {
+        let how = match self.pid().map(sys::process::wait) {
+            Ok(Ok(Exit::Signal(sys::signal::SIGKILL))) if self.out_of_memory() => {
+                "killed by the kernel: its memory limit is too small to start".to_owned()
+            }
+            Ok(Ok(Exit::Signal(signal))) => format!("killed by signal {signal}"),
+            Ok(Ok(Exit::Code(code))) => format!("exit status {code}"),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Error::ChildDied { during: during.to_owned(), how }
+    }
+
+    /// Whether the group has seen the OOM killer.
+    fn out_of_memory(&self) -> bool {
+        let Some(dir) = self.group.as_ref().and_then(|group| group.dir("memory")) else { return false };
+        ["memory.oom_control", "memory.events"].iter().any(|file| {
+            sys::fs::read_text_at(dir, file).is_ok_and(|text| {
+                text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0"))
+            })
+        })
+    }
+
+    fn open_gate(&mut self, slots: &[Slot]) -> Result<()> {
+        let fds: Vec<OwnedFd> = slots.iter().filter_map(|slot| self.slots[*slot].take()).collect();
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        match self.spawned()?.channel.go(&borrowed) {
+            // It died at the gate; why is worth more than that the pipe broke.
+            Err(error) if error.errno() == Some(Errno::PIPE) => Err(self.died("waiting at a gate")),
+            other => other,
+        }
+    }
+
+    /// The lock is not held while hooks run: they may ask for the state, and a stuck one must not block `delete --force`.
+    fn run_hooks(&mut self, point: HookPoint, list: &[Hook]) -> Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.lock = None;
+        }
+        let mut state = self.hook_state.clone();
+        let spawned = self.spawned()?;
+        state.pid = Some(spawned.id.pid);
+        let folder = state.document.bundle.clone();
+        for (index, hook) in list.iter().enumerate() {
+            hooks::run(point, index, hook, &state, Some(&folder), Some(spawned.pidfd.as_fd()))?;
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.lock = Some(recorder.folder.lock()?);
+        }
+        Ok(())
+    }
+
+    fn send_notify(&mut self, listener: &str, metadata: Option<&str>) -> Result<()> {
+        let notify = self.notify.take().ok_or_else(|| Error::Unsupported("no seccomp descriptor came".to_owned()))?;
+        let spawned = self.spawned()?;
+        let pid = u32::try_from(spawned.id.pid).unwrap_or_default();
+        let mut state = self.hook_state.document.clone();
+        state.pid = self.recorder.as_ref().map_or(state.pid, |_| Some(pid));
+        let message = ContainerProcessState {
+            oci_version: state.oci_version.clone(),
+            fds: vec!["seccompFd".to_owned()],
+            pid,
+            metadata: metadata.unwrap_or_default().to_owned(),
+            state,
+        };
+        let bytes = serde_json::to_vec(&message).expect("the message has string keys alone");
+        let socket = sys::socket::connect(listener)?;
+        Ok(sys::socket::send(socket.as_fd(), &bytes, &[notify.as_fd()])?)
+    }
+
+    fn send_pidfd(&self, path: &str) -> Result<()> {
+        let socket = sys::socket::connect(path)?;
+        Ok(sys::socket::send(socket.as_fd(), b"pidfd", &[self.spawned()?.pidfd.as_fd()])?)
+    }
+
+    pub(crate) fn record_init(&mut self) -> Result<()> {
+        let id = self.spawned()?.id;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record.init = Some(id);
+            recorder.write()?;
+        }
+        Ok(())
+    }
+
+    fn record_created(&mut self) -> Result<()> {
+        let Some(recorder) = &mut self.recorder else { return Ok(()) };
+        recorder.record.phase = Phase::Made;
+        recorder.write()
+    }
+
+    fn map_ids(&self, pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+        idmap::write_maps(self.proc, pid, uids, gids)
+    }
+
+    /// A launcher has had its mappings already, and its child inherits them.
+    fn maps_are_written(&self, steps: &[crate::step::Planned<HostStep>]) -> bool {
+        steps.iter().any(|planned| {
+            matches!(&planned.step, HostStep::Spawn { launcher: Some(launcher), .. } if launcher.new_user_namespace)
+        })
+    }
+
+    fn idmap_source(&mut self, slot: Slot, recursive: bool, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+        let userns = if uids.is_empty() && gids.is_empty() {
+            self.proc.open_namespace(self.pid()?, "user")?
+        } else {
+            idmap::user_namespace(self.proc, uids, gids)?
+        };
+        let Some(source) = self.slots[slot].as_ref() else { return Ok(()) };
+        let change = AttrChange { idmap: Some(userns.as_fd()), ..AttrChange::default() };
+        Ok(sys::mount::set_attr(source.as_fd(), change, if recursive { Depth::Tree } else { Depth::One })?)
+    }
+
+    /// Ends the child at once and reaps it.
+    pub(crate) fn abandon(&mut self) -> Result<()> {
+        let Some(spawned) = self.spawned.take() else { return Ok(()) };
+        match sys::process::pidfd_send_signal(spawned.pidfd.as_fd(), sys::signal::SIGKILL) {
+            Err(error) if !error.is(Errno::SRCH) => return Err(error.into()),
+            _ => {}
+        }
+        match sys::process::wait(spawned.id.pid) {
+            Err(error) if !error.is(Errno::CHILD) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Recorder<'_> {
+    pub(crate) fn write(&self) -> Result<()> {
+        self.folder.write(&self.record, self.config)
+    }
+}
+
+fn is_symlink(path: &str) -> Result<bool> {
+    Ok(sys::fs::file_type(&sys::fs::stat_at(sys::fs::CWD, path)?) == sys::fs::FileType::Symlink)
+}
+
+fn set_scheduler(pid: i32, scheduler: &runtime_spec::model::Scheduler) -> Result<()> {
+    let mut attr = sys::sched::SchedAttr::default();
+    attr.policy = scheduler.policy;
+    attr.flags = scheduler.flags;
+    attr.nice = scheduler.nice;
+    attr.priority = scheduler.priority;
+    attr.runtime = scheduler.runtime_ns;
+    attr.deadline = scheduler.deadline_ns;
+    attr.period = scheduler.period_ns;
+    Ok(sys::sched::set_scheduler(pid, attr)?)
+}
+
+/// By rename: whoever waits for the file never reads half of it.
+fn write_pid_file(path: &str, pid: i32) -> Result<()> {
+    let (folder, name) = path
+        .rsplit_once('/')
+        .map_or((".", path), |(folder, name)| (if folder.is_empty() { "/" } else { folder }, name));
+    let dir = sys::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY)?;
+    let temporary = format!(".{name}.{}", sys::process::own_pid());
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+    let file = sys::fs::open_at(dir.as_fd(), &temporary, flags, 0o644)?;
+    let written = sys::fs::write_all(file.as_fd(), pid.to_string().as_bytes())
+        .and_then(|()| sys::fs::rename_at(dir.as_fd(), &temporary, dir.as_fd(), name));
+    if let Err(error) = written {
+        sys::fs::unlink_at(dir.as_fd(), &temporary)?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// The tag of a step, as the printed plan has it.
+pub(crate) fn step_name(step: &HostStep) -> &'static str {
+    match step {
+        HostStep::MakeCgroups => "make_cgroups",
+        HostStep::WriteEarlyLimits { .. } => "write_early_limits",
+        HostStep::OpenRootfs { .. } => "open_rootfs",
+        HostStep::OpenNamespace { .. } => "open_namespace",
+        HostStep::OpenSource(_) => "open_source",
+        HostStep::OpenConsole { .. } => "open_console",
+        HostStep::Spawn { .. } => "spawn",
+        HostStep::MapIds { .. } => "map_ids",
+        HostStep::SetRlimits { .. } => "set_rlimits",
+        HostStep::SetOomScoreAdj { .. } => "set_oom_score_adj",
+        HostStep::IdmapSource { .. } => "idmap_source",
+        HostStep::MoveNetDevice { .. } => "move_net_device",
+        HostStep::MakeVeth { .. } => "make_veth",
+        HostStep::JoinResctrl { .. } => "join_resctrl",
+        HostStep::AwaitGate { .. } => "await_gate",
+        HostStep::OpenGate { .. } => "open_gate",
+        HostStep::WriteLimits { .. } => "write_limits",
+        HostStep::AttachDeviceProgram { .. } => "attach_device_program",
+        HostStep::SetScheduler { .. } => "set_scheduler",
+        HostStep::SetIoPriority { .. } => "set_io_priority",
+        HostStep::SetAffinity { .. } => "set_affinity",
+        HostStep::RunHooks { .. } => "run_hooks",
+        HostStep::SendSeccompNotify { .. } => "send_seccomp_notify",
+        HostStep::SendPidfd { .. } => "send_pidfd",
+        HostStep::WritePidFile { .. } => "write_pid_file",
+        HostStep::RecordCreated => "record_created",
+    }
+}
+
+/// What a step does, in words for an error; `None` where the error speaks for itself.
+fn describe(step: &HostStep) -> Option<String> {
+    Some(match step {
+        HostStep::AwaitGate { .. } | HostStep::OpenGate { .. } | HostStep::RunHooks { .. } => return None,
+        HostStep::WriteLimits { .. } | HostStep::WriteEarlyLimits { .. } => "apply limits".to_owned(),
+        HostStep::OpenSource(source) => format!("open mount source {:?}", source.path),
+        HostStep::OpenRootfs { .. } => "open the root file system".to_owned(),
+        HostStep::OpenNamespace { kind, .. } => format!("open {} namespace", kind.oci_name()),
+        other => step_name(other).replace('_', " "),
+    })
+}

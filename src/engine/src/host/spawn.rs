@@ -1,0 +1,146 @@
+//! The clone, and the launcher where the clone alone is not enough.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use runtime_spec::model::NamespaceKind;
+use sys::Errno;
+use sys::fs::{FileType, OFlags};
+use sys::process::Cloned;
+
+use super::{Host, Spawned};
+use crate::child::{Child, Progress, StartPipes, launch};
+use crate::error::{Error, Result};
+use crate::gate::{Channel, Up};
+use crate::state::{Folder, ProcessId, RESULT_FIFO, START_FIFO};
+use crate::step::{HostStep, Launcher, Slot};
+
+impl Host<'_> {
+    pub(super) fn spawn(
+        &mut self,
+        namespaces: &[NamespaceKind],
+        into_cgroup: bool,
+        launcher: Option<&Launcher>,
+        pid_namespace: Option<Slot>,
+    ) -> Result<()> {
+        let flags = namespaces.iter().fold(0, |flags, kind| flags | kind.clone_flag());
+        let unified = self.attach.as_mut().and_then(|attach| attach.unified.take()).filter(|_| into_cgroup);
+        let start = match &self.recorder {
+            Some(recorder) if recorder.start_by_other => Some(make_start_pipes(recorder.folder)?),
+            _ => None,
+        };
+        let (ours, theirs) = Channel::pair()?;
+        let home = self.enter_pid_namespace(pid_namespace)?;
+        // A launcher clones into the namespaces itself; it is placed there too, since its child inherits the place.
+        let cloned = match launcher {
+            None => sys::process::clone3(flags, unified.as_ref().map(AsFd::as_fd)),
+            Some(_) => sys::process::clone3(0, None),
+        };
+        if matches!(cloned, Ok(Cloned::Child)) {
+            drop(ours);
+            self.be_child(theirs, start, launcher, flags, unified);
+        }
+        if let Some(home) = home {
+            sys::namespace::join(home.as_fd(), NamespaceKind::Pid.clone_flag())?;
+        }
+        let Cloned::Parent { pid, pidfd } = cloned? else { unreachable!("the child has left above") };
+        // Only the child keeps its ends open, so that its end is seen.
+        drop((theirs, start, unified));
+        self.attach = None;
+        let (pid, pidfd) = match launcher {
+            None => (pid, pidfd),
+            Some(_) => self.follow_launcher(&ours, pid, pidfd)?,
+        };
+        let id = ProcessId { pid, start_time: self.proc.start_time(pid)? };
+        self.spawned = Some(Spawned { id, pidfd, channel: ours });
+        self.record_init()
+    }
+
+    /// Only children are born there; the runtime itself stays where it is.
+    fn enter_pid_namespace(&self, slot: Option<Slot>) -> Result<Option<OwnedFd>> {
+        let Some(fd) = slot.and_then(|slot| self.slots[slot].as_ref()) else { return Ok(None) };
+        let home = self.proc.open_own_namespace("pid")?;
+        sys::namespace::join(fd.as_fd(), NamespaceKind::Pid.clone_flag())?;
+        Ok(Some(home))
+    }
+
+    /// Runs in the new process and never returns.
+    fn be_child(
+        &mut self,
+        channel: Channel,
+        start: Option<StartPipes>,
+        launcher: Option<&Launcher>,
+        flags: u64,
+        unified: Option<OwnedFd>,
+    ) -> ! {
+        let attach = self.attach.take().unwrap_or_else(|| cgroup::AttachFds { tasks: Vec::new(), unified: None });
+        let mut child = Child {
+            plan: self.plan,
+            channel,
+            slots: std::mem::take(&mut self.slots),
+            proc: self.proc,
+            attach,
+            start,
+            hook_state: self.hook_state.clone(),
+            trace: self.trace,
+            progress: Progress::default(),
+        };
+        if let Some(launcher) = launcher {
+            launch(&mut child, launcher, flags, unified);
+        }
+        child.run()
+    }
+
+    /// Serves the launcher until it has handed over the container's first process.
+    fn follow_launcher(&mut self, channel: &Channel, launcher: i32, pidfd: OwnedFd) -> Result<(i32, OwnedFd)> {
+        let outcome = self.serve_launcher(channel, launcher, &pidfd);
+        if outcome.is_err() {
+            match sys::process::pidfd_send_signal(pidfd.as_fd(), sys::signal::SIGKILL) {
+                Err(error) if !error.is(Errno::SRCH) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        sys::process::wait(launcher)?;
+        outcome
+    }
+
+    fn serve_launcher(&self, channel: &Channel, launcher: i32, pidfd: &OwnedFd) -> Result<(i32, OwnedFd)> {
+        loop {
+            let ready = sys::process::poll_readable(&[channel.as_fd(), pidfd.as_fd()], None)?;
+            let up = if ready[0].readable || ready[0].hung_up { channel.receive()? } else { Up::Gone };
+            match up {
+                Up::NeedsMaps => {
+                    let maps = self.plan.host.iter().find_map(|planned| match &planned.step {
+                        HostStep::MapIds { uids, gids } => Some((uids, gids)),
+                        _ => None,
+                    });
+                    if let Some((uids, gids)) = maps {
+                        self.map_ids(launcher, uids, gids)?;
+                    }
+                    channel.go(&[])?;
+                }
+                Up::Spawned(pid, fds) => {
+                    let pidfd = fds.into_iter().next().ok_or_else(|| sys::Error::new("no pidfd came", Errno::PROTO))?;
+                    return Ok((pid, pidfd));
+                }
+                Up::Failed(error) => return Err(error),
+                _ => {
+                    let during = "launching the container's first process".to_owned();
+                    return Err(Error::ChildDied { during, how: "no reason given".to_owned() });
+                }
+            }
+        }
+    }
+}
+
+/// Makes both FIFOs and opens the child's ends. The child reads the start from a descriptor that can also write, so it
+/// never sees an end of file; it alone can write the result, so that its exec is the end of that file.
+fn make_start_pipes(folder: &Folder) -> Result<StartPipes> {
+    for name in [START_FIFO, RESULT_FIFO] {
+        sys::fs::mknod_at(folder.as_fd(), name, FileType::Fifo, 0o600, 0)?;
+    }
+    let start = sys::fs::open_at(folder.as_fd(), START_FIFO, OFlags::RDWR | OFlags::NOFOLLOW, 0)?;
+    let both = sys::fs::open_at(folder.as_fd(), RESULT_FIFO, OFlags::RDWR | OFlags::NOFOLLOW, 0)?;
+    let result = sys::fs::open_at(folder.as_fd(), RESULT_FIFO, OFlags::WRONLY | OFlags::NOFOLLOW, 0)?;
+    drop(both);
+    Ok(StartPipes { start, result })
+}

@@ -1,0 +1,128 @@
+//! `create`: a container up to the point where its program would begin.
+
+use std::collections::BTreeMap;
+
+use runtime_spec::model::NamespaceKind;
+
+use super::{Context, hook_state};
+use crate::bundle::Bundle;
+use crate::error::{Error, Result};
+use crate::host::{Host, Recorder};
+use crate::options::CreateOptions;
+use crate::plan::{Plan, plan_create};
+use crate::state::{Folder, Phase, ProcessId, Record, SCHEMA, Store};
+use crate::undo::{self, Undo};
+use crate::{clock, facts, hooks};
+
+/// Creates a container and leaves it waiting for `start`.
+///
+/// # Errors
+/// Whatever a step says; nothing of the container is left then, or the warning that goes before names what is.
+pub fn create(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<()> {
+    if terminal(bundle) && options.console_socket.is_none() {
+        return Err(Error::Usage(
+            "cannot allocate tty if runc will detach without setting console socket (the terminal has nowhere to go: give --console-socket)".to_owned(),
+        ));
+    }
+    with_created(context, bundle, options, |_| Ok(()))
+}
+
+fn terminal(bundle: &Bundle) -> bool {
+    bundle.spec.process.as_ref().is_some_and(|process| process.terminal)
+}
+
+/// What would be done; needs no rights.
+///
+/// # Errors
+/// As [`plan_create`].
+pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
+    plan_create(&bundle.spec, &facts::probe(&context.proc)?, options)
+}
+
+/// Creates a container and goes on with it. A failure on the way, also in `then`, takes everything back.
+pub(super) fn with_created<T>(
+    context: &Context<'_>,
+    bundle: &Bundle,
+    options: &CreateOptions,
+    then: impl FnOnce(&mut Host<'_>) -> Result<T>,
+) -> Result<T> {
+    for finding in &bundle.warnings {
+        context.warn(&format!("config.json {}: {}", finding.pointer, finding.message));
+    }
+    if options.console_socket.is_some() && !terminal(bundle) {
+        return Err(Error::Usage("cannot use console socket if the process has no terminal".to_owned()));
+    }
+    crate::state::validate_id(&options.id)?;
+    let plan = plan(context, bundle, options)?;
+    let store = Store::open(&context.root)?;
+    let (folder, lock) = store.take(&options.id)?;
+    let record = new_record(context, bundle, options, &plan)?;
+    if let Err(error) = folder.write(&record, &bundle.config) {
+        store.remove(&folder)?;
+        return Err(error);
+    }
+    let mut host = Host::new(&plan, &context.proc, context.log, context.trace, hook_state(&record));
+    host.recorder = Some(Recorder {
+        folder: &folder,
+        record,
+        config: &bundle.config,
+        lock: Some(lock),
+        start_by_other: options.start_by_other,
+    });
+    match host.run().and_then(|()| then(&mut host)) {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            take_back(context, bundle, &store, &folder, &mut host);
+            Err(error)
+        }
+    }
+}
+
+fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, plan: &Plan) -> Result<Record> {
+    let pid = sys::process::own_pid();
+    Ok(Record {
+        schema: SCHEMA,
+        id: options.id.clone(),
+        oci_version: bundle.spec.oci_version.clone(),
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: clock::now(),
+        owner: sys::process::effective_uid(),
+        phase: Phase::Creating,
+        creator: ProcessId { pid, start_time: context.proc.start_time(pid)? },
+        init: None,
+        groups: plan.groups.clone(),
+        undo: plan.undo.clone(),
+        annotations: BTreeMap::clone(&bundle.spec.annotations),
+        own_pid_namespace: bundle.spec.makes(NamespaceKind::Pid),
+    })
+}
+
+/// Ends what was begun. What cannot be taken back stays recorded, for `delete` to try again.
+fn take_back(context: &Context<'_>, bundle: &Bundle, store: &Store, folder: &Folder, host: &mut Host<'_>) {
+    let spawned = host.spawned.is_some();
+    let mut errors: Vec<Error> = host.abandon().err().into_iter().collect();
+    if let Some(group) = host.group.as_ref().filter(|_| spawned) {
+        errors.extend(super::delete::kill_group(&host.plan.id, group, &context.proc).err());
+    }
+    // A group that could not be made is somebody else's: it is not ours to remove.
+    let made_groups = host.group.is_some();
+    let list: Vec<Undo> =
+        host.plan.undo.iter().filter(|u| made_groups || !matches!(u, Undo::Cgroups { .. })).cloned().collect();
+    errors.extend(undo::replay(&list, &context.proc).err());
+    if spawned {
+        let mut state = host.hook_state.clone();
+        state.pid = None;
+        run_poststop(context, bundle, &state);
+    }
+    if errors.is_empty() {
+        errors.extend(store.remove(folder).err());
+    }
+    for error in errors {
+        context.warn(&format!("left behind by the failed creation: {}", error.chain().join(": ")));
+    }
+}
+
+fn run_poststop(context: &Context<'_>, bundle: &Bundle, state: &hooks::State) {
+    super::delete::run_poststop(context, &bundle.spec, &bundle.path, state);
+}

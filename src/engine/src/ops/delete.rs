@@ -1,0 +1,157 @@
+//! `delete`: everything that belongs to a container goes.
+
+use std::os::fd::AsFd;
+
+use runtime_spec::ContainerSpec;
+use runtime_spec::state::Status;
+use sys::{Errno, ProcFs};
+
+use super::{Context, hook_state, spec_of};
+use crate::error::{Error, Result};
+use crate::hooks;
+use crate::state::{Folder, Phase, ProcessId, Record, Store, is_alive};
+use crate::step::HookPoint;
+use crate::undo::{self, Undo};
+
+/// How long a process may take to die of SIGKILL before it is named as one that will not.
+const KILL_BOUND_MS: u64 = 10_000;
+
+/// Whether a container may still run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// It has to be stopped, or never started.
+    No,
+    /// It is killed; one that is not there is fine.
+    Yes,
+}
+
+/// Deletes a container.
+///
+/// # Errors
+/// [`Error::DeleteAlive`], [`Error::NotFound`] without force, [`Error::Unkillable`] with the tasks that outlive SIGKILL, or
+/// everything that could not be undone; the rest was, and the container can be deleted again.
+pub fn delete(context: &Context<'_>, id: &str, force: Force) -> Result<()> {
+    let (store, folder) = match context.find(id) {
+        Err(Error::NotFound) if force == Force::Yes => return Ok(()),
+        other => other?,
+    };
+    if force == Force::Yes {
+        break_creation(context, &folder)?;
+    }
+    let _lock = match folder.lock() {
+        Err(Error::NotFound) if force == Force::Yes => return Ok(()),
+        other => other?,
+    };
+    let (record, config) = match folder.read() {
+        // Taken, and its taker ended before it wrote a word.
+        Err(Error::NotFound) => return store.remove(&folder),
+        other => other?,
+    };
+    let status = folder.status(&record, &context.proc)?;
+    match (status, force) {
+        (Status::Stopped | Status::Created, _) | (_, Force::Yes) => {}
+        (status, Force::No) => return Err(Error::DeleteAlive { id: id.to_owned(), status: status.name() }),
+    }
+    destroy(context, &store, &folder, &record)?;
+    if let Ok(spec) = spec_of(id, &config) {
+        let mut state = hook_state(&record);
+        state.pid = None;
+        run_poststop(context, &spec, &record.bundle, &state);
+    }
+    Ok(())
+}
+
+/// A creation that is stuck holds the lock. Its container's process is killed; the runtime that waits for it then fails
+/// and takes everything back itself.
+fn break_creation(context: &Context<'_>, folder: &Folder) -> Result<()> {
+    let record = match folder.read_record() {
+        Err(Error::NotFound) => return Ok(()),
+        other => other?,
+    };
+    if record.phase != Phase::Creating || !is_alive(&context.proc, record.creator) {
+        return Ok(());
+    }
+    let Some(init) = record.init else { return Ok(()) };
+    kill_process(&context.proc, init)?;
+    wait_for_end(&context.proc, record.creator)
+}
+
+/// Kills what is left, undoes everything and gives the id back.
+pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, record: &Record) -> Result<()> {
+    let Some(init) = record.init else {
+        // Nothing was ever started in the groups, so what is in them is not this container's.
+        let list: Vec<Undo> = record.undo.iter().filter(|u| !matches!(u, Undo::Cgroups { .. })).cloned().collect();
+        undo::replay(&list, &context.proc)?;
+        if let Err(error) = remove_empty_groups(record) {
+            context.warn(&format!("a group of {} stays: {error}", record.id));
+        }
+        return store.remove(folder);
+    };
+    let group = cgroup::Group::open(&record.groups)?;
+    kill_process(&context.proc, init)?;
+    if !record.own_pid_namespace || is_alive(&context.proc, init) || !group.procs()?.is_empty() {
+        kill_group(&record.id, &group, &context.proc)?;
+    }
+    wait_for_end(&context.proc, init)?;
+    undo::replay(&record.undo, &context.proc)?;
+    store.remove(folder)
+}
+
+fn remove_empty_groups(record: &Record) -> Result<()> {
+    for group in &record.groups {
+        match sys::fs::rmdir_at(sys::fs::CWD, &group.dir()) {
+            Err(error) if !error.is(Errno::NOENT) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Kills every process of the groups.
+pub(super) fn kill_group(id: &str, group: &cgroup::Group, proc: &ProcFs) -> Result<()> {
+    let left = group.kill_all(cgroup::group::KILL_BOUND, proc)?;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let tasks = left
+        .iter()
+        .map(|task| format!("{} ({}, state {}, in {})", task.pid, task.comm, task.state, task.wchan))
+        .collect::<Vec<_>>()
+        .join(", ");
+    Err(Error::Unkillable { id: id.to_owned(), tasks })
+}
+
+/// SIGKILL to a process that is still the one that was recorded.
+fn kill_process(proc: &ProcFs, id: ProcessId) -> Result<()> {
+    match super::kill::signal_process(proc, id, sys::signal::SIGKILL) {
+        Err(Error::NotRunning) => Ok(()),
+        other => other,
+    }
+}
+
+fn wait_for_end(proc: &ProcFs, id: ProcessId) -> Result<()> {
+    if !is_alive(proc, id) {
+        return Ok(());
+    }
+    let pidfd = match sys::process::pidfd_open(id.pid) {
+        Err(error) if error.is(Errno::SRCH) => return Ok(()),
+        other => other?,
+    };
+    if !is_alive(proc, id) {
+        return Ok(());
+    }
+    if sys::process::poll_readable(&[pidfd.as_fd()], Some(KILL_BOUND_MS))?[0].readable {
+        return Ok(());
+    }
+    let wchan = proc.read(&format!("{}/wchan", id.pid)).unwrap_or_default();
+    Err(Error::Unkillable { id: "(first process)".to_owned(), tasks: format!("{} (in {wchan})", id.pid) })
+}
+
+/// Runs the hooks that say good-bye. A failure is a warning; the others still run.
+pub(super) fn run_poststop(context: &Context<'_>, spec: &ContainerSpec, bundle: &str, state: &hooks::State) {
+    for (index, hook) in spec.hooks.poststop.iter().enumerate() {
+        if let Err(error) = hooks::run(HookPoint::Poststop, index, hook, state, Some(bundle), None) {
+            context.warn(&error.chain().join(": "));
+        }
+    }
+}

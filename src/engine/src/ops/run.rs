@@ -1,0 +1,77 @@
+//! `run`: create and start in one process, which then may stay in the foreground.
+
+use sys::process::Exit;
+
+use super::create::with_created;
+use super::foreground::{Session, follow};
+use super::start::run_poststart;
+use super::{Context, delete};
+use crate::bundle::Bundle;
+use crate::error::{Error, Result};
+use crate::gate::Up;
+use crate::host::{Host, Level};
+use crate::options::CreateOptions;
+
+/// What happens after the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// The caller gets control back at once.
+    Detached,
+    /// The call lasts as long as the program; then the container is deleted.
+    Foreground,
+    /// As [`Stay::Foreground`], but the container is kept.
+    ForegroundAndKeep,
+}
+
+/// Runs a container. Returns how it ended, or `None` when detached.
+///
+/// # Errors
+/// As [`create`](super::create::create()) and [`start`](super::start::start()).
+pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay: Stay) -> Result<Option<Exit>> {
+    let terminal = bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
+    if bundle.spec.process.is_none() {
+        return Err(Error::NoProcess);
+    }
+    if stay == Stay::Detached && terminal && options.console_socket.is_none() {
+        return Err(Error::Usage(
+            "cannot allocate tty if runc will detach without setting console socket (the terminal has nowhere to go: give --console-socket)".to_owned(),
+        ));
+    }
+    if stay != Stay::Detached && options.console_socket.is_some() {
+        return Err(Error::Usage("cannot use console socket if runc will not detach or allocate tty".to_owned()));
+    }
+    let exit = with_created(context, bundle, options, |host| {
+        let session = if stay == Stay::Detached { None } else { Some(Session::begin(host.console.take())?) };
+        release(host)?;
+        if let Some(recorder) = &mut host.recorder {
+            recorder.lock = None;
+            run_poststart(context, &bundle.spec, &recorder.record)?;
+        }
+        match session {
+            None => Ok(None),
+            Some(session) => follow(session, host.spawned()?.id.pid, &host.spawned()?.pidfd).map(Some),
+        }
+    })?;
+    if stay == Stay::Foreground {
+        delete::delete(context, &options.id, delete::Force::Yes)?;
+    }
+    Ok(exit)
+}
+
+/// Lets the program begin and waits until it does: the end of the connection is the exec.
+pub(super) fn release(host: &mut Host<'_>) -> Result<()> {
+    let spawned = host.spawned()?;
+    match spawned.channel.go(&[]) {
+        Err(error) if error.errno() == Some(sys::Errno::PIPE) => return Err(host.died("waiting for its start")),
+        other => other?,
+    }
+    loop {
+        match host.spawned()?.channel.receive()? {
+            Up::Gone => return Ok(()),
+            Up::Failed(error) => return Err(error),
+            Up::Warning(text) => (host.log)(Level::Warning, &text),
+            Up::Trace(text) => (host.log)(Level::Debug, &format!("child step {text}")),
+            Up::Reached(..) | Up::Spawned(..) | Up::NeedsMaps => {}
+        }
+    }
+}

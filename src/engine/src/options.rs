@@ -1,0 +1,51 @@
+//! What the caller of an operation asks for, besides the definition.
+
+/// Options of `create` and `run`.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    /// Absolute path of the root file system, without symbolic links.
+    pub rootfs: String,
+    /// Socket that gets the master of the terminal.
+    pub console_socket: Option<String>,
+    /// Socket that gets the pidfd of the first process.
+    pub pidfd_socket: Option<String>,
+    /// File that gets the pid.
+    pub pid_file: Option<String>,
+    /// MS_MOVE in the place of `pivot_root`.
+    pub no_pivot: bool,
+    /// Whether the caller's session keyring is kept.
+    pub no_new_keyring: bool,
+    /// How many descriptors above 2 stay open.
+    pub preserve_fds: u32,
+    /// Descriptors of socket activation: how many of the preserved ones are LISTEN_FDS.
+    pub listen_fds: u32,
+    /// veth pairs to make.
+    pub veths: Vec<network::Veth>,
+    /// Whether cgroups are left alone (`--cgroup-manager=disabled`).
+    pub no_cgroups: bool,
+    /// Whether the start comes through the state folder (`create`) or from the very process that creates (`run`).
+    pub start_by_other: bool,
+}
+
+/// Options of `exec`.
+#[derive(Debug, Clone, Default)]
+pub struct ExecOptions {
+    /// Socket that gets the master of the terminal.
+    pub console_socket: Option<String>,
+    /// Socket that gets the pidfd.
+    pub pidfd_socket: Option<String>,
+    /// File that gets the pid.
+    pub pid_file: Option<String>,
+    /// How many descriptors above 2 stay open.
+    pub preserve_fds: u32,
+    /// Whether to return as soon as the process runs.
+    pub detach: bool,
+    /// Whether a frozen container is no reason to refuse.
+    pub ignore_paused: bool,
+    /// Sub-groups to join in the place of the container's own.
+    pub cgroups: Vec<cgroup::SubGroup>,
+}

@@ -1,0 +1,98 @@
+//! Groups, who joins them when, and the limits.
+
+use runtime_spec::ContainerSpec;
+use runtime_spec::model::NamespaceKind;
+use security::devices;
+
+use super::Plan;
+use crate::error::{Error, Result};
+use crate::facts::HostFacts;
+use crate::options::CreateOptions;
+use crate::step::{ChildStep, HostStep};
+use crate::undo::Undo;
+
+/// Where the container's groups are, and what is written before the first process joins them.
+pub(super) fn plan_groups(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    options: &CreateOptions,
+) -> Result<()> {
+    if options.no_cgroups {
+        plan.note("cgroups are left alone: limits do not apply, and kill and pause work on the first process only");
+        return Ok(());
+    }
+    plan.groups = cgroup::path::plan(&facts.cgroups, spec.cgroups_path.as_deref(), &options.id)?;
+    if spec.cgroups_path.is_none() {
+        plan.note("no cgroupsPath: the group has the container's id and lies below the runtime's own group");
+    }
+    plan.undo.push(Undo::Cgroups { groups: plan.groups.clone() });
+    plan.host_from("/linux/cgroupsPath", HostStep::MakeCgroups);
+    plan.limits = plan_writes(plan, spec, facts)?;
+    for ignored in plan.limits.ignored.clone() {
+        plan.note(format!("linux.resources.{} is ignored: {}", ignored.field, ignored.reason));
+    }
+    let writes = std::mem::take(&mut plan.limits.attach);
+    plan.host_from("/linux/resources", HostStep::WriteEarlyLimits { writes });
+    Ok(())
+}
+
+/// All writes, rendered for a group that is new.
+fn plan_writes(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Result<cgroup::Limits> {
+    let rules = device_set(spec)?;
+    let mut device_lines = Vec::new();
+    if is_unified(facts) {
+        plan.device_program = devices::program(&rules).iter().flat_map(|insn| insn.to_bytes()).collect();
+    } else if facts.cgroups.has("devices") {
+        device_lines = devices::initial(&rules).into_iter().map(|line| (line.file.name(), line.text)).collect();
+    } else {
+        plan.note("this host has no devices controller: device rules do not apply");
+    }
+    let context = cgroup::limit::Context {
+        groups: &plan.groups,
+        device_lines: &device_lines,
+        ..cgroup::limit::Context::default()
+    };
+    let render = if is_unified(facts) { cgroup::unified::writes } else { cgroup::legacy::writes };
+    Ok(render(&spec.resources, &context).map_err(cgroup::Error::from)?)
+}
+
+/// Whether cgroup2 is the only hierarchy.
+pub(super) fn is_unified(facts: &HostFacts) -> bool {
+    facts.cgroups.mode == cgroup::Mode::Unified
+}
+
+/// The child joins its groups, then makes a cgroup namespace with them as its root.
+pub(super) fn plan_join(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) {
+    if !plan.groups.is_empty() && !is_unified(facts) {
+        plan.child(ChildStep::JoinCgroups);
+    }
+    if spec.makes(NamespaceKind::Cgroup) && !clone_makes_cgroup_namespace(facts) {
+        plan.child_from("/linux/namespaces", ChildStep::UnshareCgroup);
+    }
+}
+
+/// Whether the clone itself can make the cgroup namespace: only where it also places the child into its group.
+pub(super) fn clone_makes_cgroup_namespace(facts: &HostFacts) -> bool {
+    is_unified(facts)
+}
+
+/// Device rules first, then all other limits.
+pub(super) fn plan_limits(plan: &mut Plan) {
+    if plan.groups.is_empty() {
+        return;
+    }
+    if !plan.device_program.is_empty() {
+        let instructions = plan.device_program.len() / 8;
+        plan.host_from("/linux/resources/devices", HostStep::AttachDeviceProgram { instructions });
+    }
+    let writes = std::mem::take(&mut plan.limits.rest);
+    plan.host_from("/linux/resources", HostStep::WriteLimits { writes });
+}
+
+/// The rules of the definition, then those that every container gets, as one set.
+pub(crate) fn device_set(spec: &ContainerSpec) -> Result<devices::RuleSet> {
+    let rules: Vec<_> = spec.resources.devices.iter().copied().chain(devices::default_rules()).collect();
+    devices::emulate(&rules)
+        .map_err(|error| Error::Unsupported(format!("linux.resources.devices: {error} (/linux/resources/devices)")))
+}

@@ -1,0 +1,94 @@
+//! One more process in a container that is there.
+
+use runtime_spec::ContainerSpec;
+use runtime_spec::model::{NamespaceKind, Process};
+
+use super::{Plan, has_user_namespace, process};
+use crate::error::Result;
+use crate::facts::HostFacts;
+use crate::gate::Gate;
+use crate::options::ExecOptions;
+use crate::step::{ChildStep, HostStep};
+
+/// Plans an exec: the same gates as a creation, with the namespaces of the container's first process.
+///
+/// `groups` are the container's, or those below them that the caller asked for.
+///
+/// # Errors
+/// As [`plan_create`](super::plan_create).
+pub fn plan_exec(
+    spec: &ContainerSpec,
+    process: &Process,
+    facts: &HostFacts,
+    id: &str,
+    groups: Vec<cgroup::GroupPath>,
+    options: &ExecOptions,
+) -> Result<Plan> {
+    let mut plan = Plan { id: id.to_owned(), groups, ..Plan::default() };
+    let kinds: Vec<NamespaceKind> = spec.namespaces.iter().map(|n| n.kind).collect();
+    let init = plan.slot();
+    let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
+    let console = process::plan_console(&mut plan, Some(process), options.console_socket.as_deref());
+    plan.host(HostStep::Spawn {
+        namespaces: Vec::new(),
+        into_cgroup,
+        launcher: None,
+        pid_namespace: kinds.contains(&NamespaceKind::Pid).then_some(init),
+    });
+    plan.child(ChildStep::NewSession);
+
+    plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });
+    process::plan_outside(&mut plan, Some(process), "/process");
+    if let Some(cpus) = process.exec_cpu_affinity.as_ref().and_then(|a| a.initial.clone()) {
+        plan.host_from("/process/execCPUAffinity/initial", HostStep::SetAffinity { cpus });
+    }
+    plan.host(HostStep::OpenGate { gate: Gate::Namespaces, slots: Vec::new() });
+    plan.child(ChildStep::PassGate { gate: Gate::Namespaces, slots: Vec::new() });
+
+    if !plan.groups.is_empty() && !super::cgroups::is_unified(facts) {
+        plan.child(ChildStep::JoinCgroups);
+    }
+    let joined: Vec<_> = kinds.iter().copied().filter(|kind| *kind != NamespaceKind::Pid).collect();
+    plan.child(ChildStep::JoinContainer { kinds: joined, slot: init });
+    if has_user_namespace(spec) {
+        plan.child(ChildStep::BecomeNamespaceRoot);
+    }
+    plan.child(ChildStep::JoinKeyring { name: format!("_ses.{id}"), existing: true });
+    plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
+
+    plan.host(HostStep::AwaitGate { gate: Gate::Rootfs });
+    process::plan_process_scheduling(&mut plan, process, "/process");
+    if let Some(cpus) = process.exec_cpu_affinity.as_ref().and_then(|a| a.final_.clone()) {
+        plan.host_from("/process/execCPUAffinity/final", HostStep::SetAffinity { cpus });
+    }
+    plan.host(HostStep::OpenGate { gate: Gate::Rootfs, slots: Vec::new() });
+
+    process::plan_terminal(&mut plan, Some(process), console, false);
+    if let Some(personality) = spec.personality {
+        plan.child_from("/linux/personality", ChildStep::SetPersonality { domain: personality.domain });
+    }
+    process::plan_identity(&mut plan, process, spec.seccomp.as_ref(), facts, options.preserve_fds)?;
+    plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
+    plan.child(ChildStep::AwaitStart);
+    plan.child_from("/process/args", process::execute(process));
+
+    plan.host(HostStep::AwaitGate { gate: Gate::Ready });
+    plan_after(&mut plan, spec, options);
+    Ok(plan)
+}
+
+fn plan_after(plan: &mut Plan, spec: &ContainerSpec, options: &ExecOptions) {
+    let notifies = plan.child.iter().any(|p| matches!(p.step, ChildStep::LoadSeccomp { notify: true, .. }));
+    if let Some(seccomp) = spec.seccomp.as_ref().filter(|_| notifies) {
+        plan.host(HostStep::SendSeccompNotify {
+            listener: seccomp.listener_path.clone().unwrap_or_default(),
+            metadata: seccomp.listener_metadata.clone(),
+        });
+    }
+    if let Some(socket) = &options.pidfd_socket {
+        plan.host(HostStep::SendPidfd { socket: socket.clone() });
+    }
+    if let Some(path) = &options.pid_file {
+        plan.host(HostStep::WritePidFile { path: path.clone() });
+    }
+}

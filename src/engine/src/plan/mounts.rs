@@ -1,0 +1,345 @@
+//! The root file system and everything that is mounted in it.
+
+use runtime_spec::ContainerSpec;
+use runtime_spec::model::{Mount, MountAttr, MountKind, NamespaceKind, Propagation, PropagationKind, SuperFlags};
+
+use super::Plan;
+use crate::facts::HostFacts;
+use crate::options::CreateOptions;
+use crate::step::{BindMount, CgroupMount, CgroupView, ChangeRoot, ChildStep, FilesystemMount, HostStep, Slot, Source};
+
+/// Slots of the sources that the host opens, by index of the mount.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    binds: Vec<Option<Slot>>,
+    cgroups: Vec<Vec<Slot>>,
+}
+
+/// A mount attribute that is set only after the mount has been filled.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    destination: String,
+    set: MountAttr,
+    from: String,
+}
+
+/// The host opens the sources of binds before the clone: the child may not be able to reach them any more.
+pub(super) fn plan_sources(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    options: &CreateOptions,
+) -> Sources {
+    let mut sources = Sources::default();
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let from = format!("/mounts/{index}/source");
+        let mut views = Vec::new();
+        let bind = match &mount.kind {
+            MountKind::Bind { recursive } => {
+                let slot = plan.slot();
+                let source = Source {
+                    path: absolute(mount.source.as_deref().unwrap_or_default(), &options.bundle),
+                    recursive: *recursive,
+                    nofollow: mount.src_nofollow || mount.copy_symlink,
+                    copy_symlink: mount.copy_symlink,
+                    propagation: source_propagation(spec),
+                    slot,
+                };
+                plan.host_from(from, HostStep::OpenSource(source));
+                Some(slot)
+            }
+            MountKind::Cgroup if !cgroup_view_is_new(spec, facts) => {
+                views = plan_cgroup_sources(plan, spec, facts, &from);
+                None
+            }
+            _ => None,
+        };
+        sources.binds.push(bind);
+        sources.cgroups.push(views);
+    }
+    sources
+}
+
+/// A copy of a mount is a peer of the host's mount until told otherwise. It follows the container's root: what the
+/// container mounts there may reach the host only where the whole root is shared with it.
+fn source_propagation(spec: &ContainerSpec) -> PropagationKind {
+    match spec.rootfs_propagation {
+        Some(Propagation { kind: PropagationKind::Shared, .. }) => PropagationKind::Shared,
+        Some(Propagation { kind: PropagationKind::Private | PropagationKind::Unbindable, .. }) => {
+            PropagationKind::Private
+        }
+        _ => PropagationKind::Slave,
+    }
+}
+
+/// Whether the cgroup view is mounted new in the container's cgroup namespace, or copied from the host's folders.
+fn cgroup_view_is_new(spec: &ContainerSpec, facts: &HostFacts) -> bool {
+    spec.namespace(NamespaceKind::Cgroup).is_some() && !facts.in_user_namespace
+}
+
+fn plan_cgroup_sources(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts, from: &str) -> Vec<Slot> {
+    let folders: Vec<String> = match plan.groups.is_empty() {
+        false => plan.groups.iter().map(cgroup::GroupPath::dir).collect(),
+        true => hierarchies(facts).map(|h| format!("{}{}", h.mountpoint, h.own_path)).collect(),
+    };
+    let mut slots = Vec::new();
+    for path in folders {
+        let slot = plan.slot();
+        slots.push(slot);
+        let source = Source {
+            path,
+            recursive: false,
+            nofollow: false,
+            copy_symlink: false,
+            propagation: source_propagation(spec),
+            slot,
+        };
+        plan.host_from(from, HostStep::OpenSource(source));
+    }
+    slots
+}
+
+/// Mounts whose ids are mapped; returns the slots that go through gate 1, in order.
+pub(super) fn plan_idmaps(plan: &mut Plan, spec: &ContainerSpec, sources: &Sources) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        if let (Some(idmap), Some(slot)) = (&mount.idmap, sources.binds[index]) {
+            slots.push(slot);
+            let step = HostStep::IdmapSource {
+                slot,
+                recursive: idmap.recursive,
+                uids: idmap.uid_mappings.clone(),
+                gids: idmap.gid_mappings.clone(),
+            };
+            plan.host_from(format!("/mounts/{index}/uidMappings"), step);
+        }
+    }
+    slots
+}
+
+/// Propagation of what was inherited, then the root file system where it lies.
+pub(super) fn plan_rootfs(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions, slot: Slot) {
+    if !has_own_mounts(spec) {
+        return;
+    }
+    let propagation = match spec.rootfs_propagation {
+        Some(propagation) => propagation,
+        None => {
+            plan.note("no rootfsPropagation: the root is a recursive slave of the host's mounts");
+            Propagation { kind: PropagationKind::Slave, recursive: true }
+        }
+    };
+    plan.child_from(
+        "/linux/rootfsPropagation",
+        ChildStep::SetRootPropagation { kind: propagation.kind, recursive: propagation.recursive },
+    );
+    let private_parent = propagation.kind == PropagationKind::Shared;
+    plan.child_from("/root/path", ChildStep::AttachRootfs { path: options.rootfs.clone(), slot, private_parent });
+}
+
+fn has_own_mounts(spec: &ContainerSpec) -> bool {
+    spec.namespace(NamespaceKind::Mount).is_some()
+}
+
+/// The mounts of the definition, in order. Returns what is made read-only at the end.
+pub(super) fn plan_mounts(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    sources: &Sources,
+) -> Vec<Postponed> {
+    let mut postponed = Vec::new();
+    if !has_own_mounts(spec) {
+        if !spec.mounts.is_empty() {
+            plan.note("no mount namespace: the mounts of the definition are left out");
+        }
+        return postponed;
+    }
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        let from = format!("/mounts/{index}");
+        let step = match &mount.kind {
+            MountKind::Bind { .. } => ChildStep::MountBind(bind(mount, sources.binds[index].unwrap_or_default())),
+            MountKind::Cgroup => ChildStep::MountCgroups(cgroup_mount(mount, spec, facts, &sources.cgroups[index])),
+            MountKind::Remount { bind } => remount(mount, *bind),
+            MountKind::Filesystem(fstype) => {
+                let mut step = filesystem(mount, fstype, spec.mount_label.as_deref());
+                if fstype == "tmpfs" && step.attributes.contains(MountAttr::RDONLY) {
+                    step.attributes.remove(MountAttr::RDONLY);
+                    step.super_flags.remove(SuperFlags::RDONLY);
+                    postponed.push(Postponed {
+                        destination: mount.destination.clone(),
+                        set: MountAttr::RDONLY,
+                        from: format!("{from}/options"),
+                    });
+                }
+                ChildStep::MountFilesystem(step)
+            }
+            MountKind::Missing => continue,
+        };
+        plan.child_from(from, step);
+    }
+    postponed
+}
+
+fn propagation(mount: &Mount) -> Vec<(PropagationKind, bool)> {
+    mount.propagation.iter().map(|p| (p.kind, p.recursive)).collect()
+}
+
+fn bind(mount: &Mount, slot: Slot) -> BindMount {
+    BindMount {
+        destination: mount.destination.clone(),
+        slot,
+        set: mount.set,
+        clear: mount.clear,
+        recursive_set: mount.recursive_set,
+        recursive_clear: mount.recursive_clear,
+        propagation: propagation(mount),
+        nofollow: mount.dest_nofollow,
+        copy_symlink: mount.copy_symlink,
+    }
+}
+
+fn remount(mount: &Mount, bind: bool) -> ChildStep {
+    ChildStep::Remount {
+        destination: mount.destination.clone(),
+        set: mount.set,
+        clear: mount.clear,
+        super_set: if bind { SuperFlags::empty() } else { mount.super_set },
+        super_clear: if bind { SuperFlags::empty() } else { mount.super_clear },
+        data: if bind { Vec::new() } else { mount.data.clone() },
+    }
+}
+
+fn filesystem(mount: &Mount, fstype: &str, label: Option<&str>) -> FilesystemMount {
+    let mut data = mount.data.clone();
+    if let Some(label) = label.filter(|_| takes_label(fstype)) {
+        data.push(format!("context=\"{label}\""));
+    }
+    FilesystemMount {
+        destination: mount.destination.clone(),
+        fstype: fstype.to_owned(),
+        source: mount.source.clone().unwrap_or_else(|| fstype.to_owned()),
+        attributes: mount.set,
+        recursive: mount.recursive_set,
+        super_flags: mount.super_set,
+        data,
+        propagation: propagation(mount),
+        copy_up: mount.tmpcopyup,
+        nofollow: mount.dest_nofollow || matches!(fstype, "proc" | "sysfs"),
+    }
+}
+
+/// The kernel's own file systems label themselves.
+fn takes_label(fstype: &str) -> bool {
+    !matches!(fstype, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
+}
+
+fn cgroup_mount(mount: &Mount, spec: &ContainerSpec, facts: &HostFacts, slots: &[Slot]) -> CgroupMount {
+    let namespaced = cgroup_view_is_new(spec, facts);
+    // Copies come in the order of the groups, which is the order of the hierarchies.
+    let mut slots = slots.iter().copied();
+    let views = hierarchies(facts).map(|hierarchy| view(hierarchy, slots.next())).collect();
+    CgroupMount {
+        destination: mount.destination.clone(),
+        attributes: mount.set,
+        unified_only: super::cgroups::is_unified(facts),
+        namespaced,
+        views,
+        propagation: propagation(mount),
+    }
+}
+
+/// Every mounted hierarchy, in the order in which groups are planned.
+fn hierarchies(facts: &HostFacts) -> impl Iterator<Item = &cgroup::Hierarchy> {
+    facts.cgroups.hierarchies.iter().chain(&facts.cgroups.unified)
+}
+
+/// What a hierarchy is called and mounted with. Controllers that share one are reached by their own names through links.
+fn view(hierarchy: &cgroup::Hierarchy, slot: Option<Slot>) -> CgroupView {
+    let name = hierarchy.mountpoint.rsplit('/').next().unwrap_or_default().to_owned();
+    let controllers = &hierarchy.controllers;
+    let options = match (hierarchy.id, controllers.as_slice()) {
+        (0, _) => Vec::new(),
+        (_, [named]) if named.starts_with("name=") => vec!["none".to_owned(), named.clone()],
+        _ => controllers.clone(),
+    };
+    let shared = hierarchy.id != 0 && controllers.len() > 1;
+    let links = controllers.iter().filter(|c| shared && **c != name).cloned().collect();
+    CgroupView { name, options, links, slot }
+}
+
+/// How the root is changed.
+pub(super) fn plan_change_root(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions) {
+    let how = match (has_own_mounts(spec), options.no_pivot) {
+        (false, _) => ChangeRoot::Chroot,
+        (true, false) => ChangeRoot::Pivot,
+        (true, true) => ChangeRoot::Move,
+    };
+    plan.child(ChildStep::ChangeRoot { how });
+}
+
+/// What is done in the new root: terminal, kernel parameters, read-only parts, hidden paths.
+pub(super) fn plan_after_root(plan: &mut Plan, spec: &ContainerSpec, console: Option<Slot>, postponed: Vec<Postponed>) {
+    super::process::plan_terminal(plan, spec.process.as_ref(), console, has_own_mounts(spec));
+    if let Some(process) = spec.process.as_ref().filter(|p| !p.cwd.is_empty() && p.cwd != "/") {
+        plan.child_from("/process/cwd", ChildStep::MakeWorkingFolder { path: process.cwd.clone() });
+    }
+    for later in postponed {
+        let step = ChildStep::SetMountAttributes { destination: later.destination, set: later.set };
+        plan.child_from(later.from, step);
+    }
+    if spec.root.readonly && has_own_mounts(spec) {
+        let step = ChildStep::SetMountAttributes { destination: "/".to_owned(), set: MountAttr::RDONLY };
+        plan.child_from("/root/readonly", step);
+    }
+    if !spec.sysctl.is_empty() {
+        let values = spec.sysctl.iter().map(|(key, value)| (sysctl_path(key), value.clone())).collect();
+        plan.child_from("/linux/sysctl", ChildStep::WriteSysctls { values });
+    }
+    if !spec.readonly_paths.is_empty() && has_own_mounts(spec) {
+        plan.child_from("/linux/readonlyPaths", ChildStep::ProtectPaths { paths: spec.readonly_paths.clone() });
+    }
+    if !spec.masked_paths.is_empty() && has_own_mounts(spec) {
+        let label = spec.mount_label.as_ref().map(|label| format!("context=\"{label}\""));
+        plan.child_from("/linux/maskedPaths", ChildStep::MaskPaths { paths: spec.masked_paths.clone(), label });
+    }
+}
+
+/// `net.ipv4.ip_forward` is `net/ipv4/ip_forward`. A key that has slashes already keeps its dots, which may then be part
+/// of a name (`net/ipv4/conf/eth0.1/forwarding`).
+fn sysctl_path(key: &str) -> String {
+    match key.find(['.', '/']) {
+        Some(at) if key.as_bytes()[at] == b'/' => key.to_owned(),
+        _ => key
+            .chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect(),
+    }
+}
+
+fn absolute(path: &str, base: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", base.trim_end_matches('/')) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctl_keys_of_both_kinds() {
+        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(sysctl_path("hostname"), "hostname");
+    }
+
+    #[test]
+    fn relative_sources_are_below_the_bundle() {
+        assert_eq!(absolute("data", "/b/"), "/b/data");
+        assert_eq!(absolute("/data", "/b"), "/data");
+    }
+}

@@ -1,0 +1,103 @@
+//! Which namespaces the clone makes, which are joined and by whom, and what is set up in them.
+
+use runtime_spec::ContainerSpec;
+use runtime_spec::model::NamespaceKind;
+
+use super::{Plan, has_user_namespace};
+use crate::facts::HostFacts;
+use crate::options::CreateOptions;
+use crate::step::{ChildStep, HostStep, Launcher, Slot};
+use crate::undo::Undo;
+
+/// Decides on the clone. What one clone cannot do takes a launcher: a user namespace to join (the others are to belong to
+/// it), clock offsets (they can only be set before the first process is born), and namespaces of the host to join
+/// together with a new user namespace (whose root has no right to join them).
+pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> HostStep {
+    let mut joined: Vec<(NamespaceKind, Slot)> = Vec::new();
+    for (index, namespace) in spec.namespaces.iter().enumerate() {
+        if let Some(path) = &namespace.path {
+            let slot = plan.slot();
+            joined.push((namespace.kind, slot));
+            let step = HostStep::OpenNamespace { kind: namespace.kind, path: path.clone(), slot };
+            plan.host_from(format!("/linux/namespaces/{index}/path"), step);
+        }
+    }
+    let slot_of = |kind| joined.iter().find(|(k, _)| *k == kind).map(|(_, slot)| *slot);
+    let user = slot_of(NamespaceKind::User);
+    let makes_user = spec.makes(NamespaceKind::User);
+    let others: Vec<_> = joined.iter().copied().filter(|(kind, _)| *kind != NamespaceKind::User).collect();
+    let launched = user.is_some() || !spec.time_offsets.is_empty() || (makes_user && !others.is_empty());
+    let namespaces = cloned_kinds(spec, facts, launched);
+    let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
+    if launched {
+        plan.note("a short-lived launcher enters namespaces first: one clone alone cannot do it in the right order");
+        let launcher = Launcher {
+            user_namespace: user,
+            new_user_namespace: makes_user,
+            join: others,
+            time_offsets: spec.time_offsets.clone(),
+            new_time_namespace: spec.makes(NamespaceKind::Time),
+        };
+        return HostStep::Spawn { namespaces, into_cgroup, launcher: Some(launcher), pid_namespace: None };
+    }
+    let pid_namespace = slot_of(NamespaceKind::Pid);
+    let list: Vec<_> = others.into_iter().filter(|(kind, _)| *kind != NamespaceKind::Pid).collect();
+    if !list.is_empty() {
+        plan.child_from("/linux/namespaces", ChildStep::JoinNamespaces { list });
+    }
+    HostStep::Spawn { namespaces, into_cgroup, launcher: None, pid_namespace }
+}
+
+/// The kinds that the clone makes. A launcher has made the user and time namespaces already.
+fn cloned_kinds(spec: &ContainerSpec, facts: &HostFacts, launched: bool) -> Vec<NamespaceKind> {
+    spec.namespaces
+        .iter()
+        .filter(|n| n.path.is_none())
+        .map(|n| n.kind)
+        .filter(|kind| match kind {
+            NamespaceKind::Cgroup => super::cgroups::clone_makes_cgroup_namespace(facts),
+            NamespaceKind::User | NamespaceKind::Time => !launched,
+            _ => true,
+        })
+        .collect()
+}
+
+/// Mappings of a new user namespace.
+pub(super) fn plan_id_maps(plan: &mut Plan, spec: &ContainerSpec) {
+    if spec.makes(NamespaceKind::User) {
+        let step = HostStep::MapIds { uids: spec.uid_mappings.clone(), gids: spec.gid_mappings.clone() };
+        plan.host_from("/linux/uidMappings", step);
+    }
+}
+
+/// Network devices that come from the host.
+pub(super) fn plan_links(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions) {
+    for device in &spec.net_devices {
+        let from = format!("/linux/netDevices/{}", device.host_name.replace('~', "~0").replace('/', "~1"));
+        plan.host_from(from, HostStep::MoveNetDevice { device: device.clone() });
+    }
+    for veth in &options.veths {
+        let host = network::plan_host_end(veth, &options.id);
+        plan.undo.push(Undo::Veth { host: host.clone() });
+        plan.host(HostStep::MakeVeth { veth: veth.clone(), host });
+    }
+}
+
+/// What the child sets up in its namespaces before it mounts.
+pub(super) fn plan_inside(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions) {
+    if has_user_namespace(spec) {
+        plan.child_from("/linux/uidMappings", ChildStep::BecomeNamespaceRoot);
+    }
+    if !options.no_new_keyring {
+        plan.child(ChildStep::JoinKeyring { name: format!("_ses.{}", options.id), existing: false });
+    }
+    if spec.makes(NamespaceKind::Network) {
+        plan.child(ChildStep::LoopbackUp);
+    }
+    if let Some(name) = &spec.hostname {
+        plan.child_from("/hostname", ChildStep::SetHostname { name: name.clone() });
+    }
+    if let Some(name) = &spec.domainname {
+        plan.child_from("/domainname", ChildStep::SetDomainname { name: name.clone() });
+    }
+}

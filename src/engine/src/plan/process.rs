@@ -1,0 +1,196 @@
+//! The process: what is set from outside, what it sets itself, and in which order.
+//!
+//! The order of the last part is fixed by the kernel. Without `noNewPrivileges` the filter is loaded while CAP_SYS_ADMIN
+//! is still effective, and one last `capset` follows; with it, capabilities go first and the filter last. After the
+//! filter only these calls are made: `sendmsg` (with the notification descriptor), `capset` and `prctl` (without
+//! `noNewPrivileges`), `read` of the start, `execve`, `write` of an error, `exit_group` (and what hooks need, where
+//! there are `startContainer` hooks).
+
+use runtime_spec::ContainerSpec;
+use runtime_spec::model::{Capabilities, Process, Seccomp};
+
+use super::Plan;
+use crate::error::{Error, Result};
+use crate::facts::HostFacts;
+use crate::gate::Gate;
+use crate::options::CreateOptions;
+use crate::step::{ChildStep, HookPoint, HostStep, Lsm, Slot};
+
+/// What only the host may do: limits that a user namespace could not raise.
+pub(super) fn plan_outside(plan: &mut Plan, process: Option<&Process>, from: &str) {
+    let Some(process) = process else { return };
+    if !process.rlimits.is_empty() {
+        plan.host_from(format!("{from}/rlimits"), HostStep::SetRlimits { rlimits: process.rlimits.clone() });
+    }
+    if let Some(value) = process.oom_score_adj {
+        plan.host_from(format!("{from}/oomScoreAdj"), HostStep::SetOomScoreAdj { value });
+    }
+}
+
+/// Scheduling comes once the process has joined its groups, which may be what allows it (realtime budget).
+pub(super) fn plan_scheduling(plan: &mut Plan, spec: &ContainerSpec) {
+    if let Some(process) = &spec.process {
+        plan_process_scheduling(plan, process, "/process");
+    }
+}
+
+pub(super) fn plan_process_scheduling(plan: &mut Plan, process: &Process, from: &str) {
+    if let Some(scheduler) = process.scheduler {
+        plan.host_from(format!("{from}/scheduler"), HostStep::SetScheduler { scheduler });
+    }
+    if let Some(priority) = process.io_priority {
+        plan.host_from(format!("{from}/ioPriority"), HostStep::SetIoPriority { priority });
+    }
+}
+
+/// The host opens the way that the master of a terminal will take.
+pub(super) fn plan_console(plan: &mut Plan, process: Option<&Process>, socket: Option<&str>) -> Option<Slot> {
+    process.filter(|p| p.terminal)?;
+    let slot = plan.slot();
+    plan.host_from("/process/terminal", HostStep::OpenConsole { socket: socket.map(str::to_owned), slot });
+    Some(slot)
+}
+
+/// A terminal is made inside, in the container's own devpts where it has one.
+pub(super) fn plan_terminal(plan: &mut Plan, process: Option<&Process>, slot: Option<Slot>, console: bool) {
+    if let (Some(process), Some(slot)) = (process, slot) {
+        let step = ChildStep::MakeTerminal { size: process.console_size, slot, console };
+        plan.child_from("/process/terminal", step);
+    }
+}
+
+/// Everything from the execution domain to the exec.
+pub(super) fn plan_inside(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    options: &CreateOptions,
+) -> Result<()> {
+    if let Some(personality) = spec.personality {
+        plan.child_from("/linux/personality", ChildStep::SetPersonality { domain: personality.domain });
+    }
+    if let Some(policy) = &spec.memory_policy {
+        plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
+    }
+    let keep = options.preserve_fds + options.listen_fds;
+    let Some(process) = &spec.process else {
+        plan.child(ChildStep::CloseDescriptors { keep });
+        plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
+        plan.child(ChildStep::AwaitStart);
+        return Ok(());
+    };
+    plan_identity(plan, process, spec.seccomp.as_ref(), facts, keep)?;
+    plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
+    plan.child(ChildStep::AwaitStart);
+    if !spec.hooks.start_container.is_empty() {
+        let hooks = spec.hooks.start_container.clone();
+        plan.child_from("/hooks/startContainer", ChildStep::RunHooks { point: HookPoint::StartContainer, hooks });
+    }
+    plan.child_from("/process/args", execute(process));
+    Ok(())
+}
+
+/// The program, at last.
+pub(super) fn execute(process: &Process) -> ChildStep {
+    ChildStep::Execute { args: process.args.clone(), env: process.env.clone() }
+}
+
+/// Label, user, capabilities, filter: shared by create and exec.
+pub(super) fn plan_identity(
+    plan: &mut Plan,
+    process: &Process,
+    seccomp: Option<&Seccomp>,
+    facts: &HostFacts,
+    keep: u32,
+) -> Result<()> {
+    plan_label(plan, process, facts)?;
+    let filter = match seccomp {
+        Some(seccomp) => Some(compile(plan, seccomp)?),
+        None => None,
+    };
+    let before_caps = filter.is_some() && !process.no_new_privileges;
+    // First as root, whom the folder may belong to.
+    plan.child_from("/process/cwd", ChildStep::ChangeFolder { path: process.cwd.clone() });
+    plan.child_from(
+        "/process/user",
+        ChildStep::BecomeUser {
+            user: process.user.clone(),
+            capabilities: process.capabilities,
+            keep_for_seccomp: before_caps,
+        },
+    );
+    let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).map(str::to_owned);
+    let name = process.args.first().cloned().unwrap_or_default();
+    plan.child_from("/process/args/0", ChildStep::FindProgram { name, path });
+    plan.child(ChildStep::CloseDescriptors { keep });
+    if process.no_new_privileges {
+        plan.child_from("/process/noNewPrivileges", ChildStep::SetNoNewPrivs);
+        plan_capabilities(plan, process.capabilities);
+        plan.child.extend(filter);
+    } else {
+        plan.child.extend(filter);
+        plan_capabilities(plan, process.capabilities);
+    }
+    Ok(())
+}
+
+fn plan_capabilities(plan: &mut Plan, capabilities: Capabilities) {
+    plan.child_from("/process/capabilities", ChildStep::SetCapabilities { capabilities });
+}
+
+fn plan_label(plan: &mut Plan, process: &Process, facts: &HostFacts) -> Result<()> {
+    if let Some(profile) = process.apparmor_profile.as_ref().filter(|p| !p.is_empty()) {
+        if facts.apparmor {
+            let step = ChildStep::SetLsmLabel { lsm: Lsm::Apparmor, label: profile.clone() };
+            plan.child_from("/process/apparmorProfile", step);
+        } else if profile != "unconfined" {
+            return Err(Error::Unsupported(format!(
+                "apparmorProfile {profile:?}: AppArmor is not enabled on this host (/process/apparmorProfile)"
+            )));
+        }
+    }
+    if let Some(label) = process.selinux_label.as_ref().filter(|l| !l.is_empty()) {
+        if !facts.selinux {
+            return Err(Error::Unsupported(format!(
+                "selinuxLabel {label:?}: SELinux is not enabled on this host (/process/selinuxLabel)"
+            )));
+        }
+        let step = ChildStep::SetLsmLabel { lsm: Lsm::Selinux, label: label.clone() };
+        plan.child_from("/process/selinuxLabel", step);
+    }
+    Ok(())
+}
+
+fn compile(plan: &mut Plan, seccomp: &Seccomp) -> Result<crate::step::Planned<ChildStep>> {
+    let native = security::seccomp::Arch::NATIVE
+        .ok_or_else(|| Error::Unsupported("seccomp: this build has no table of system calls".to_owned()))?;
+    let filter = security::seccomp::compile(seccomp, native)
+        .map_err(|error| Error::Unsupported(format!("seccomp: {error} (/linux/seccomp)")))?;
+    plan.seccomp = filter
+        .program
+        .iter()
+        .map(|i| sys::seccomp::FilterInstruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
+        .collect();
+    let step =
+        ChildStep::LoadSeccomp { instructions: plan.seccomp.len(), flags: filter.flags, notify: filter.notifies };
+    Ok(crate::step::Planned { step, from: Some("/linux/seccomp".to_owned()) })
+}
+
+/// What the host does once the child is ready.
+pub(super) fn plan_ready(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions) {
+    let notifies = plan.child.iter().any(|p| matches!(p.step, ChildStep::LoadSeccomp { notify: true, .. }));
+    if let Some(seccomp) = spec.seccomp.as_ref().filter(|_| notifies) {
+        let step = HostStep::SendSeccompNotify {
+            listener: seccomp.listener_path.clone().unwrap_or_default(),
+            metadata: seccomp.listener_metadata.clone(),
+        };
+        plan.host_from("/linux/seccomp/listenerPath", step);
+    }
+    if let Some(socket) = &options.pidfd_socket {
+        plan.host(HostStep::SendPidfd { socket: socket.clone() });
+    }
+    if let Some(path) = &options.pid_file {
+        plan.host(HostStep::WritePidFile { path: path.clone() });
+    }
+    plan.host(HostStep::RecordCreated);
+}

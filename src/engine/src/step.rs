@@ -1,0 +1,575 @@
+//! The vocabulary of a plan: everything that is done to make a container, as data.
+//!
+//! A plan is two lists. The host side performs [`HostStep`]s, the container's first process performs [`ChildStep`]s; both
+//! meet at the gates. Steps hold values that were decided before; performing one means doing what it says or failing.
+//! Descriptors that the host opens for the child have a slot, the index of a table that both sides know.
+
+use cgroup::FileWrite;
+use runtime_spec::model::{
+    Capabilities, ConsoleSize, Device, Hook, IdMapping, IntelRdt, IoPriority, MemoryPolicy, MountAttr, NamespaceKind,
+    NetDevice, PropagationKind, Rlimit, Scheduler, SuperFlags, TimeOffset, User,
+};
+use serde::Serialize;
+
+use crate::gate::Gate;
+
+/// Index of a descriptor that the host opens and the child uses.
+pub type Slot = usize;
+
+/// A step with the place of the definition that asks for it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Planned<S> {
+    /// What is done.
+    #[serde(flatten)]
+    pub step: S,
+    /// JSON pointer into `config.json`; `None` where the runtime itself wants it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// What the host side does, in order.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum HostStep {
+    /// Makes the container's group in each hierarchy and opens what the child needs to join them.
+    MakeCgroups,
+    /// Writes what an attach needs: CPU sets, realtime budget, network class.
+    WriteEarlyLimits {
+        /// Files and values.
+        writes: Vec<FileWrite>,
+    },
+    /// Opens a folder of the root file system.
+    OpenRootfs {
+        /// Absolute path.
+        path: String,
+        /// Where it goes.
+        slot: Slot,
+        /// Whether a detached copy of its mounts is taken; else the folder itself.
+        detached: bool,
+    },
+    /// Opens a namespace to join.
+    OpenNamespace {
+        /// Kind; the file is checked to be one.
+        kind: NamespaceKind,
+        /// Absolute path.
+        path: String,
+        /// Where it goes.
+        slot: Slot,
+    },
+    /// Takes a detached copy of a mount or folder of the host.
+    OpenSource(Source),
+    /// Connects to the socket that gets the master of the terminal, or makes a pair for the caller's own terminal.
+    OpenConsole {
+        /// The socket; `None` for the caller's own terminal.
+        socket: Option<String>,
+        /// Where it goes.
+        slot: Slot,
+    },
+    /// Clones the container's first process (or its launcher).
+    Spawn {
+        /// CLONE_NEW* of the clone.
+        namespaces: Vec<NamespaceKind>,
+        /// Whether the clone begins in the unified group.
+        into_cgroup: bool,
+        /// What a short-lived process does before the clone, where the clone alone cannot.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        launcher: Option<Launcher>,
+        /// Pid namespace that the child is born in.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pid_namespace: Option<Slot>,
+    },
+    /// Writes the id mappings of the new user namespace.
+    MapIds {
+        /// Users.
+        uids: Vec<IdMapping>,
+        /// Groups.
+        gids: Vec<IdMapping>,
+    },
+    /// Sets resource limits of the process; from outside, since inside a user namespace none can be raised.
+    SetRlimits {
+        /// Each kind once.
+        rlimits: Vec<Rlimit>,
+    },
+    /// Writes `/proc/PID/oom_score_adj`.
+    SetOomScoreAdj {
+        /// -1000..=1000.
+        value: i32,
+    },
+    /// Makes a detached mount follow an id mapping.
+    IdmapSource {
+        /// Which one.
+        slot: Slot,
+        /// Whether mounts below follow too.
+        recursive: bool,
+        /// Empty means the container's own.
+        uids: Vec<IdMapping>,
+        /// Empty means the container's own.
+        gids: Vec<IdMapping>,
+    },
+    /// Moves a network device into the container.
+    MoveNetDevice {
+        /// Which one and its name inside.
+        device: NetDevice,
+    },
+    /// Makes a veth pair with one end inside.
+    MakeVeth {
+        /// Names and addresses.
+        veth: network::Veth,
+        /// The host's end.
+        host: network::HostEnd,
+    },
+    /// Puts the process into a resctrl group.
+    JoinResctrl {
+        /// The settings.
+        rdt: IntelRdt,
+    },
+    /// Waits until the child stands at a gate.
+    AwaitGate {
+        /// Which one.
+        gate: Gate,
+    },
+    /// Lets the child pass.
+    OpenGate {
+        /// Which one.
+        gate: Gate,
+        /// Descriptors that go along.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        slots: Vec<Slot>,
+    },
+    /// Writes device rules, then all other limits.
+    WriteLimits {
+        /// Files and values.
+        writes: Vec<FileWrite>,
+    },
+    /// Loads and attaches our device program (unified hierarchy).
+    AttachDeviceProgram {
+        /// Instructions.
+        instructions: usize,
+    },
+    /// CPU scheduling policy of the process.
+    SetScheduler {
+        /// Arguments.
+        scheduler: Scheduler,
+    },
+    /// I/O priority of the process.
+    SetIoPriority {
+        /// Class and level.
+        priority: IoPriority,
+    },
+    /// CPU affinity of the process.
+    SetAffinity {
+        /// CPUs by number.
+        cpus: Vec<u32>,
+    },
+    /// Runs hooks in the runtime's namespaces.
+    RunHooks {
+        /// Hook point.
+        point: HookPoint,
+        /// In order.
+        hooks: Vec<Hook>,
+    },
+    /// Sends the notification descriptor to the seccomp agent.
+    SendSeccompNotify {
+        /// Its socket.
+        listener: String,
+        /// Text that goes along.
+        metadata: Option<String>,
+    },
+    /// Sends the pidfd of the process to a socket.
+    SendPidfd {
+        /// The socket.
+        socket: String,
+    },
+    /// Writes the pid file, by rename.
+    WritePidFile {
+        /// Path.
+        path: String,
+    },
+    /// Records the container as created.
+    RecordCreated,
+}
+
+/// A detached copy of something of the host.
+#[derive(Debug, Clone, Serialize)]
+pub struct Source {
+    /// Absolute path.
+    pub path: String,
+    /// With all mounts below.
+    pub recursive: bool,
+    /// Whether a symbolic link in the last place is taken itself.
+    pub nofollow: bool,
+    /// Whether a symbolic link in the last place is to become a link inside, not a mount.
+    pub copy_symlink: bool,
+    /// Propagation that the copy gets at once, so that it is no peer of the host's mount.
+    pub propagation: PropagationKind,
+    /// Where it goes.
+    pub slot: Slot,
+}
+
+/// What a launcher does.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Launcher {
+    /// User namespace to join.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_namespace: Option<Slot>,
+    /// Whether it makes the user namespace and waits for its mappings.
+    pub new_user_namespace: bool,
+    /// Other namespaces to join, before the user namespace where the rights suffice, else after.
+    pub join: Vec<(NamespaceKind, Slot)>,
+    /// Clock offsets of a new time namespace.
+    pub time_offsets: Vec<TimeOffset>,
+    /// Whether a time namespace is made.
+    pub new_time_namespace: bool,
+}
+
+/// Hook points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HookPoint {
+    /// `prestart`
+    Prestart,
+    /// `createRuntime`
+    CreateRuntime,
+    /// `createContainer`
+    CreateContainer,
+    /// `startContainer`
+    StartContainer,
+    /// `poststart`
+    Poststart,
+    /// `poststop`
+    Poststop,
+}
+
+impl HookPoint {
+    /// The name in `config.json`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            HookPoint::Prestart => "prestart",
+            HookPoint::CreateRuntime => "createRuntime",
+            HookPoint::CreateContainer => "createContainer",
+            HookPoint::StartContainer => "startContainer",
+            HookPoint::Poststart => "poststart",
+            HookPoint::Poststop => "poststop",
+        }
+    }
+}
+
+/// What the container's first process (or the process of an exec) does, in order.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum ChildStep {
+    /// A new session, so that no signal of the caller's terminal reaches it.
+    NewSession,
+    /// Joins namespaces by descriptor, in order.
+    JoinNamespaces {
+        /// Kinds and their slots.
+        list: Vec<(NamespaceKind, Slot)>,
+    },
+    /// Joins all of these namespaces of the container's first process at once.
+    JoinContainer {
+        /// Kinds.
+        kinds: Vec<NamespaceKind>,
+        /// That process.
+        slot: Slot,
+    },
+    /// Stands at a gate until it opens.
+    PassGate {
+        /// Which one.
+        gate: Gate,
+        /// Slots of the descriptors that come along.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        slots: Vec<Slot>,
+    },
+    /// Writes `0` to each group's `tasks` file, through descriptors that the host opened.
+    JoinCgroups,
+    /// A cgroup namespace whose root is the groups that were joined.
+    UnshareCgroup,
+    /// Becomes user and group 0 of the new user namespace.
+    BecomeNamespaceRoot,
+    /// A session keyring of its own, by name.
+    JoinKeyring {
+        /// `_ses.` and the container's id.
+        name: String,
+        /// Whether it may exist already (exec).
+        existing: bool,
+    },
+    /// Brings `lo` up.
+    LoopbackUp,
+    /// Propagation of the whole tree that was inherited.
+    SetRootPropagation {
+        /// Type.
+        kind: PropagationKind,
+        /// Whether all below follow.
+        recursive: bool,
+    },
+    /// Mounts the root file system where it lies, as `pivot_root` wants it.
+    AttachRootfs {
+        /// Where it lies.
+        path: String,
+        /// The copy of its mount.
+        slot: Slot,
+        /// Whether a private mount goes under it first, since its own is shared.
+        private_parent: bool,
+    },
+    /// Mounts a new file system.
+    MountFilesystem(FilesystemMount),
+    /// Mounts a copy of something of the host.
+    MountBind(BindMount),
+    /// Mounts the view of the container's own groups.
+    MountCgroups(CgroupMount),
+    /// Changes an existing mount.
+    Remount {
+        /// Absolute path inside.
+        destination: String,
+        /// Attributes to set.
+        set: MountAttr,
+        /// Attributes to clear.
+        clear: MountAttr,
+        /// Super block flags to set, unless it is the mount alone that changes.
+        super_set: SuperFlags,
+        /// Super block flags to clear.
+        super_clear: SuperFlags,
+        /// Options of the file system.
+        data: Vec<String>,
+    },
+    /// Makes a device node.
+    MakeDevice {
+        /// Which.
+        device: Device,
+        /// The host's node to bind where none can be made.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bind: Option<Slot>,
+    },
+    /// The links that every `/dev` has: fd, stdin, stdout, stderr, core, ptmx.
+    MakeDeviceLinks,
+    /// Runs hooks inside the container's namespaces.
+    RunHooks {
+        /// Hook point.
+        point: HookPoint,
+        /// In order.
+        hooks: Vec<Hook>,
+    },
+    /// Makes the root file system the root.
+    ChangeRoot {
+        /// How.
+        how: ChangeRoot,
+    },
+    /// UTS host name.
+    SetHostname {
+        /// The name.
+        name: String,
+    },
+    /// UTS domain name.
+    SetDomainname {
+        /// The name.
+        name: String,
+    },
+    /// Makes the pseudo terminal, mounts it on `/dev/console` and sends the master away.
+    MakeTerminal {
+        /// Its size.
+        size: Option<ConsoleSize>,
+        /// Socket that gets the master.
+        slot: Slot,
+        /// Whether `/dev/console` is made.
+        console: bool,
+    },
+    /// Makes a mount read-only (or what else was put off until it was filled).
+    SetMountAttributes {
+        /// Absolute path inside.
+        destination: String,
+        /// Attributes to set.
+        set: MountAttr,
+    },
+    /// Writes kernel parameters.
+    WriteSysctls {
+        /// Paths under `/proc/sys` and values.
+        values: Vec<(String, String)>,
+    },
+    /// Hides paths.
+    MaskPaths {
+        /// Absolute.
+        paths: Vec<String>,
+        /// SELinux label of the tmpfs, as its mount option.
+        label: Option<String>,
+    },
+    /// Makes paths read-only.
+    ProtectPaths {
+        /// Absolute.
+        paths: Vec<String>,
+    },
+    /// Makes the working folder if it is not there.
+    MakeWorkingFolder {
+        /// Absolute.
+        path: String,
+    },
+    /// `personality(2)`.
+    SetPersonality {
+        /// Execution domain.
+        domain: u64,
+    },
+    /// `set_mempolicy(2)`.
+    SetMemoryPolicy {
+        /// Policy.
+        policy: MemoryPolicy,
+    },
+    /// Writes the LSM label for the coming exec.
+    SetLsmLabel {
+        /// Which module.
+        lsm: Lsm,
+        /// Profile or label.
+        label: String,
+    },
+    /// Becomes the user: bounding set, groups, ids, and keeps what capabilities are still needed.
+    BecomeUser {
+        /// Credentials.
+        user: User,
+        /// The five sets.
+        capabilities: Capabilities,
+        /// Whether CAP_SYS_ADMIN stays until [`ChildStep::SetCapabilities`], for the filter.
+        keep_for_seccomp: bool,
+    },
+    /// Finds the program and checks that it can be executed.
+    FindProgram {
+        /// `args[0]`.
+        name: String,
+        /// `PATH` of the environment.
+        path: Option<String>,
+    },
+    /// Changes to the working folder and checks that it is inside.
+    ChangeFolder {
+        /// Absolute. Where root of the container may not enter it, the user tries again.
+        path: String,
+    },
+    /// `PR_SET_NO_NEW_PRIVS`.
+    SetNoNewPrivs,
+    /// Marks every descriptor above the kept ones close-on-exec.
+    CloseDescriptors {
+        /// How many above 2 stay open.
+        keep: u32,
+    },
+    /// Loads the filter.
+    LoadSeccomp {
+        /// Number of BPF instructions.
+        instructions: usize,
+        /// SECCOMP_FILTER_FLAG_*.
+        flags: u64,
+        /// Whether a notification descriptor comes back.
+        notify: bool,
+    },
+    /// The final capability sets.
+    SetCapabilities {
+        /// The five sets.
+        capabilities: Capabilities,
+    },
+    /// Waits for `start`.
+    AwaitStart,
+    /// Executes the program. An error is reported to whoever started it.
+    Execute {
+        /// Argument vector.
+        args: Vec<String>,
+        /// Environment; HOME is added where it is missing.
+        env: Vec<String>,
+    },
+}
+
+/// Security modules that take a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lsm {
+    /// AppArmor.
+    Apparmor,
+    /// SELinux.
+    Selinux,
+}
+
+/// Ways to change the root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeRoot {
+    /// `pivot_root(2)`.
+    Pivot,
+    /// MS_MOVE and chroot (`--no-pivot`), for a runtime in an initial ramdisk.
+    Move,
+    /// chroot alone, for a container without a mount namespace of its own.
+    Chroot,
+}
+
+/// A new file system.
+#[derive(Debug, Clone, Serialize)]
+pub struct FilesystemMount {
+    /// Absolute path inside.
+    pub destination: String,
+    /// Type.
+    pub fstype: String,
+    /// Source as the file system knows it.
+    pub source: String,
+    /// Attributes of the mount.
+    pub attributes: MountAttr,
+    /// Attributes to set on all below as well.
+    pub recursive: MountAttr,
+    /// Super block flags.
+    pub super_flags: SuperFlags,
+    /// Options of the file system.
+    pub data: Vec<String>,
+    /// Propagation, in order.
+    pub propagation: Vec<(PropagationKind, bool)>,
+    /// Whether what the mount covers is copied into it first.
+    pub copy_up: bool,
+    /// Whether a destination that is a symbolic link is refused.
+    pub nofollow: bool,
+}
+
+/// A copy of something of the host.
+#[derive(Debug, Clone, Serialize)]
+pub struct BindMount {
+    /// Absolute path inside.
+    pub destination: String,
+    /// The copy (a plain descriptor of the link, where the source is one and `copy-symlink` was given).
+    pub slot: Slot,
+    /// Attributes to set on the mount itself.
+    pub set: MountAttr,
+    /// Attributes to clear.
+    pub clear: MountAttr,
+    /// Attributes to set on all below.
+    pub recursive_set: MountAttr,
+    /// Attributes to clear on all below.
+    pub recursive_clear: MountAttr,
+    /// Propagation, in order.
+    pub propagation: Vec<(PropagationKind, bool)>,
+    /// Whether a destination that is a symbolic link is refused.
+    pub nofollow: bool,
+    /// Whether a source that is a symbolic link becomes a link.
+    pub copy_symlink: bool,
+}
+
+/// The view of the container's own groups.
+#[derive(Debug, Clone, Serialize)]
+pub struct CgroupMount {
+    /// Absolute path inside.
+    pub destination: String,
+    /// Attributes of every mount of it.
+    pub attributes: MountAttr,
+    /// Whether the unified hierarchy is the only one.
+    pub unified_only: bool,
+    /// Whether new mounts are made in the container's cgroup namespace; else copies of the host's folders are used.
+    pub namespaced: bool,
+    /// One per hierarchy.
+    pub views: Vec<CgroupView>,
+    /// Propagation, in order.
+    pub propagation: Vec<(PropagationKind, bool)>,
+}
+
+/// One hierarchy in that view.
+#[derive(Debug, Clone, Serialize)]
+pub struct CgroupView {
+    /// Folder name under the destination, such as `cpu,cpuacct`.
+    pub name: String,
+    /// Mount options of a new mount; empty for cgroup2.
+    pub options: Vec<String>,
+    /// Further names that link to it, such as `cpu`.
+    pub links: Vec<String>,
+    /// The copy of the host's folder, where the mount is not made new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
+}
