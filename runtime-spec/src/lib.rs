@@ -9,6 +9,24 @@
 //! config.json -> oci::Config -> validate() -> Report { findings, spec: Option<ContainerSpec> }
 //! ```
 
+pub mod capabilities;
+pub mod example;
+pub mod features;
+mod finding;
 pub mod model;
+pub mod oci;
+pub mod state;
+pub mod validate;
 
+pub use finding::{Finding, Severity};
 pub use model::ContainerSpec;
+pub use validate::{Report, load, load_process, load_resources, validate, validate_process};
+
+/// The version of runtime-spec that this crate follows: major, minor, patch.
+pub const VERSION: (u64, u64, u64) = (1, 3, 0);
+
+/// The same as text, for the documents that the runtime writes.
+#[must_use]
+pub fn version() -> String {
+    format!("{}.{}.{}", VERSION.0, VERSION.1, VERSION.2)
+}
