@@ -4,9 +4,12 @@
 //! tables of options are there for whoever makes man pages and completions; the binary is a handful of lines on top.
 
 pub mod args;
+pub mod bundle;
 pub mod caller;
 pub mod errors;
+pub mod limits;
 pub mod log;
 pub mod output;
+pub mod overrides;
 pub mod run;
 pub mod time;

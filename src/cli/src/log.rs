@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_one_datagram_and_quieter_ones_are_dropped() {
+        let (socket, journal) = UnixDatagram::pair().expect("two sockets");
+        let target = Target::Journald { socket, id: "c1".to_owned() };
+        let log = Log { target, format: LogFormat::Json, level: Level::Warning, human: false };
+        log.debug("too quiet");
+        log.warning("loud");
+        let mut record = [0; 100];
+        let length = journal.recv(&mut record).expect("a record");
+        assert_eq!(&record[..length], b"PRIORITY=4\nSYSLOG_IDENTIFIER=c1\nMESSAGE=loud\n");
+    }
+
+    #[test]
     fn a_system_log_message() {
         let message = render_syslog("c1", NOW, Level::Warning, "a\nb");
         assert_eq!(message, format!("<28>Aug 19 12:34:56 c1[{}]: a b", std::process::id()));

@@ -483,7 +483,7 @@ mod refusals {
     fn words_that_are_not_known() {
         check_refused("skep foo -h", "unknown command: No help topic for 'foo'");
         check_refused("skep crate web", "unknown command: No help topic for 'crate' (did you mean create?)");
-        check_refused("skep help stat", "unknown command: No help topic for 'stat' (did you mean start?)");
+        check_refused("skep help stat", "unknown command: No help topic for 'stat' (did you mean state?)");
         check_refused("skep list --foo", "flag provided but not defined: -foo");
         check_refused("skep list -formt=json", "flag provided but not defined: -formt (did you mean --format?)");
         check_refused("skep --rot /x list", "flag provided but not defined: -rot (did you mean --root?)");

@@ -13,6 +13,7 @@ pub mod namespace;
 pub mod process;
 pub mod procfs;
 mod raw;
+pub mod regex;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

@@ -1,10 +1,11 @@
 //! The known word that somebody probably meant.
 
-/// The word that is at most two typing errors away, or one for words of up to four letters; the nearest wins, and the
-/// first of several.
+/// The word that is at most two typing errors away, or one for words of up to four letters. The nearest wins; of several
+/// the one that only lacks its end.
 pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = if typed.chars().count() > 4 { 2 } else { 1 };
-    known.map(|word| (distance(typed, word), word)).filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, w)| w)
+    let near = known.filter(|word| distance(typed, word) <= limit);
+    near.min_by_key(|word| (distance(typed, word), !word.starts_with(typed)))
 }
 
 /// Number of letters to insert, delete, replace or swap with the next one.
@@ -45,6 +46,7 @@ mod tests {
         check("craete", Some("create"));
         check("strat", Some("start"));
         check("statte", Some("state"));
+        check("stat", Some("state"));
         check("remove", None);
         check("lst", Some("list"));
         check("lsit", Some("list"));

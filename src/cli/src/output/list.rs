@@ -1,7 +1,8 @@
 //! `list`: the containers below one root.
 
+use runtime_spec::state::State;
+
 use super::render_json;
-use super::state::StateDocument;
 use super::table::render_table;
 use crate::args::command::{Format, ListArgs};
 
@@ -10,7 +11,7 @@ use crate::args::command::{Format, ListArgs};
 ///
 /// # Errors
 /// None that can happen: all keys are text.
-pub fn render_list(containers: &[StateDocument], how: ListArgs) -> serde_json::Result<String> {
+pub fn render_list(containers: &[State], how: ListArgs) -> serde_json::Result<String> {
     match how {
         ListArgs { quiet: true, .. } => Ok(containers.iter().map(|c| format!("{}\n", c.id)).collect()),
         ListArgs { format: Format::Json, .. } => render_json(containers),
@@ -18,11 +19,12 @@ pub fn render_list(containers: &[StateDocument], how: ListArgs) -> serde_json::R
     }
 }
 
-fn render_rows(containers: &[StateDocument]) -> String {
+fn render_rows(containers: &[State]) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned).to_vec();
     let rows = containers.iter().map(|c| {
-        let (id, pid, status, bundle) = (c.id.clone(), c.pid.to_string(), c.status.clone(), c.bundle.clone());
-        vec![id, pid, status, bundle, c.created.clone(), c.owner.clone()]
+        let (pid, status) = (c.pid.unwrap_or(0).to_string(), c.status.name().to_owned());
+        let (created, owner) = (c.created.clone().unwrap_or_default(), c.owner.clone().unwrap_or_default());
+        vec![c.id.clone(), pid, status, c.bundle.clone(), created, owner]
     });
     render_table(&std::iter::once(header).chain(rows).collect::<Vec<_>>())
 }
@@ -42,11 +44,13 @@ pub fn owner_name(passwd: &str, uid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use runtime_spec::state::Status;
+
     use super::super::state::sample;
     use super::*;
 
     #[track_caller]
-    fn check(containers: &[StateDocument], format: Format, quiet: bool, expected: &str) {
+    fn check(containers: &[State], format: Format, quiet: bool, expected: &str) {
         assert_eq!(render_list(containers, ListArgs { format, quiet }).expect("JSON"), expected);
     }
 
@@ -59,8 +63,8 @@ mod tests {
 
     #[test]
     fn two_containers() {
-        let root = StateDocument { owner: "root".to_owned(), ..sample("web") };
-        let stopped = StateDocument { pid: 0, status: "stopped".to_owned(), owner: "#7".to_owned(), ..sample("db") };
+        let root = State { owner: Some("root".to_owned()), ..sample("web") };
+        let stopped = State { pid: Some(0), status: Status::Stopped, owner: Some("#7".to_owned()), ..sample("db") };
         let both = [root, stopped];
         check(&both, Format::Json, true, "web\ndb\n");
         let expected = "\

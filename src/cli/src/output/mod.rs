@@ -2,7 +2,9 @@
 //!
 //! The renderers are pure; [`print()`] is the only writer.
 
+pub mod check;
 pub mod events;
+pub mod features;
 pub mod list;
 pub mod ps;
 pub mod state;

@@ -8,12 +8,9 @@ pub const COMMIT: &str = env!("SKEP_COMMIT");
 /// The version of this program, by semver.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The version of the runtime specification that is implemented.
-pub const SPEC: &str = "1.3.0";
-
 /// Renders exactly three lines: containerd's client of runc refuses any other number, and wants the words `runc version`
 /// at the start of the first.
 #[must_use]
 pub fn render_version(program: Program) -> String {
-    format!("{} version {VERSION}\ncommit: {COMMIT}\nspec: {SPEC}\n", program.name())
+    format!("{} version {VERSION}\ncommit: {COMMIT}\nspec: {}\n", program.name(), runtime_spec::version())
 }
