@@ -1,6 +1,8 @@
 //! Who called, from where, and what follows from that: the only reader of the environment.
 
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use anyhow::{Context, bail};
 
@@ -15,6 +17,10 @@ pub struct Caller {
     pub xdg_runtime_dir: Option<String>,
     /// Whether the state of containers belongs to one user rather than to the machine.
     pub unprivileged: bool,
+    /// How many descriptors from 3 on were passed by socket activation (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    /// `NOTIFY_SOCKET`: where a service tells that it is ready (sd_notify(3)).
+    pub notify_socket: Option<String>,
 }
 
 /// The folder of the run-time state, and who chose it.
@@ -24,6 +30,9 @@ pub struct StateRoot {
     pub path: String,
     /// Whether it is the default: one that does not exist is then an empty one.
     pub is_default: bool,
+    /// Whether it is below a folder that is swept of old files: the sticky bit keeps it (XDG Base Directory
+    /// Specification, `$XDG_RUNTIME_DIR`).
+    pub needs_sticky_bit: bool,
 }
 
 /// The identity map of a process that is not in a user namespace (user_namespaces(7)).
@@ -33,13 +42,18 @@ impl Caller {
     /// Looks at the process and its environment.
     ///
     /// # Errors
-    /// The current folder is gone, or its path is not UTF-8.
+    /// The path of the current folder is not UTF-8, or the id maps cannot be read.
     pub fn probe() -> anyhow::Result<Caller> {
-        let cwd = sys::process::current_dir().context("cannot tell the current folder")?;
-        let xdg_runtime_dir = std::env::var("XDG_RUNTIME_DIR").ok().filter(|dir| !dir.is_empty());
+        let cwd = match sys::process::current_dir() {
+            // It was removed. Commands that need no relative path still work; for the others this path says ENOENT.
+            Err(error) if error.is(sys::Errno::NOENT) => "/proc/self/cwd".to_owned(),
+            other => other.context("cannot tell the current folder")?,
+        };
+        let xdg_runtime_dir = variable("XDG_RUNTIME_DIR");
         // The maps are read only where the answer matters.
         let unprivileged = xdg_runtime_dir.is_some() && is_unprivileged().context("cannot read /proc/self/uid_map")?;
-        Ok(Caller { cwd, xdg_runtime_dir, unprivileged })
+        let listen_fds = count_listen_fds(variable("LISTEN_PID"), variable("LISTEN_FDS"), sys::process::own_pid());
+        Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds, notify_socket: variable("NOTIFY_SOCKET") })
     }
 
     /// Makes a path that was typed absolute, without looking at the file system: `..` goes one name back.
@@ -70,14 +84,44 @@ impl Caller {
             if path == "/" {
                 bail!("option --root should not be set to /");
             }
-            return Ok(StateRoot { path, is_default: false });
+            return Ok(StateRoot { path, is_default: false, needs_sticky_bit: false });
         }
-        let path = match &self.xdg_runtime_dir {
-            Some(dir) if self.unprivileged => format!("{}/skep", self.absolute(dir)),
-            _ => "/run/skep".to_owned(),
-        };
-        Ok(StateRoot { path, is_default: true })
+        Ok(match &self.xdg_runtime_dir {
+            Some(dir) if self.unprivileged => {
+                let path = format!("{}/skep", self.absolute(dir));
+                StateRoot { path, is_default: true, needs_sticky_bit: true }
+            }
+            _ => StateRoot { path: "/run/skep".to_owned(), is_default: true, needs_sticky_bit: false },
+        })
     }
+}
+
+impl StateRoot {
+    /// Makes the folder, for its owner alone, and what is missing above it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn make(&self) -> anyhow::Result<()> {
+        let path = &self.path;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.with_context(|| format!("cannot make the folder {path} for the state of containers"))?;
+        if self.needs_sticky_bit {
+            let set = fs::set_permissions(path, Permissions::from_mode(0o1700));
+            set.with_context(|| format!("cannot set the sticky bit of {path}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A variable of the environment that is set, not empty, and text.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// How many descriptors socket activation passed to this very process.
+fn count_listen_fds(pid: Option<String>, count: Option<String>, own_pid: i32) -> u32 {
+    let is_for_us = pid.and_then(|pid| pid.parse().ok()) == Some(own_pid);
+    count.filter(|_| is_for_us).and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// Whether the caller is an ordinary user: by its id, or as the root of a user namespace that such a user made.
@@ -99,7 +143,8 @@ mod tests {
     use crate::args::Program;
 
     fn caller(cwd: &str, xdg: Option<&str>, unprivileged: bool) -> Caller {
-        Caller { cwd: cwd.to_owned(), xdg_runtime_dir: xdg.map(str::to_owned), unprivileged }
+        let xdg_runtime_dir = xdg.map(str::to_owned);
+        Caller { cwd: cwd.to_owned(), xdg_runtime_dir, unprivileged, listen_fds: 0, notify_socket: None }
     }
 
     #[track_caller]
@@ -131,6 +176,30 @@ mod tests {
         check_root(&caller("/", Some("/run/user/0"), false), None, "/run/skep");
         check_root(&caller("/", Some("/run/user/7"), true), None, "/run/user/7/skep");
         check_root(&caller("/x", Some("/run/user/7"), true), Some("y"), "/x/y");
+    }
+
+    #[test]
+    fn a_users_default_root_is_kept_from_sweeping() {
+        let user = caller("/", Some("/run/user/7"), true).state_root(&Global::new(Program::Skep)).expect("a root");
+        assert!(user.needs_sticky_bit);
+        let path = std::env::temp_dir().join(format!("caller-{}/a/skep", std::process::id()));
+        let path = path.to_str().expect("a UTF-8 path").to_owned();
+        let root = StateRoot { path: path.clone(), is_default: true, needs_sticky_bit: true };
+        root.make().expect("a folder");
+        root.make().expect("the same folder");
+        let mode = fs::metadata(&path).expect("a folder").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1700);
+        fs::remove_dir_all(path.trim_end_matches("/a/skep")).expect("a folder to remove");
+    }
+
+    #[test]
+    fn activation_is_for_one_process() {
+        let text = |value: &str| Some(value.to_owned());
+        assert_eq!(count_listen_fds(text("7"), text("2"), 7), 2);
+        assert_eq!(count_listen_fds(text("8"), text("2"), 7), 0);
+        assert_eq!(count_listen_fds(None, text("2"), 7), 0);
+        assert_eq!(count_listen_fds(text("7"), text("-2"), 7), 0);
+        assert_eq!(count_listen_fds(text("7"), None, 7), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! colons: the last record of level `error` is what containerd, docker, podman and CRI-O show and search.
 
 use crate::args::command::Level;
-use crate::args::{Command, Program, Usage, UsageError};
+use crate::args::{Command, Program, Usage, UsageError, verbs};
 use crate::log::Log;
 
 /// Exit code of a command that did its work.
@@ -28,11 +28,14 @@ pub fn failure_code(command: &Command) -> u8 {
     }
 }
 
-/// The exit code for a command line that cannot be understood.
+/// The exit code for a command line that cannot be understood. An `exec` that does not say what to run or where has
+/// failed as an `exec`, as in runc.
 #[must_use]
-pub fn usage_code(error: &UsageError) -> u8 {
-    match error {
+pub fn usage_code(usage: &Usage) -> u8 {
+    let is_exec = usage.verb.is_some_and(|verb| verb.name == verbs::EXEC.name);
+    match usage.error {
         UsageError::UnknownCommand { .. } => UNKNOWN_COMMAND,
+        UsageError::NoCommand | UsageError::EmptyId if is_exec => EXEC_FAILURE,
         _ => FAILURE,
     }
 }

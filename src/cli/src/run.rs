@@ -50,7 +50,7 @@ fn refuse(global: &Global, log: &Log, usage: &Usage) -> u8 {
         }
     }
     log.write(Level::Error, &error.to_string());
-    errors::usage_code(error)
+    errors::usage_code(usage)
 }
 
 fn dispatch(global: &Global, command: &Command) -> anyhow::Result<u8> {

@@ -101,6 +101,15 @@ fn an_unknown_command_has_a_code_of_its_own() {
 }
 
 #[test]
+fn exec_fails_with_a_code_of_its_own() {
+    let (code, _, err) = told(run(&["exec", "web"]));
+    assert_eq!(code, 255);
+    assert_eq!(without_time(&err), "level=error msg=\"exec args cannot be empty: name a command or use --process\"\n");
+    assert_eq!(told(run(&["exec", "", "true"])).0, 255);
+    assert_eq!(told(run(&["exec"])).0, 1);
+}
+
+#[test]
 fn checkpoint_says_plainly_that_it_is_not_there() {
     let (code, out, err) = told(run(&["checkpoint", "--help"]));
     assert_eq!((code, out.as_str()), (1, ""));
