@@ -58,6 +58,14 @@ pub fn open_in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<O
     openat2(root, path, flags, 0, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
 }
 
+/// As [`open_in_root`], but a symbolic link anywhere in the path is refused.
+///
+/// # Errors
+/// What the kernel says; ELOOP for a link.
+pub fn open_in_root_no_links(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd> {
+    openat2(root, path, flags, 0, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS)
+}
+
 /// `openat2(2)`, again for as long as a rename race makes the kernel say EAGAIN (at most 128 times).
 ///
 /// # Errors
@@ -70,15 +78,6 @@ pub fn openat2(dir: BorrowedFd<'_>, path: &str, flags: OFlags, mode: u32, resolv
         }
     }
     Err(Errno::AGAIN).call(|| format!("openat2({}, {path:?}, {resolve:?})", shown(dir)))
-}
-
-/// A new descriptor for the file behind an O_PATH descriptor, through `/proc/thread-self/fd`.
-///
-/// # Errors
-/// What the kernel says.
-pub fn reopen(fd: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
-    let path = format!("/proc/thread-self/fd/{}", fd.as_raw_fd());
-    fs::open(path.as_str(), flags | OFlags::CLOEXEC, Mode::empty()).call(|| format!("open({path:?} -> {})", shown(fd)))
 }
 
 /// `mkdirat(2)`.
@@ -237,6 +236,19 @@ pub fn read_all(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
     }
 }
 
+/// One `read(2)`, again after a signal. Returns the number of bytes; 0 is the end.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_some(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    loop {
+        match rustix::io::read(fd, &mut *buffer) {
+            Err(Errno::INTR) => {}
+            other => return other.call(|| format!("read({})", shown(fd))),
+        }
+    }
+}
+
 /// Reads a whole file below a folder.
 ///
 /// # Errors
@@ -251,6 +263,20 @@ pub fn read_at(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {
 /// What the kernel says.
 pub fn read_text_at(dir: BorrowedFd<'_>, path: &str) -> Result<String> {
     read_at(dir, path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Copies what is left of one open file to another.
+///
+/// # Errors
+/// What the kernel says.
+pub fn copy_contents(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        match read_some(from, &mut buffer)? {
+            0 => return Ok(()),
+            n => write_all(to, &buffer[..n])?,
+        }
+    }
 }
 
 /// Writes all bytes to an open file.

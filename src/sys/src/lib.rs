@@ -10,6 +10,7 @@ pub mod fs;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod process;
 pub mod procfs;
 mod raw;
@@ -19,6 +20,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod watch;
 
 pub use error::{Error, Result};
 pub use procfs::ProcFs;

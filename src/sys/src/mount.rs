@@ -113,6 +113,22 @@ pub fn clone_tree(at: BorrowedFd<'_>, depth: Depth) -> Result<OwnedFd> {
     open_tree(at, "", flags).call(|| format!("open_tree(fd {}, OPEN_TREE_CLONE)", at.as_raw_fd()))
 }
 
+/// `open_tree(2)` with OPEN_TREE_CLONE of a path of the host. With `nofollow` a symbolic link in the last place is taken
+/// itself.
+///
+/// # Errors
+/// What the kernel says.
+pub fn clone_path(path: &str, depth: Depth, nofollow: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if depth == Depth::Tree {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    if nofollow {
+        flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    }
+    open_tree(CWD, path, flags).call(|| format!("open_tree({path:?}, OPEN_TREE_CLONE)"))
+}
+
 /// `move_mount(2)` of a detached mount onto what `target` stands for.
 ///
 /// # Errors

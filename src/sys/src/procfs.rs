@@ -73,6 +73,16 @@ impl ProcFs {
         fs::readlink_at(self.root.as_fd(), "thread-self")
     }
 
+    /// A new descriptor for the file behind an O_PATH descriptor of this process.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn reopen(&self, fd: std::os::fd::BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
+        use std::os::fd::AsRawFd;
+        let path = format!("{}/fd/{}", self.own_thread()?, fd.as_raw_fd());
+        fs::open_at(self.root.as_fd(), &path, flags, 0)
+    }
+
     /// When a process started, in clock ticks since boot: with the pid it names a process for ever.
     ///
     /// # Errors

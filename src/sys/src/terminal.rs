@@ -34,7 +34,7 @@ pub struct Pty {
 ///
 /// # Errors
 /// What the kernel says; ENODEV when it is not a devpts multiplexer.
-pub fn open_pty(ptmx: BorrowedFd<'_>) -> Result<Pty> {
+pub fn open_pty(proc: &crate::ProcFs, ptmx: BorrowedFd<'_>) -> Result<Pty> {
     let stat = crate::fs::stat(ptmx)?;
     let is_ptmx = crate::fs::file_type(&stat) == crate::fs::FileType::CharacterDevice
         && crate::fs::major(stat.st_rdev) == 5
@@ -44,7 +44,7 @@ pub fn open_pty(ptmx: BorrowedFd<'_>) -> Result<Pty> {
     if !is_ptmx || !on_devpts {
         return Err(Error::new("open of a ptmx that is not the multiplexer of a devpts", Errno::NODEV));
     }
-    let master = crate::fs::reopen(ptmx, crate::fs::OFlags::RDWR | crate::fs::OFlags::NOCTTY)?;
+    let master = proc.reopen(ptmx, crate::fs::OFlags::RDWR | crate::fs::OFlags::NOCTTY)?;
     pty_of(master)
 }
 

@@ -1,0 +1,251 @@
+//! Writing limits, and reading the values that their order depends on.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use runtime_spec::model::{Limit, Resources};
+use sys::Errno;
+use sys::fs::OFlags;
+
+use super::{Group, Member};
+use crate::error::{Error, Result};
+use crate::limit::{Absent, Current, FileWrite, LimitError};
+
+/// v1 reports "no limit" as the largest multiple of the page size in an i64; nothing real comes near.
+const LEGACY_UNLIMITED: u64 = 1 << 62;
+
+impl Group {
+    /// Performs what must be written before a task enters ([`crate::Limits::attach`]), and completes the cpuset.
+    ///
+    /// Ancestors of the group that have no realtime bandwidth at all are given what the group asks for, top down; one that
+    /// has some keeps it, because somebody chose that number.
+    ///
+    /// # Errors
+    /// As [`Group::apply`].
+    pub fn apply_attach(&self, writes: &[FileWrite]) -> Result<()> {
+        if let Some(runtime) = writes.iter().find(|write| write.file == "cpu.rt_runtime_us") {
+            let period = writes.iter().find(|write| write.file == "cpu.rt_period_us");
+            self.lend_realtime(&runtime.value, period.map(|write| write.value.as_str()))?;
+        }
+        self.apply(writes)?;
+        self.inherit_cpuset()
+    }
+
+    /// Performs writes in order and stops at the first that fails.
+    ///
+    /// # Errors
+    /// [`LimitError`]: the field, the file and the kernel's reason; for a memory limit below the usage, the numbers.
+    pub fn apply(&self, writes: &[FileWrite]) -> Result<()> {
+        writes.iter().try_for_each(|write| self.apply_one(write))
+    }
+
+    fn apply_one(&self, write: &FileWrite) -> Result<()> {
+        let member = self.member(&write.controller).ok_or_else(|| LimitError::NoController {
+            field: write.field.clone(),
+            controller: write.controller.clone().into_owned(),
+        })?;
+        let outcome = match (member.write(&write.file, &write.value), &write.absent) {
+            (Err(error), Absent::Skipped) if error.is(Errno::NOENT) => Ok(()),
+            (Err(error), Absent::Instead { file, value }) if error.is(Errno::NOENT) => member.write(file, value),
+            (outcome, _) => outcome,
+        };
+        outcome.map_err(|error| explain(member, write, error).into())
+    }
+
+    /// Reads the present values that writes of these limits depend on.
+    ///
+    /// # Errors
+    /// [`Error::Sys`], [`Error::Parse`].
+    pub fn read_current(&self, resources: &Resources) -> Result<Current> {
+        let mut current = Current::default();
+        let (memory, cpu) = (&resources.memory, &resources.cpu);
+        let sizes = memory.limit.is_some() || memory.swap.is_some();
+        if let Some(member) = self.member("memory").filter(|_| sizes || memory.disable_oom_killer.is_some()) {
+            if member.place.is_unified() {
+                current.memory_limit = member.limit("memory.max")?.unwrap_or(Limit::Max);
+                current.memory_usage = member.number("memory.current")?.unwrap_or(0);
+            } else {
+                current.memory_limit = member.limit("memory.limit_in_bytes")?.unwrap_or(Limit::Max);
+                current.memory_and_swap = member.limit("memory.memsw.limit_in_bytes")?.unwrap_or(Limit::Max);
+                current.memory_usage = member.number("memory.usage_in_bytes")?.unwrap_or(0);
+                current.oom_killer_disabled = member.read("memory.oom_control")?.starts_with("oom_kill_disable 1");
+            }
+        }
+        let bandwidth = cpu.quota_us.is_some() || cpu.period_us.is_some() || cpu.burst_us.is_some();
+        let weight = cpu.shares.is_some() || cpu.idle.is_some();
+        let realtime = cpu.realtime_runtime_us.is_some() || cpu.realtime_period_us.is_some();
+        if let Some(member) = self.member("cpu").filter(|_| bandwidth || weight || realtime) {
+            member.read_current_cpu(&mut current)?;
+        }
+        Ok(current)
+    }
+
+    /// Gives ancestors without realtime bandwidth as much as the group is about to get.
+    fn lend_realtime(&self, runtime: &str, period: Option<&str>) -> Result<()> {
+        let Some(member) = self.member("cpu").filter(|member| !member.place.is_unified()) else { return Ok(()) };
+        let mount = sys::fs::open_dir(&member.place.mountpoint)?;
+        let relative = member.place.path.trim_start_matches('/');
+        for (end, _) in relative.match_indices('/') {
+            let parent = sys::fs::open_beneath(mount.as_fd(), &relative[..end], OFlags::PATH | OFlags::DIRECTORY)?;
+            if sys::fs::read_text_at(parent.as_fd(), "cpu.rt_runtime_us")?.trim() != "0" {
+                continue;
+            }
+            let named = |error: sys::Error| {
+                let path = format!("{}/{}", member.place.mountpoint, &relative[..end]);
+                sys::Error::new(format!("{} in the parent {path:?}", error.call()), error.errno())
+            };
+            if let Some(period) = period {
+                sys::fs::write_value_at(parent.as_fd(), "cpu.rt_period_us", period).map_err(named)?;
+            }
+            sys::fs::write_value_at(parent.as_fd(), "cpu.rt_runtime_us", runtime).map_err(named)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the group in the unified hierarchy to the user that is root in the container, so that it can make groups of
+    /// its own: the folder and the files that the kernel says are safe to give away. Limits stay with the host.
+    ///
+    /// Spec: runtime-spec 1.3, config-linux.md, "Cgroup ownership". v1 groups are never given away.
+    ///
+    /// # Errors
+    /// [`Error::Sys`]. A listed file that is not there is no error.
+    pub fn delegate(&self, uid: u32) -> Result<()> {
+        let Some(member) = self.unified_member() else { return Ok(()) };
+        /// What the specification says where the kernel (before 4.15) has no list.
+        const FALLBACK: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+        let listed = match sys::fs::read_text_at(sys::fs::CWD, "/sys/kernel/cgroup/delegate") {
+            Err(error) if error.is(Errno::NOENT) => FALLBACK.to_owned(),
+            other => other?,
+        };
+        for file in std::iter::once("").chain(listed.lines()) {
+            // The group stays as it is: only the user changes.
+            let stat = match sys::fs::stat_at(member.dir.as_fd(), if file.is_empty() { "." } else { file }) {
+                Err(error) if error.is(Errno::NOENT) => continue,
+                other => other?,
+            };
+            sys::fs::chown_at(member.dir.as_fd(), file, uid, stat.st_gid)
+                .map_err(|error| member.named("chown", file, &error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    /// Enables all controllers of the root in each ancestor, so that this group has them.
+    ///
+    /// What one ancestor refuses (a controller that needs a realtime task moved first, say) is found again when a limit
+    /// needs it: its file is missing then.
+    pub(super) fn take_controllers(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        let have = self.read("cgroup.controllers")?;
+        let missing = |name: &&String| !have.split_ascii_whitespace().any(|have| have == name.as_str());
+        if !self.place.controllers.iter().any(|name| missing(&name)) {
+            return Ok(());
+        }
+        let all: Vec<String> = self.place.controllers.iter().map(|name| format!("+{name}")).collect();
+        let relative = self.place.path.trim_start_matches('/');
+        let parents = relative.match_indices('/').map(|(end, _)| &relative[..end]);
+        for parent in std::iter::once(".").chain(parents) {
+            let parent = sys::fs::open_beneath(mount, parent, OFlags::PATH | OFlags::DIRECTORY)?;
+            let enable = |names: &str| sys::fs::write_value_at(parent.as_fd(), "cgroup.subtree_control", names);
+            if enable(&all.join(" ")).is_err() {
+                // All or nothing per write: one by one, those that can be had.
+                let refused = all.iter().filter_map(|name| enable(name).err());
+                for error in refused {
+                    let expected =
+                        [Errno::NOENT, Errno::BUSY, Errno::INVAL, Errno::OPNOTSUPP, Errno::PERM, Errno::ACCESS];
+                    if !expected.contains(&error.errno()) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_current_cpu(&self, current: &mut Current) -> Result<()> {
+        current.idle = self.number("cpu.idle")? == Some(1);
+        if self.place.is_unified() {
+            let max = self.read("cpu.max")?;
+            let (quota, period) = parse_cpu_max(&max).ok_or_else(|| self.unparsed("cpu.max", &max))?;
+            (current.quota_us, current.period_us) = (quota, period);
+            current.burst_us = self.number("cpu.max.burst")?.unwrap_or(0);
+            return Ok(());
+        }
+        let signed = |file| -> Result<Option<i64>> {
+            let Some(text) = self.optional(file)? else { return Ok(None) };
+            text.parse().map(Some).map_err(|_| self.unparsed(file, &text))
+        };
+        let quota = signed("cpu.cfs_quota_us")?.and_then(|quota| u64::try_from(quota).ok());
+        current.quota_us = quota.map_or(Limit::Max, Limit::Value);
+        current.period_us = self.number("cpu.cfs_period_us")?.unwrap_or(current.period_us);
+        current.burst_us = self.number("cpu.cfs_burst_us")?.unwrap_or(0);
+        current.realtime_runtime_us = signed("cpu.rt_runtime_us")?.unwrap_or(0);
+        current.realtime_period_us = self.number("cpu.rt_period_us")?.unwrap_or(current.realtime_period_us);
+        Ok(())
+    }
+
+    /// A trimmed file; `None` where the kernel has no such file.
+    fn optional(&self, file: &str) -> Result<Option<String>> {
+        match self.read(file) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(error) if error.is(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn number(&self, file: &str) -> Result<Option<u64>> {
+        let Some(text) = self.optional(file)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| self.unparsed(file, &text))
+    }
+
+    fn limit(&self, file: &str) -> Result<Option<Limit>> {
+        let Some(text) = self.optional(file)? else { return Ok(None) };
+        match text.parse() {
+            Ok(value) if value < LEGACY_UNLIMITED => Ok(Some(Limit::Value(value))),
+            Ok(_) => Ok(Some(Limit::Max)),
+            Err(_) if text == "max" => Ok(Some(Limit::Max)),
+            Err(_) => Err(self.unparsed(file, &text)),
+        }
+    }
+
+    fn unparsed(&self, file: &str, text: &str) -> Error {
+        Error::Parse { file: self.path(file), text: text.to_owned() }
+    }
+}
+
+fn parse_cpu_max(text: &str) -> Option<(Limit, u64)> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let quota = if quota == "max" { Limit::Max } else { Limit::Value(quota.parse().ok()?) };
+    Some((quota, period.parse().ok()?))
+}
+
+/// What a failed write of a limit means to people.
+fn explain(member: &Member, write: &FileWrite, error: sys::Error) -> LimitError {
+    let field = write.field.clone();
+    if error.is(Errno::NOENT) {
+        return LimitError::NoFile { field, file: member.path(&write.file) };
+    }
+    let (what, prefix) = match write.file.as_ref() {
+        "memory.limit_in_bytes" => ("memory", "memory"),
+        "memory.memsw.limit_in_bytes" => ("memory+swap", "memory.memsw"),
+        _ => ("", ""),
+    };
+    let number = |suffix: &str| member.number(&format!("{prefix}.{suffix}")).ok().flatten();
+    if let (true, false, Some(usage), Some(peak)) =
+        (error.is(Errno::BUSY), what.is_empty(), number("usage_in_bytes"), number("max_usage_in_bytes"))
+    {
+        return LimitError::InUse { what, limit: write.value.clone(), usage, peak };
+    }
+    LimitError::Refused { field, file: member.path(&write.file), value: write.value.clone(), source: error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_max_lines() {
+        assert_eq!(parse_cpu_max("max 100000\n"), Some((Limit::Max, 100_000)));
+        assert_eq!(parse_cpu_max("5000 10000\n"), Some((Limit::Value(5_000), 10_000)));
+        assert_eq!(parse_cpu_max("5000"), None);
+    }
+}

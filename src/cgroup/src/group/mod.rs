@@ -1,0 +1,332 @@
+//! One container's groups: a folder in each hierarchy, held open.
+//!
+//! Making them, entering them and writing to them goes through the descriptors, so a hierarchy that is mounted over, or a
+//! path that changes, in between cannot lead a write elsewhere.
+
+mod apply;
+mod cpuset;
+mod freeze;
+mod kill;
+mod procs;
+mod remove;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use sys::Errno;
+use sys::fs::OFlags;
+
+pub use freeze::Freezer;
+pub use kill::{KILL_BOUND, Survivor};
+pub use remove::{REMOVE_BOUND, remove};
+
+use crate::error::{Error, Result};
+use crate::path::{GroupPath, clean_sub_group};
+
+/// The groups of one container.
+#[derive(Debug)]
+pub struct Group {
+    members: Vec<Member>,
+}
+
+/// The group in one hierarchy.
+#[derive(Debug)]
+struct Member {
+    place: GroupPath,
+    /// An O_PATH descriptor of the folder.
+    dir: OwnedFd,
+}
+
+/// What [`Group::create`] found and made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Created {
+    /// Folders that it made, parents before children. The parents of a container's groups stay when it is deleted, since
+    /// another container may use them by then.
+    pub made: Vec<String>,
+    /// Whether a group of the container was there before, empty: its limits may not be those of a new group, so
+    /// [`Group::read_current`] must be asked before limits are rendered.
+    pub reused: bool,
+}
+
+/// A group below the container's, for an exec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubGroup {
+    /// Controllers that it applies to; empty for all.
+    pub controllers: Vec<String>,
+    /// Path below the container's group. Clean or not; it may not climb out.
+    pub path: String,
+}
+
+/// Descriptors through which a task enters.
+#[derive(Debug)]
+pub struct AttachFds {
+    /// `tasks` of each v1 hierarchy, open for writing: memory first, so that what the child does next is charged to it;
+    /// freezer last, since a frozen group stops the child there.
+    pub tasks: Vec<AttachFd>,
+    /// The folder in the unified hierarchy, for `clone3(CLONE_INTO_CGROUP)`.
+    pub unified: Option<OwnedFd>,
+}
+
+/// `tasks` of one v1 hierarchy.
+#[derive(Debug)]
+pub struct AttachFd {
+    /// Its controllers, separated by commas.
+    pub controllers: String,
+    /// The file, open for writing.
+    pub fd: OwnedFd,
+}
+
+impl AttachFds {
+    /// Moves the calling thread into each v1 group. To be called by a process that still has one thread; allocates only
+    /// to tell about a failure.
+    ///
+    /// # Errors
+    /// [`Error::Sys`] with the hierarchy. ENOSPC means a cpuset without CPUs or memory nodes.
+    pub fn enter(&self) -> Result<()> {
+        for attach in &self.tasks {
+            sys::fs::write_all(attach.fd.as_fd(), b"0").map_err(|error| {
+                sys::Error::new(format!("write(tasks of {}, \"0\")", attach.controllers), error.errno())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    /// Makes the group in each hierarchy, with the parents that are missing, or nothing at all.
+    ///
+    /// Parents that it makes in a cpuset hierarchy get their own parent's CPUs and memory nodes, and
+    /// `cgroup.clone_children`, so that what is made in them starts with values. In the unified hierarchy, all controllers
+    /// that its root offers are handed down.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] and [`Error::Frozen`] for a group that is there already and in use; [`Error::Sys`] for what the
+    /// kernel says; [`Error::Undo`] where, on top of that, a folder that was made could not be removed again.
+    pub fn create(places: &[GroupPath]) -> Result<(Group, Created)> {
+        let mut created = Created::default();
+        let mut members = Vec::with_capacity(places.len());
+        for place in places {
+            match make(place, &mut created) {
+                Ok(dir) => members.push(Member { place: place.clone(), dir }),
+                Err(cause) => return Err(undo_made(&created, cause)),
+            }
+        }
+        Ok((Group { members }, created))
+    }
+
+    /// Opens the groups of a container that is there. One that has vanished is left out.
+    ///
+    /// # Errors
+    /// [`Error::Sys`].
+    pub fn open(places: &[GroupPath]) -> Result<Group> {
+        let mut members = Vec::with_capacity(places.len());
+        for place in places {
+            match open_place(place) {
+                Ok(dir) => members.push(Member { place: place.clone(), dir }),
+                Err(error) if error.is(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Group { members })
+    }
+
+    /// Whether there is none at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Where the groups are.
+    pub fn places(&self) -> impl Iterator<Item = &GroupPath> {
+        self.members.iter().map(|member| &member.place)
+    }
+
+    /// The folder in the unified hierarchy, where there is one.
+    #[must_use]
+    pub fn unified(&self) -> Option<BorrowedFd<'_>> {
+        self.unified_member().map(|member| member.dir.as_fd())
+    }
+
+    /// The folder that has a controller.
+    #[must_use]
+    pub fn dir(&self, controller: &str) -> Option<BorrowedFd<'_>> {
+        self.member(controller).map(|member| member.dir.as_fd())
+    }
+
+    /// Opens what a task needs to enter the groups, or groups below them.
+    ///
+    /// # Errors
+    /// [`Error::NoGroup`] for a controller that the container has no group of, [`Error::Path`] for a sub-group that climbs
+    /// out, [`Error::Sys`], ENOENT for one that is not there.
+    pub fn open_attach(&self, subs: &[SubGroup]) -> Result<AttachFds> {
+        for controller in subs.iter().flat_map(|sub| &sub.controllers) {
+            if self.member(controller).is_none() {
+                return Err(Error::NoGroup { controller: controller.clone() });
+            }
+        }
+        let mut tasks = Vec::with_capacity(self.members.len());
+        for member in self.members.iter().filter(|member| !member.place.is_unified()) {
+            let file = join(&sub_path(member, subs)?, "tasks");
+            let fd = sys::fs::open_beneath(member.dir.as_fd(), &file, OFlags::WRONLY)
+                .map_err(|error| member.named("open", &file, &error))?;
+            tasks.push(AttachFd { controllers: member.place.controllers.join(","), fd });
+        }
+        tasks.sort_by_key(|attach| attach_rank(&attach.controllers));
+        let open_unified = |member: &Member| -> Result<OwnedFd> {
+            let path = join(&sub_path(member, subs)?, ".");
+            let opened = sys::fs::open_beneath(member.dir.as_fd(), &path, OFlags::PATH | OFlags::DIRECTORY);
+            Ok(opened.map_err(|error| member.named("open", &path, &error))?)
+        };
+        Ok(AttachFds { tasks, unified: self.unified_member().map(open_unified).transpose()? })
+    }
+
+    /// Opens `cgroup.procs` of the unified hierarchy, for a task that could not be cloned into it. The write waits for a
+    /// grace period of the kernel.
+    ///
+    /// # Errors
+    /// [`Error::Sys`].
+    pub fn open_unified_procs(&self) -> Result<Option<OwnedFd>> {
+        let open = |member: &Member| member.open("cgroup.procs", OFlags::WRONLY);
+        self.unified_member().map(open).transpose().map_err(Error::from)
+    }
+
+    fn unified_member(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.place.is_unified())
+    }
+
+    /// The member that limits of a controller go to; `cgroup` is the unified one.
+    fn member(&self, controller: &str) -> Option<&Member> {
+        if controller == "cgroup" {
+            return self.unified_member();
+        }
+        self.members.iter().find(|member| member.place.has(controller))
+    }
+}
+
+impl Member {
+    fn open(&self, file: &str, flags: OFlags) -> sys::Result<OwnedFd> {
+        sys::fs::open_at(self.dir.as_fd(), file, flags, 0).map_err(|error| self.named("open", file, &error))
+    }
+
+    fn read(&self, file: &str) -> sys::Result<String> {
+        sys::fs::read_text_at(self.dir.as_fd(), file).map_err(|error| self.named("read", file, &error))
+    }
+
+    fn write(&self, file: &str, value: &str) -> sys::Result<()> {
+        let call = || format!("write({:?}, {value:?})", self.path(file));
+        sys::fs::write_value_at(self.dir.as_fd(), file, value).map_err(|error| sys::Error::new(call(), error.errno()))
+    }
+
+    /// The path of a file, for people.
+    fn path(&self, file: &str) -> String {
+        format!("{}/{file}", self.place.dir())
+    }
+
+    /// The same failure with the path instead of a descriptor's number.
+    fn named(&self, call: &str, file: &str, error: &sys::Error) -> sys::Error {
+        sys::Error::new(format!("{call}({:?})", self.path(file)), error.errno())
+    }
+}
+
+/// Memory first, freezer last.
+fn attach_rank(controllers: &str) -> u8 {
+    let has = |wanted: &str| controllers.split(',').any(|name| name == wanted);
+    if has("freezer") {
+        2
+    } else if has("memory") {
+        0
+    } else {
+        1
+    }
+}
+
+fn sub_path(member: &Member, subs: &[SubGroup]) -> Result<String> {
+    let names = |sub: &&SubGroup| sub.controllers.iter().any(|controller| member.place.has(controller));
+    let chosen = subs.iter().find(names).or_else(|| subs.iter().find(|sub| sub.controllers.is_empty()));
+    chosen.map_or_else(|| Ok(String::new()), |sub| clean_sub_group(&sub.path))
+}
+
+fn join(folder: &str, file: &str) -> String {
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
+}
+
+fn open_place(place: &GroupPath) -> sys::Result<OwnedFd> {
+    let mount = sys::fs::open_dir(&place.mountpoint)?;
+    open_below(mount.as_fd(), place)
+}
+
+fn open_below(mount: BorrowedFd<'_>, place: &GroupPath) -> sys::Result<OwnedFd> {
+    let relative = place.path.trim_start_matches('/');
+    sys::fs::open_beneath(mount, relative, OFlags::PATH | OFlags::DIRECTORY)
+        .map_err(|error| sys::Error::new(format!("open({:?})", place.dir()), error.errno()))
+}
+
+/// Makes one group and opens it.
+fn make(place: &GroupPath, created: &mut Created) -> Result<OwnedFd> {
+    let mount = sys::fs::open_dir(&place.mountpoint)?;
+    let relative = place.path.trim_start_matches('/');
+    let made = match sys::fs::mkdir_at(mount.as_fd(), relative, 0o755) {
+        Err(error) if error.is(Errno::NOENT) => make_with_parents(place, mount.as_fd(), relative, created),
+        other => other,
+    };
+    let reused = match made {
+        Ok(()) => {
+            created.made.push(place.dir());
+            false
+        }
+        Err(error) if error.is(Errno::EXIST) => true,
+        Err(error) => return Err(sys::Error::new(format!("mkdir({:?})", place.dir()), error.errno()).into()),
+    };
+    let member = Member { place: place.clone(), dir: open_below(mount.as_fd(), place)? };
+    if reused {
+        created.reused = true;
+        refuse_in_use(&member)?;
+    }
+    if place.is_unified() && !place.controllers.is_empty() {
+        member.take_controllers(mount.as_fd())?;
+    }
+    Ok(member.dir)
+}
+
+fn make_with_parents(
+    place: &GroupPath,
+    mount: BorrowedFd<'_>,
+    relative: &str,
+    created: &mut Created,
+) -> sys::Result<()> {
+    for (end, _) in relative.match_indices('/') {
+        let parent = &relative[..end];
+        match sys::fs::mkdir_at(mount, parent, 0o755) {
+            Ok(()) => {
+                created.made.push(format!("{}/{parent}", place.mountpoint));
+                if place.has("cpuset") && !place.is_unified() {
+                    cpuset::prepare_parent(mount, parent)?;
+                }
+            }
+            Err(error) if error.is(Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    sys::fs::mkdir_at(mount, relative, 0o755)
+}
+
+fn refuse_in_use(member: &Member) -> Result<()> {
+    let dir = member.place.dir();
+    let count = procs::below(member.dir.as_fd())?.len();
+    if count > 0 {
+        return Err(Error::NotEmpty { dir, count });
+    }
+    if freeze::is_frozen(member)? { Err(Error::Frozen { dir }) } else { Ok(()) }
+}
+
+/// Removes what was made, children first, after a failure.
+fn undo_made(created: &Created, cause: Error) -> Error {
+    let mut left = Vec::new();
+    for dir in created.made.iter().rev() {
+        match sys::fs::rmdir_at(sys::fs::CWD, dir) {
+            // Busy: somebody else has put a group into a parent that we made; it is theirs now.
+            Err(error) if !error.is(Errno::NOENT) && !error.is(Errno::BUSY) => left.push(error),
+            _ => {}
+        }
+    }
+    if left.is_empty() { cause } else { Error::Undo { cause: Box::new(cause), left } }
+}
