@@ -518,3 +518,33 @@ mod refusals {
         );
     }
 }
+
+mod robustness {
+    use cli::args::verbs::{GLOBAL, VERBS};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Words of the tables, with and without values, and words that are in no table.
+    fn words() -> Vec<String> {
+        let flags = VERBS.iter().flat_map(|verb| verb.flags.iter()).chain(GLOBAL);
+        let mut words: Vec<String> = flags
+            .flat_map(|flag| [format!("--{}", flag.long), format!("-{}=", flag.long), format!("--{}=1", flag.long)])
+            .collect();
+        words.extend(VERBS.iter().map(|verb| verb.name.to_owned()));
+        words.extend(
+            ["", "-", "--", "-9", "---", "--=", "-h", "web", "1", "a:b", "\u{e9}", "-\u{e9}"].map(str::to_owned),
+        );
+        words
+    }
+
+    proptest! {
+        #[test]
+        fn any_mix_of_words_is_read_or_refused(mix in proptest::collection::vec(proptest::sample::select(words()), 0..8)) {
+            let argv = std::iter::once("skep".to_owned()).chain(mix);
+            if let Err(usage) = parse(argv.map(OsString::from)).command {
+                prop_assert!(!usage.error.to_string().is_empty());
+            }
+        }
+    }
+}

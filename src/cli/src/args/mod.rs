@@ -84,7 +84,7 @@ fn read(args: &mut std::vec::IntoIter<String>, global: &mut Global) -> Result<Co
     read.map_err(usage)?;
     let Some(verb) = verb else { return help(&m).map_err(usage) };
     usage::check_count(global.program, verb, m.operands.len()).map_err(usage)?;
-    typed::read_command(verb, m).map_err(usage)
+    (verb.read)(&m).map_err(usage)
 }
 
 /// Scans up to the command, finds it, and scans the rest with its own options first.

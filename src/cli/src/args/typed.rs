@@ -7,7 +7,6 @@ use super::scan::Matches;
 use super::signal::{Signal, parse_signal};
 use super::size::parse_limit;
 use super::usage::UsageError;
-use super::verbs::{self, Verb};
 
 type Result<T> = std::result::Result<T, UsageError>;
 
@@ -68,55 +67,103 @@ fn parse_log_target(text: String) -> LogTarget {
     }
 }
 
-/// Reads one command. The number of operands has been checked.
-///
-/// # Errors
-/// A value that an option or an operand does not take.
-pub fn read_command(verb: &'static Verb, m: Matches) -> Result<Command> {
-    let is = |other: &'static Verb| std::ptr::eq(verb, other);
-    Ok(if is(&verbs::CREATE) {
-        Command::Create(read_create(&m)?)
-    } else if is(&verbs::START) {
-        Command::Start(id(&m)?)
-    } else if is(&verbs::RUN) {
-        Command::Run(RunArgs {
-            create: read_create(&m)?,
-            detach: m.is_on(&DETACH),
-            keep: m.is_on(&KEEP),
-            no_subreaper: m.is_on(&NO_SUBREAPER),
-        })
-    } else if is(&verbs::EXEC) {
-        Command::Exec(Box::new(read_exec(&m)?))
-    } else if is(&verbs::STATE) {
-        Command::State(id(&m)?)
-    } else if is(&verbs::KILL) {
-        Command::Kill(read_kill(&m)?)
-    } else if is(&verbs::DELETE) {
-        Command::Delete(DeleteArgs { target: target(&m)?, force: m.is_on(&FORCE) })
-    } else if is(&verbs::LIST) {
-        Command::List(ListArgs { format: format(&m)?, quiet: m.is_on(&QUIET) })
-    } else if is(&verbs::PS) {
-        let options = &m.operands[1..];
-        let options = if options.first().is_some_and(|o| o == "--") { &options[1..] } else { options };
-        Command::Ps(PsArgs { id: id(&m)?, format: format(&m)?, options: options.to_vec() })
-    } else if is(&verbs::PAUSE) {
-        Command::Pause(id(&m)?)
-    } else if is(&verbs::RESUME) {
-        Command::Resume(id(&m)?)
-    } else if is(&verbs::UPDATE) {
-        Command::Update(Box::new(read_update(&m)?))
-    } else if is(&verbs::EVENTS) {
-        Command::Events(read_events(&m)?)
-    } else if is(&verbs::SPEC) {
-        Command::Spec(SpecArgs { bundle: m.text(&BUNDLE), rootless: m.is_on(&SPEC_ROOTLESS) })
-    } else if is(&verbs::PLAN) {
-        let id = if m.operands.is_empty() { None } else { Some(id(&m)?) };
-        Command::Plan(PlanArgs { id, bundle: read_bundle(&m), json: m.is_on(&JSON) })
-    } else if is(&verbs::CHECK) {
-        Command::Check(CheckArgs { bundle: m.text(&BUNDLE), config: m.text(&CONFIG), json: m.is_on(&JSON) })
-    } else {
-        Command::Features
-    })
+// One function a command, named in its entry of the table. The number of operands has been checked by then.
+
+pub(super) fn create(m: &Matches) -> Result<Command> {
+    read_create(m).map(Command::Create)
+}
+
+pub(super) fn start(m: &Matches) -> Result<Command> {
+    id(m).map(Command::Start)
+}
+
+pub(super) fn run(m: &Matches) -> Result<Command> {
+    Ok(Command::Run(RunArgs {
+        create: read_create(m)?,
+        detach: m.is_on(&DETACH),
+        keep: m.is_on(&KEEP),
+        no_subreaper: m.is_on(&NO_SUBREAPER),
+    }))
+}
+
+pub(super) fn exec(m: &Matches) -> Result<Command> {
+    read_exec(m).map(|args| Command::Exec(Box::new(args)))
+}
+
+pub(super) fn state(m: &Matches) -> Result<Command> {
+    id(m).map(Command::State)
+}
+
+pub(super) fn kill(m: &Matches) -> Result<Command> {
+    let signal = match m.operands.get(1).map(String::as_str) {
+        None | Some("") => Signal::TERM,
+        Some(text) => parse_signal(text).ok_or_else(|| {
+            UsageError::invalid_at(text, "signal", "unknown signal: want a name such as TERM or a number up to 64")
+        })?,
+    };
+    Ok(Command::Kill(KillArgs { target: target(m)?, signal, all: m.is_on(&ALL) }))
+}
+
+pub(super) fn delete(m: &Matches) -> Result<Command> {
+    Ok(Command::Delete(DeleteArgs { target: target(m)?, force: m.is_on(&FORCE) }))
+}
+
+pub(super) fn list(m: &Matches) -> Result<Command> {
+    Ok(Command::List(ListArgs { format: format(m)?, quiet: m.is_on(&QUIET) }))
+}
+
+pub(super) fn ps(m: &Matches) -> Result<Command> {
+    let options = &m.operands[1..];
+    let options = if options.first().is_some_and(|o| o == "--") { &options[1..] } else { options };
+    Ok(Command::Ps(PsArgs { id: id(m)?, format: format(m)?, options: options.to_vec() }))
+}
+
+pub(super) fn pause(m: &Matches) -> Result<Command> {
+    id(m).map(Command::Pause)
+}
+
+pub(super) fn resume(m: &Matches) -> Result<Command> {
+    id(m).map(Command::Resume)
+}
+
+pub(super) fn update(m: &Matches) -> Result<Command> {
+    let resources = m.text(&RESOURCES);
+    let limits = if resources.is_some() { Limits::default() } else { read_limits(m)? };
+    let kernel_memory = m.text(&KERNEL_MEMORY).or(m.text(&KERNEL_MEMORY_TCP));
+    Ok(Command::Update(Box::new(UpdateArgs {
+        id: id(m)?,
+        limits,
+        kernel_memory: resources.is_none() && kernel_memory.is_some(),
+        resources,
+        l3_cache_schema: m.text(&L3_CACHE_SCHEMA),
+        mem_bw_schema: m.text(&MEM_BW_SCHEMA),
+    })))
+}
+
+pub(super) fn events(m: &Matches) -> Result<Command> {
+    let text = m.last(&INTERVAL).unwrap_or("5s");
+    let interval = parse_duration(text).map_err(|e| UsageError::invalid(text, &INTERVAL, e))?;
+    if interval.is_zero() {
+        return Err(UsageError::invalid(text, &INTERVAL, "duration interval must be greater than 0"));
+    }
+    Ok(Command::Events(EventsArgs { id: id(m)?, interval, stats: m.is_on(&STATS) }))
+}
+
+pub(super) fn spec(m: &Matches) -> Result<Command> {
+    Ok(Command::Spec(SpecArgs { bundle: m.text(&BUNDLE), rootless: m.is_on(&SPEC_ROOTLESS) }))
+}
+
+pub(super) fn check(m: &Matches) -> Result<Command> {
+    Ok(Command::Check(CheckArgs { bundle: m.text(&BUNDLE), config: m.text(&CONFIG), json: m.is_on(&JSON) }))
+}
+
+pub(super) fn plan(m: &Matches) -> Result<Command> {
+    let id = if m.operands.is_empty() { None } else { Some(id(m)?) };
+    Ok(Command::Plan(PlanArgs { id, bundle: read_bundle(m), json: m.is_on(&JSON) }))
+}
+
+pub(super) fn features(_: &Matches) -> Result<Command> {
+    Ok(Command::Features)
 }
 
 fn id(m: &Matches) -> Result<String> {
@@ -222,39 +269,6 @@ fn parse_sub_cgroups(given: &[String]) -> Result<Vec<SubCgroup>> {
         all.push(group);
     }
     Ok(all)
-}
-
-fn read_kill(m: &Matches) -> Result<KillArgs> {
-    let signal = match m.operands.get(1).map(String::as_str) {
-        None | Some("") => Signal::TERM,
-        Some(text) => parse_signal(text).ok_or_else(|| {
-            UsageError::invalid_at(text, "signal", "unknown signal: want a name such as TERM or a number up to 64")
-        })?,
-    };
-    Ok(KillArgs { target: target(m)?, signal, all: m.is_on(&ALL) })
-}
-
-fn read_events(m: &Matches) -> Result<EventsArgs> {
-    let text = m.last(&INTERVAL).unwrap_or("5s");
-    let interval = parse_duration(text).map_err(|e| UsageError::invalid(text, &INTERVAL, e))?;
-    if interval.is_zero() {
-        return Err(UsageError::invalid(text, &INTERVAL, "duration interval must be greater than 0"));
-    }
-    Ok(EventsArgs { id: id(m)?, interval, stats: m.is_on(&STATS) })
-}
-
-fn read_update(m: &Matches) -> Result<UpdateArgs> {
-    let resources = m.text(&RESOURCES);
-    let limits = if resources.is_some() { Limits::default() } else { read_limits(m)? };
-    Ok(UpdateArgs {
-        id: id(m)?,
-        limits,
-        kernel_memory: resources.is_none()
-            && (m.text(&KERNEL_MEMORY).is_some() || m.text(&KERNEL_MEMORY_TCP).is_some()),
-        resources,
-        l3_cache_schema: m.text(&L3_CACHE_SCHEMA),
-        mem_bw_schema: m.text(&MEM_BW_SCHEMA),
-    })
 }
 
 fn read_limits(m: &Matches) -> Result<Limits> {

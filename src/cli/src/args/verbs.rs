@@ -1,6 +1,10 @@
 //! The command table: what each command is called, takes and explains.
 
+use super::command::Command;
 use super::flags::*;
+use super::scan::Matches;
+use super::typed;
+use super::usage::UsageError;
 
 /// One command.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct Verb {
     pub count: Count,
     /// After that many operands everything that follows is an operand too, dashes or not.
     pub stop_after: Option<usize>,
+    /// Turns options and operands into the command.
+    pub read: fn(&Matches) -> Result<Command, UsageError>,
 }
 
 /// How many operands a command wants.
@@ -74,6 +80,7 @@ pub static CREATE: Verb = Verb {
     ],
     count: ONE,
     stop_after: None,
+    read: typed::create,
 };
 
 /// Lets the process of a created container run.
@@ -85,6 +92,7 @@ pub static START: Verb = Verb {
     flags: &[],
     count: ONE,
     stop_after: None,
+    read: typed::start,
 };
 
 /// Creates, starts and waits.
@@ -111,6 +119,7 @@ pub static RUN: Verb = Verb {
     ],
     count: ONE,
     stop_after: None,
+    read: typed::run,
 };
 
 /// Another process in a running container.
@@ -141,6 +150,7 @@ pub static EXEC: Verb = Verb {
     ],
     count: Count::AtLeast(1),
     stop_after: Some(2),
+    read: typed::exec,
 };
 
 /// The state document.
@@ -152,6 +162,7 @@ pub static STATE: Verb = Verb {
     flags: &[],
     count: ONE,
     stop_after: None,
+    read: typed::state,
 };
 
 /// A signal to the first process.
@@ -163,6 +174,7 @@ pub static KILL: Verb = Verb {
     flags: &[&ALL, &REGEX],
     count: Count::Between(1, 2),
     stop_after: None,
+    read: typed::kill,
 };
 
 /// Removes what a container left.
@@ -174,6 +186,7 @@ pub static DELETE: Verb = Verb {
     flags: &[&FORCE, &REGEX],
     count: ONE,
     stop_after: None,
+    read: typed::delete,
 };
 
 /// All containers below one root.
@@ -185,6 +198,7 @@ pub static LIST: Verb = Verb {
     flags: &[&FORMAT, &QUIET],
     count: Count::Exactly(0),
     stop_after: None,
+    read: typed::list,
 };
 
 /// Processes of a container.
@@ -197,6 +211,7 @@ pub static PS: Verb = Verb {
     flags: &[&FORMAT],
     count: Count::AtLeast(1),
     stop_after: Some(1),
+    read: typed::ps,
 };
 
 /// Freezes all processes.
@@ -208,6 +223,7 @@ pub static PAUSE: Verb = Verb {
     flags: &[],
     count: ONE,
     stop_after: None,
+    read: typed::pause,
 };
 
 /// Thaws them.
@@ -219,6 +235,7 @@ pub static RESUME: Verb = Verb {
     flags: &[],
     count: ONE,
     stop_after: None,
+    read: typed::resume,
 };
 
 /// New limits.
@@ -250,6 +267,7 @@ pub static UPDATE: Verb = Verb {
     ],
     count: ONE,
     stop_after: None,
+    read: typed::update,
 };
 
 /// Statistics and out-of-memory notices.
@@ -261,6 +279,7 @@ pub static EVENTS: Verb = Verb {
     flags: &[&INTERVAL, &STATS],
     count: ONE,
     stop_after: None,
+    read: typed::events,
 };
 
 /// A `config.json` to start from.
@@ -272,6 +291,7 @@ pub static SPEC: Verb = Verb {
     flags: &[&BUNDLE, &SPEC_ROOTLESS],
     count: Count::Exactly(0),
     stop_after: None,
+    read: typed::spec,
 };
 
 /// All findings about a bundle.
@@ -284,6 +304,7 @@ pub static CHECK: Verb = Verb {
     flags: &[&BUNDLE, &CONFIG, &JSON],
     count: Count::Exactly(0),
     stop_after: None,
+    read: typed::check,
 };
 
 /// What `create` would do.
@@ -295,6 +316,7 @@ pub static PLAN: Verb = Verb {
     flags: &[&BUNDLE, &CONFIG, &NO_PIVOT, &NO_NEW_KEYRING, &VETH, &JSON],
     count: Count::Between(0, 1),
     stop_after: None,
+    read: typed::plan,
 };
 
 /// What this build supports.
@@ -306,4 +328,5 @@ pub static FEATURES: Verb = Verb {
     flags: &[],
     count: Count::Exactly(0),
     stop_after: None,
+    read: typed::features,
 };
