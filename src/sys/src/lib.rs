@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod process;
 pub mod procfs;
 mod raw;
+pub mod regex;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

@@ -1,0 +1,126 @@
+//! The command line: one table of options and commands, and what is made from it.
+//!
+//! ```text
+//! flags, verbs (tables) -> scan (argv -> options and operands) -> typed (-> Global, Command)
+//!                       -> help (texts); man pages and completions are made from the same tables
+//! ```
+//!
+//! Nothing here looks at the machine: the result depends on the argument vector alone.
+
+pub mod command;
+pub mod duration;
+pub mod flags;
+pub mod help;
+pub mod scan;
+pub mod signal;
+pub mod size;
+pub mod suggest;
+pub mod typed;
+pub mod usage;
+pub mod verbs;
+
+pub use command::{Command, Global, Program};
+pub use usage::UsageError;
+
+use std::ffi::OsString;
+
+use command::HelpArgs;
+use scan::{Matches, Stop, scan};
+use verbs::{CANNOT, FIRST, GLOBAL, VERBS, Verb};
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Options that hold for every command. Where the command line is wrong: those that were understood, so that the
+    /// log still gets the message.
+    pub global: Global,
+    /// The command, or what is wrong.
+    pub command: Result<Command, Usage>,
+}
+
+/// A command line that cannot be understood.
+#[derive(Debug)]
+pub struct Usage {
+    /// Why.
+    pub error: UsageError,
+    /// Whose help is of use; `None` is the program's.
+    pub verb: Option<&'static Verb>,
+}
+
+/// Reads an argument vector, the program's name first.
+#[must_use]
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Invocation {
+    let mut args = Vec::new();
+    let mut not_text = None;
+    for (index, arg) in argv.into_iter().enumerate() {
+        args.push(arg.into_string().unwrap_or_else(|arg| {
+            not_text.get_or_insert(index);
+            arg.to_string_lossy().into_owned()
+        }));
+    }
+    let mut args = args.into_iter();
+    let mut global = Global::new(Program::called(&args.next().unwrap_or_default()));
+    let command = read(&mut args, &mut global).and_then(|command| match not_text {
+        Some(index) => Err(Usage { error: UsageError::NotText(index), verb: None }),
+        None => Ok(command),
+    });
+    Invocation { global, command }
+}
+
+fn read(args: &mut std::vec::IntoIter<String>, global: &mut Global) -> Result<Command, Usage> {
+    let mut m = Matches::default();
+    let mut verb = None;
+    let scanned = scan_all(args, &mut m, &mut verb, global.program);
+    // Even where the scan failed: what was understood may name the log.
+    let read = typed::read_global(&m, global);
+    let usage = |error| Usage { error, verb };
+    scanned.map_err(usage)?;
+    if m.wants_help() {
+        return Ok(Command::Help(HelpArgs { verb, long: m.wants_long_help() }));
+    }
+    if m.is_on(&flags::VERSION) {
+        return Ok(Command::Version);
+    }
+    read.map_err(usage)?;
+    let Some(verb) = verb else { return help(&m).map_err(usage) };
+    usage::check_count(global.program, verb, m.operands.len()).map_err(usage)?;
+    (verb.read)(&m).map_err(usage)
+}
+
+/// Scans up to the command, finds it, and scans the rest with its own options first.
+fn scan_all(
+    args: &mut std::vec::IntoIter<String>,
+    m: &mut Matches,
+    verb: &mut Option<&'static Verb>,
+    program: Program,
+) -> Result<(), UsageError> {
+    scan(args, &[FIRST, GLOBAL], Stop::AtOperand, m)?;
+    let Some(name) = args.next() else { return Ok(()) };
+    if name == "help" || name == "h" {
+        m.operands.push(name);
+        m.operands.extend(args);
+        return Ok(());
+    }
+    let found = find_verb(&name, program)?;
+    *verb = Some(found);
+    let stop = found.stop_after.map_or(Stop::Never, Stop::After);
+    scan(args, &[found.flags, &[&flags::HELP], GLOBAL], stop, m)
+}
+
+fn find_verb(name: &str, program: Program) -> Result<&'static Verb, UsageError> {
+    if let Some(verb) = VERBS.iter().find(|verb| verb.name == name) {
+        return Ok(verb);
+    }
+    if let Some(verb) = CANNOT.iter().find(|verb| **verb == name) {
+        return Err(UsageError::Cannot { program: program.name(), verb });
+    }
+    let near = suggest::nearest(name, VERBS.iter().map(|verb| verb.name));
+    Err(UsageError::UnknownCommand { name: name.to_owned(), near })
+}
+
+/// `help`, `help COMMAND`, or nothing at all.
+fn help(m: &Matches) -> Result<Command, UsageError> {
+    let Some(name) = m.operands.get(1) else { return Ok(Command::Help(HelpArgs { verb: None, long: true })) };
+    let verb = find_verb(name, Program::Skep)?;
+    Ok(Command::Help(HelpArgs { verb: Some(verb), long: true }))
+}

@@ -1,0 +1,332 @@
+//! The command table: what each command is called, takes and explains.
+
+use super::command::Command;
+use super::flags::*;
+use super::scan::Matches;
+use super::typed;
+use super::usage::UsageError;
+
+/// One command.
+#[derive(Debug)]
+pub struct Verb {
+    /// Its name.
+    pub name: &'static str,
+    /// One line for lists of commands: no full stop.
+    pub about: &'static str,
+    /// What stands after the options.
+    pub operands: &'static str,
+    /// Further paragraphs for `--help` and the man page.
+    pub more: &'static str,
+    /// Its own options, in the order in which help shows them.
+    pub flags: &'static [&'static Flag],
+    /// How many operands it wants.
+    pub count: Count,
+    /// After that many operands everything that follows is an operand too, dashes or not.
+    pub stop_after: Option<usize>,
+    /// Turns options and operands into the command.
+    pub read: fn(&Matches) -> Result<Command, UsageError>,
+}
+
+/// How many operands a command wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// This many.
+    Exactly(usize),
+    /// This many or more.
+    AtLeast(usize),
+    /// From the first to the second number.
+    Between(usize, usize),
+}
+
+/// Options that stand before the command and, as in runc 1.4 and later, may also stand after it.
+pub static GLOBAL: &[&Flag] =
+    &[&ROOT, &LOG, &LOG_FORMAT, &LOG_LEVEL, &DEBUG, &SYSTEMD_CGROUP, &CGROUP_MANAGER, &ROOTLESS, &CRIU];
+
+/// Options that only stand before the command.
+pub static FIRST: &[&Flag] = &[&HELP, &VERSION];
+
+const ID: &str = "<container-id>";
+const ONE: Count = Count::Exactly(1);
+
+/// Commands, in the order in which help lists them.
+pub static VERBS: &[&Verb] = &[
+    &CREATE, &START, &RUN, &EXEC, &STATE, &KILL, &DELETE, &LIST, &PS, &PAUSE, &RESUME, &UPDATE, &EVENTS, &SPEC, &CHECK,
+    &PLAN, &FEATURES,
+];
+
+/// Commands of runc that this program knows by name and cannot do.
+pub static CANNOT: &[&str] = &["checkpoint", "restore"];
+
+/// Makes a container whose process waits for `start`.
+pub static CREATE: Verb = Verb {
+    name: "create",
+    about: "create a container",
+    operands: ID,
+    more: "Builds the container that config.json in the bundle describes, up to the point where its process would be \
+           executed. The process waits there for `start`. The id is your name for the container; it is unique below \
+           one --root.",
+    flags: &[
+        &BUNDLE,
+        &CONFIG,
+        &CONSOLE_SOCKET,
+        &PIDFD_SOCKET,
+        &PID_FILE,
+        &NO_PIVOT,
+        &NO_NEW_KEYRING,
+        &PRESERVE_FDS,
+        &VETH,
+        &CREATE_DETACH,
+        &CREATE_NO_SUBREAPER,
+    ],
+    count: ONE,
+    stop_after: None,
+    read: typed::create,
+};
+
+/// Lets the process of a created container run.
+pub static START: Verb = Verb {
+    name: "start",
+    about: "execute the process of a created container",
+    operands: ID,
+    more: "",
+    flags: &[],
+    count: ONE,
+    stop_after: None,
+    read: typed::start,
+};
+
+/// Creates, starts and waits.
+pub static RUN: Verb = Verb {
+    name: "run",
+    about: "create a container, start it and wait for its end",
+    operands: ID,
+    more: "The exit status is that of the container's process, or 128 and the number of the signal that killed it. \
+           Signals are passed on. The container is deleted afterwards. With --detach the command returns once the \
+           process runs.",
+    flags: &[
+        &BUNDLE,
+        &CONFIG,
+        &CONSOLE_SOCKET,
+        &PIDFD_SOCKET,
+        &DETACH,
+        &KEEP,
+        &PID_FILE,
+        &NO_SUBREAPER,
+        &NO_PIVOT,
+        &NO_NEW_KEYRING,
+        &PRESERVE_FDS,
+        &VETH,
+    ],
+    count: ONE,
+    stop_after: None,
+    read: typed::run,
+};
+
+/// Another process in a running container.
+pub static EXEC: Verb = Verb {
+    name: "exec",
+    about: "run another process in a container",
+    operands: "<container-id> <command> [argument...]",
+    more: "Options end where the command begins; everything after it belongs to it. With --process the command comes \
+           from a file. The exit status is that of the process, or 255 where it could not be run.",
+    flags: &[
+        &CONSOLE_SOCKET,
+        &PIDFD_SOCKET,
+        &CWD,
+        &ENV,
+        &TTY,
+        &USER,
+        &ADDITIONAL_GIDS,
+        &PROCESS,
+        &DETACH,
+        &PID_FILE,
+        &PROCESS_LABEL,
+        &APPARMOR,
+        &NO_NEW_PRIVS,
+        &CAP,
+        &PRESERVE_FDS,
+        &CGROUP,
+        &IGNORE_PAUSED,
+    ],
+    count: Count::AtLeast(1),
+    stop_after: Some(2),
+    read: typed::exec,
+};
+
+/// The state document.
+pub static STATE: Verb = Verb {
+    name: "state",
+    about: "print the state of a container as JSON",
+    operands: ID,
+    more: "",
+    flags: &[],
+    count: ONE,
+    stop_after: None,
+    read: typed::state,
+};
+
+/// A signal to the first process.
+pub static KILL: Verb = Verb {
+    name: "kill",
+    about: "send a signal to the container's first process",
+    operands: "<container-id> [signal]",
+    more: "The signal is a number or a name: 9, KILL, SIGKILL, RTMIN+3. The default is SIGTERM.",
+    flags: &[&ALL, &REGEX],
+    count: Count::Between(1, 2),
+    stop_after: None,
+    read: typed::kill,
+};
+
+/// Removes what a container left.
+pub static DELETE: Verb = Verb {
+    name: "delete",
+    about: "remove a stopped container and all that was made for it",
+    operands: ID,
+    more: "With --force a running container is killed first, and an id that does not exist is no error.",
+    flags: &[&FORCE, &REGEX],
+    count: ONE,
+    stop_after: None,
+    read: typed::delete,
+};
+
+/// All containers below one root.
+pub static LIST: Verb = Verb {
+    name: "list",
+    about: "list the containers below --root",
+    operands: "",
+    more: "",
+    flags: &[&FORMAT, &QUIET],
+    count: Count::Exactly(0),
+    stop_after: None,
+    read: typed::list,
+};
+
+/// Processes of a container.
+pub static PS: Verb = Verb {
+    name: "ps",
+    about: "list the processes of a container",
+    operands: "<container-id> [ps option...]",
+    more: "What follows the id goes to ps(1) of the host; the default is -ef. Its table is cut down to the container's \
+           processes. With --format=json only their ids are printed.",
+    flags: &[&FORMAT],
+    count: Count::AtLeast(1),
+    stop_after: Some(1),
+    read: typed::ps,
+};
+
+/// Freezes all processes.
+pub static PAUSE: Verb = Verb {
+    name: "pause",
+    about: "suspend all processes of a container",
+    operands: ID,
+    more: "",
+    flags: &[],
+    count: ONE,
+    stop_after: None,
+    read: typed::pause,
+};
+
+/// Thaws them.
+pub static RESUME: Verb = Verb {
+    name: "resume",
+    about: "let a paused container run again",
+    operands: ID,
+    more: "",
+    flags: &[],
+    count: ONE,
+    stop_after: None,
+    read: typed::resume,
+};
+
+/// New limits.
+pub static UPDATE: Verb = Verb {
+    name: "update",
+    about: "change the limits of a container",
+    operands: ID,
+    more: "",
+    flags: &[
+        &RESOURCES,
+        &BLKIO_WEIGHT,
+        &CPU_PERIOD,
+        &CPU_QUOTA,
+        &CPU_BURST,
+        &CPU_SHARE,
+        &CPU_RT_PERIOD,
+        &CPU_RT_RUNTIME,
+        &CPUSET_CPUS,
+        &CPUSET_MEMS,
+        &KERNEL_MEMORY,
+        &KERNEL_MEMORY_TCP,
+        &MEMORY,
+        &CPU_IDLE,
+        &MEMORY_RESERVATION,
+        &MEMORY_SWAP,
+        &PIDS_LIMIT,
+        &L3_CACHE_SCHEMA,
+        &MEM_BW_SCHEMA,
+    ],
+    count: ONE,
+    stop_after: None,
+    read: typed::update,
+};
+
+/// Statistics and out-of-memory notices.
+pub static EVENTS: Verb = Verb {
+    name: "events",
+    about: "print usage and out-of-memory events as JSON lines",
+    operands: ID,
+    more: "One line per interval until the container ends, and one for each out-of-memory kill.",
+    flags: &[&INTERVAL, &STATS],
+    count: ONE,
+    stop_after: None,
+    read: typed::events,
+};
+
+/// A `config.json` to start from.
+pub static SPEC: Verb = Verb {
+    name: "spec",
+    about: "write a config.json to start from",
+    operands: "",
+    more: "The file runs sh in the folder rootfs of the bundle. One that is there already is left alone, with an error.",
+    flags: &[&BUNDLE, &SPEC_ROOTLESS],
+    count: Count::Exactly(0),
+    stop_after: None,
+    read: typed::spec,
+};
+
+/// All findings about a bundle.
+pub static CHECK: Verb = Verb {
+    name: "check",
+    about: "report everything that is wrong with a bundle",
+    operands: "",
+    more: "Each finding names the place as a JSON pointer and the section of the runtime specification. The exit \
+           status is 1 if one of them is an error.",
+    flags: &[&BUNDLE, &CONFIG, &JSON],
+    count: Count::Exactly(0),
+    stop_after: None,
+    read: typed::check,
+};
+
+/// What `create` would do.
+pub static PLAN: Verb = Verb {
+    name: "plan",
+    about: "print what create would do, step by step, and do nothing",
+    operands: "[container-id]",
+    more: "Needs no privilege. The steps are the very ones that create consumes.",
+    flags: &[&BUNDLE, &CONFIG, &NO_PIVOT, &NO_NEW_KEYRING, &VETH, &JSON],
+    count: Count::Between(0, 1),
+    stop_after: None,
+    read: typed::plan,
+};
+
+/// What this build supports.
+pub static FEATURES: Verb = Verb {
+    name: "features",
+    about: "print what this build supports as JSON",
+    operands: "",
+    more: "The document is the features structure of the runtime specification.",
+    flags: &[],
+    count: Count::Exactly(0),
+    stop_after: None,
+    read: typed::features,
+};

@@ -1,0 +1,210 @@
+//! Who called, from where, and what follows from that: the only reader of the environment.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+
+use anyhow::{Context, bail};
+
+use crate::args::Global;
+
+/// What the command line leaves to the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Absolute current folder.
+    pub cwd: String,
+    /// `XDG_RUNTIME_DIR`, where it is set and not empty.
+    pub xdg_runtime_dir: Option<String>,
+    /// Whether the state of containers belongs to one user rather than to the machine.
+    pub unprivileged: bool,
+    /// How many descriptors from 3 on were passed by socket activation (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    /// `NOTIFY_SOCKET`: where a service tells that it is ready (sd_notify(3)).
+    pub notify_socket: Option<String>,
+}
+
+/// The folder of the run-time state, and who chose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateRoot {
+    /// Absolute, without `.` and `..`.
+    pub path: String,
+    /// Whether it is the default: one that does not exist is then an empty one.
+    pub is_default: bool,
+    /// Whether it is below a folder that is swept of old files: the sticky bit keeps it (XDG Base Directory
+    /// Specification, `$XDG_RUNTIME_DIR`).
+    pub needs_sticky_bit: bool,
+}
+
+/// The identity map of a process that is not in a user namespace (user_namespaces(7)).
+const WHOLE_ID_RANGE: &str = "0 0 4294967295";
+
+impl Caller {
+    /// Looks at the process and its environment.
+    ///
+    /// # Errors
+    /// The path of the current folder is not UTF-8, or the id maps cannot be read.
+    pub fn probe() -> anyhow::Result<Caller> {
+        let cwd = match sys::process::current_dir() {
+            // It was removed. Commands that need no relative path still work; for the others this path says ENOENT.
+            Err(error) if error.is(sys::Errno::NOENT) => "/proc/self/cwd".to_owned(),
+            other => other.context("cannot tell the current folder")?,
+        };
+        let xdg_runtime_dir = variable("XDG_RUNTIME_DIR");
+        // The maps are read only where the answer matters.
+        let unprivileged = xdg_runtime_dir.is_some() && is_unprivileged().context("cannot read /proc/self/uid_map")?;
+        let listen_fds = count_listen_fds(variable("LISTEN_PID"), variable("LISTEN_FDS"), sys::process::own_pid());
+        Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds, notify_socket: variable("NOTIFY_SOCKET") })
+    }
+
+    /// Makes a path that was typed absolute, without looking at the file system: `..` goes one name back.
+    #[must_use]
+    pub fn absolute(&self, path: &str) -> String {
+        let base = if path.starts_with('/') { "" } else { &self.cwd };
+        let mut names: Vec<&str> = Vec::new();
+        for name in base.split('/').chain(path.split('/')) {
+            match name {
+                "" | "." => {}
+                ".." => drop(names.pop()),
+                name => names.push(name),
+            }
+        }
+        format!("/{}", names.join("/"))
+    }
+
+    /// The folder of the run-time state: `--root`, or `/run/skep`, or `skep` below the user's run-time folder.
+    ///
+    /// The default is the same for each name that the program is called by: what `runc` left in `/run/runc` is in
+    /// runc's own format.
+    ///
+    /// # Errors
+    /// `--root` names the root of the file system.
+    pub fn state_root(&self, global: &Global) -> anyhow::Result<StateRoot> {
+        if let Some(root) = &global.root {
+            let path = self.absolute(root);
+            if path == "/" {
+                bail!("option --root should not be set to /");
+            }
+            return Ok(StateRoot { path, is_default: false, needs_sticky_bit: false });
+        }
+        Ok(match &self.xdg_runtime_dir {
+            Some(dir) if self.unprivileged => {
+                let path = format!("{}/skep", self.absolute(dir));
+                StateRoot { path, is_default: true, needs_sticky_bit: true }
+            }
+            _ => StateRoot { path: "/run/skep".to_owned(), is_default: true, needs_sticky_bit: false },
+        })
+    }
+}
+
+impl StateRoot {
+    /// Makes the folder, for its owner alone, and what is missing above it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn make(&self) -> anyhow::Result<()> {
+        let path = &self.path;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.with_context(|| format!("cannot make the folder {path} for the state of containers"))?;
+        if self.needs_sticky_bit {
+            let set = fs::set_permissions(path, Permissions::from_mode(0o1700));
+            set.with_context(|| format!("cannot set the sticky bit of {path}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A variable of the environment that is set, not empty, and text.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// How many descriptors socket activation passed to this very process.
+fn count_listen_fds(pid: Option<String>, count: Option<String>, own_pid: i32) -> u32 {
+    let is_for_us = pid.and_then(|pid| pid.parse().ok()) == Some(own_pid);
+    count.filter(|_| is_for_us).and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the caller is an ordinary user: by its id, or as the root of a user namespace that such a user made.
+///
+/// Root of the machine keeps to `/run` even with `XDG_RUNTIME_DIR` set, and so does a user namespace in which `USER` is
+/// `root`, as in runc.
+fn is_unprivileged() -> io::Result<bool> {
+    if sys::process::effective_uid() != 0 {
+        return Ok(true);
+    }
+    let map = std::fs::read_to_string("/proc/self/uid_map")?;
+    let whole = map.split_whitespace().eq(WHOLE_ID_RANGE.split(' '));
+    Ok(!whole && std::env::var("USER").as_deref() != Ok("root"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Program;
+
+    fn caller(cwd: &str, xdg: Option<&str>, unprivileged: bool) -> Caller {
+        let xdg_runtime_dir = xdg.map(str::to_owned);
+        Caller { cwd: cwd.to_owned(), xdg_runtime_dir, unprivileged, listen_fds: 0, notify_socket: None }
+    }
+
+    #[track_caller]
+    fn check_absolute(cwd: &str, path: &str, expected: &str) {
+        assert_eq!(caller(cwd, None, false).absolute(path), expected);
+    }
+
+    #[test]
+    fn typed_paths_become_absolute() {
+        check_absolute("/a/b", "c", "/a/b/c");
+        check_absolute("/a/b", "./c//d/", "/a/b/c/d");
+        check_absolute("/a/b", "../c", "/a/c");
+        check_absolute("/a/b", "../../../..", "/");
+        check_absolute("/a/b", "/c/../d", "/d");
+        check_absolute("/", "c", "/c");
+        check_absolute("/a", "", "/a");
+    }
+
+    #[track_caller]
+    fn check_root(caller: &Caller, root: Option<&str>, expected: &str) {
+        let global = Global { root: root.map(str::to_owned), ..Global::new(Program::Skep) };
+        let state = caller.state_root(&global).expect("a root");
+        assert_eq!((state.path.as_str(), state.is_default), (expected, root.is_none()));
+    }
+
+    #[test]
+    fn the_default_root_depends_on_privilege() {
+        check_root(&caller("/", None, false), None, "/run/skep");
+        check_root(&caller("/", Some("/run/user/0"), false), None, "/run/skep");
+        check_root(&caller("/", Some("/run/user/7"), true), None, "/run/user/7/skep");
+        check_root(&caller("/x", Some("/run/user/7"), true), Some("y"), "/x/y");
+    }
+
+    #[test]
+    fn a_users_default_root_is_kept_from_sweeping() {
+        let user = caller("/", Some("/run/user/7"), true).state_root(&Global::new(Program::Skep)).expect("a root");
+        assert!(user.needs_sticky_bit);
+        let path = std::env::temp_dir().join(format!("caller-{}/a/skep", std::process::id()));
+        let path = path.to_str().expect("a UTF-8 path").to_owned();
+        let root = StateRoot { path: path.clone(), is_default: true, needs_sticky_bit: true };
+        root.make().expect("a folder");
+        root.make().expect("the same folder");
+        let mode = fs::metadata(&path).expect("a folder").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1700);
+        fs::remove_dir_all(path.trim_end_matches("/a/skep")).expect("a folder to remove");
+    }
+
+    #[test]
+    fn activation_is_for_one_process() {
+        let text = |value: &str| Some(value.to_owned());
+        assert_eq!(count_listen_fds(text("7"), text("2"), 7), 2);
+        assert_eq!(count_listen_fds(text("8"), text("2"), 7), 0);
+        assert_eq!(count_listen_fds(None, text("2"), 7), 0);
+        assert_eq!(count_listen_fds(text("7"), text("-2"), 7), 0);
+        assert_eq!(count_listen_fds(text("7"), None, 7), 0);
+    }
+
+    #[test]
+    fn the_root_cannot_be_the_whole_file_system() {
+        let global = Global { root: Some("..".to_owned()), ..Global::new(Program::Skep) };
+        assert!(caller("/x", None, false).state_root(&global).is_err());
+    }
+}

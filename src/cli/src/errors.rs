@@ -1,0 +1,150 @@
+//! How a failure is told, and with which exit code: the one place for both.
+//!
+//! A person at a terminal sees the chain of causes and a hint. Everybody else gets one line, the causes joined by
+//! colons: the last record of level `error` is what containerd, docker, podman and CRI-O show and search.
+
+use crate::args::command::Level;
+use crate::args::{Command, Program, Usage, UsageError, verbs};
+use crate::log::Log;
+
+/// Exit code of a command that did its work.
+pub const SUCCESS: u8 = 0;
+
+/// Exit code of a command that failed.
+pub const FAILURE: u8 = 1;
+
+/// Exit code for a command that does not exist, as in runc.
+pub const UNKNOWN_COMMAND: u8 = 3;
+
+/// Exit code of an `exec` that could not run its process: an ordinary process rarely uses it.
+pub const EXEC_FAILURE: u8 = 255;
+
+/// The exit code for a failure of this command.
+#[must_use]
+pub fn failure_code(command: &Command) -> u8 {
+    match command {
+        Command::Exec(_) => EXEC_FAILURE,
+        _ => FAILURE,
+    }
+}
+
+/// The exit code for a command line that cannot be understood. An `exec` that does not say what to run or where has
+/// failed as an `exec`, as in runc.
+#[must_use]
+pub fn usage_code(usage: &Usage) -> u8 {
+    let is_exec = usage.verb.is_some_and(|verb| verb.name == verbs::EXEC.name);
+    match usage.error {
+        UsageError::UnknownCommand { .. } => UNKNOWN_COMMAND,
+        UsageError::NoCommand | UsageError::EmptyId if is_exec => EXEC_FAILURE,
+        _ => FAILURE,
+    }
+}
+
+/// Tells about a failure.
+pub fn report(log: &Log, error: &anyhow::Error) {
+    if log.is_human() {
+        log.say(&render_for_people(error));
+    }
+    log.write(Level::Error, &render_line(error));
+}
+
+/// Renders the causes as one line, the outermost first.
+#[must_use]
+pub fn render_line(error: &anyhow::Error) -> String {
+    format!("{error:#}")
+}
+
+/// Renders one cause a line, and a hint where there is one.
+#[must_use]
+pub fn render_for_people(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for (depth, cause) in error.chain().enumerate() {
+        text += if depth == 0 { "error: " } else { "  caused by: " };
+        text += &format!("{cause}\n");
+    }
+    if let Some(hint) = hint(&render_line(error)) {
+        text += &format!("hint: {hint}\n");
+    }
+    text
+}
+
+/// Renders what is wrong with a command line, and where help is.
+#[must_use]
+pub fn render_usage_for_people(program: Program, usage: &Usage) -> String {
+    let verb = usage.verb.map(|verb| format!("{} ", verb.name)).unwrap_or_default();
+    format!("error: {}\nhint: `{} {verb}--help` tells more\n", usage.error, program.name())
+}
+
+/// What to do about a failure, by the words of which its message has all.
+static HINTS: &[(&[&str], &str)] = &[
+    (
+        &["fsopen(\"proc\")", "EPERM"],
+        "a new user namespace may mount proc only when the host's /proc is not partly covered",
+    ),
+    (
+        &["fsopen(\"sysfs\")", "EPERM"],
+        "a new user namespace may mount sysfs only together with a new network namespace",
+    ),
+    (&["specification file", "not found"], "`skep spec` writes one to start from; --bundle names its folder"),
+    (&["container does not exist"], "`skep list` shows the containers below --root"),
+    (&["container with given ID already exists"], "choose another id, or remove the old one with `skep delete`"),
+    (&["that is not stopped"], "`skep delete --force` kills the container first"),
+    (&["cannot exec in a paused container"], "`skep resume` lets it run again"),
+    (
+        &["executable file not found"],
+        "the command is searched in the PATH of process.env, inside the container's root file system",
+    ),
+    (&["cgroup", "EACCES"], "an unprivileged user needs a cgroup of its own, or --cgroup-manager=disabled"),
+    (&["cgroup", "EROFS"], "the cgroup file systems are mounted read-only here, as inside most containers"),
+    (&["clone3", "ENOSPC"], "/proc/sys/user/max_*_namespaces limits how many namespaces there may be"),
+    (
+        &["clone3", "EPERM"],
+        "an unprivileged user needs a user namespace in linux.namespaces: see `skep spec --rootless`",
+    ),
+];
+
+fn hint(message: &str) -> Option<&'static str> {
+    HINTS.iter().find(|(signs, _)| signs.iter().all(|sign| message.contains(sign))).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    fn failure() -> anyhow::Error {
+        let cause = sys::Error::new("fsopen(\"proc\")", sys::Errno::PERM);
+        Err::<(), _>(cause)
+            .context("mount /proc (config.json /mounts/0)")
+            .context("cannot create container \"web1\"")
+            .unwrap_err()
+    }
+
+    #[test]
+    fn people_get_a_chain_and_a_hint() {
+        let expected = "\
+error: cannot create container \"web1\"
+  caused by: mount /proc (config.json /mounts/0)
+  caused by: fsopen(\"proc\"): operation not permitted (EPERM)
+hint: a new user namespace may mount proc only when the host's /proc is not partly covered
+";
+        assert_eq!(render_for_people(&failure()), expected);
+    }
+
+    #[test]
+    fn callers_get_one_line_with_the_words_that_they_search() {
+        let line = render_line(&failure());
+        assert_eq!(
+            line,
+            "cannot create container \"web1\": mount /proc (config.json /mounts/0): fsopen(\"proc\"): \
+             operation not permitted (EPERM)"
+        );
+    }
+
+    #[test]
+    fn a_hint_needs_all_its_signs() {
+        assert_eq!(hint("open cgroup: no such file or directory (ENOENT)"), None);
+        assert!(hint("mkdirat(cgroup): permission denied (EACCES)").is_some());
+    }
+}
