@@ -1,11 +1,16 @@
 //! Runs the tests and counts them as passed, failed and skipped.
 //!
-//! A test that cannot run here prints one line `SKIP: reason` and returns. libtest counts it as passed; here it is counted
+//! A test that cannot run here prints one line `SKIPPED reason` (or `skip NAME: reason`, `SKIP: reason`) and returns.
+//! libtest counts it as passed; here it is counted
 //! as skipped, and its reason is printed. cargo-nextest is used where it is installed (a process for each test keeps
 //! namespaces and signals apart, and a hanging test is ended), else `cargo test`.
+//!
+//! A test that runs a table of cases closes with `NAME: N cases, N passed, N as expected, N failed, …`. Its cases are
+//! counted besides the test itself, which also judges what all of them left behind.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -28,6 +33,8 @@ struct Counts {
     failed: usize,
     /// Name and reason.
     skipped: Vec<(String, String)>,
+    /// The closing lines of tables.
+    tables: Vec<String>,
 }
 
 impl Counts {
@@ -35,6 +42,15 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
+        self.tables.extend(other.tables);
+    }
+
+    /// Adds the cases of a table if this is its closing line.
+    fn add_table(&mut self, line: &str) {
+        let Some((passed, failed)) = parse_table(line) else { return };
+        self.passed += passed;
+        self.failed += failed;
+        self.tables.push(line.trim().to_owned());
     }
 }
 
@@ -43,6 +59,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         if has_nextest() { run_nextest(root, options)? } else { run_libtest(root, options, &["--tests"])? };
     // nextest runs no examples of the documentation.
     counts.add(run_libtest(root, options, &["--doc"])?);
+    for table in &counts.tables {
+        println!("{table}");
+    }
     for (name, reason) in &counts.skipped {
         println!("skipped {name}: {reason}");
     }
@@ -102,14 +121,30 @@ fn run_libtest(root: &Path, options: &Options, kind: &[&str]) -> Result<Counts> 
         return Ok(Counts::default());
     }
     command.args(kind).args(["--", "--show-output"]).args(&options.filter);
-    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo test")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    print!("{text}");
+    let (status, text) = run_merged(command)?;
     let mut counts = parse_libtest(&text);
-    if !output.status.success() && counts.failed == 0 {
+    if !status.success() && counts.failed == 0 {
         counts.failed = 1;
     }
     Ok(counts)
+}
+
+/// Runs a command with both outputs in one pipe, in the order in which they were written, and passes them on line by line.
+fn run_merged(mut command: Command) -> Result<(ExitStatus, String)> {
+    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    command.stdout(writer.try_clone().context("cannot duplicate a pipe")?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    // Our copies of the writing end: the pipe ends when the last one is closed.
+    drop(command);
+    let mut text = String::new();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.context("cannot read the tests' output")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok((child.wait().context("cannot wait for the tests")?, text))
 }
 
 /// `cargo test --doc` is an error for a crate that has no library.
@@ -127,9 +162,11 @@ fn parse_junit(text: &str) -> Counts {
         // A case without children closes itself; what follows it is not its own.
         let body = if head.ends_with('/') { "" } else { &case[head.len()..] };
         let name = || format!("{} {}", attribute(head, "classname"), attribute(head, "name"));
+        let printed = unescape(body);
+        printed.lines().for_each(|line| counts.add_table(line));
         if body.contains("<failure") || body.contains("<error") {
             counts.failed += 1;
-        } else if let Some(reason) = unescape(body).lines().find_map(parse_skip) {
+        } else if let Some(reason) = printed.lines().find_map(parse_skip) {
             counts.skipped.push((name(), reason));
         } else {
             counts.passed += 1;
@@ -151,28 +188,46 @@ fn unescape(text: &str) -> String {
     text.replace("&#10;", "\n").replace("&amp;", "&")
 }
 
-/// The reason in a line `SKIP: reason`. A tag of the report may stand before it.
+/// The reason in a line that begins with `SKIP: `, `SKIPPED ` or `skip `. A tag of the report may stand before it.
 fn parse_skip(line: &str) -> Option<String> {
-    let line =
-        line.rsplit_once("<system-out>").or_else(|| line.rsplit_once("<system-err>")).map_or(line, |(_, line)| line);
-    let reason = line.trim_start().strip_prefix("SKIP: ")?;
+    let tags = ["<system-out>", "<system-err>"];
+    let line = tags.iter().find_map(|tag| line.rsplit_once(tag)).map_or(line, |(_, line)| line).trim_start();
+    let reason = ["SKIP: ", "SKIPPED ", "skip "].iter().find_map(|word| line.strip_prefix(word))?;
     Some(reason.split("</system-").next().unwrap_or(reason).trim().to_owned())
 }
 
+/// Passed and failed cases in the closing line of a table. What fails as expected is as good as passed.
+fn parse_table(line: &str) -> Option<(usize, usize)> {
+    let (_, rest) = line.split_once(": ")?;
+    let fields: Vec<(usize, &str)> = rest
+        .split(", ")
+        .map_while(|field| field.split_once(' ').and_then(|(n, word)| Some((n.parse().ok()?, word))))
+        .collect();
+    let number = |word: &str| fields.iter().find(|(_, found)| *found == word).map(|(number, _)| *number);
+    number("cases")?;
+    Some((number("passed")? + number("as expected")?, number("failed")?))
+}
+
 /// Reads libtest's text: a result line for each test, and a block of what each passed test printed.
+///
+/// A test that writes past libtest's capture stands outside of the blocks, and is named by its line alone.
 fn parse_libtest(text: &str) -> Counts {
     let mut counts = Counts::default();
     let mut printing = "";
+    let mut failures = false;
     for line in text.lines() {
-        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+        counts.add_table(line);
+        if line == "failures:" || line.starts_with("test result: ") {
+            (printing, failures) = ("", line == "failures:");
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
             printing = name;
-        } else if line.starts_with("test result: ") {
-            printing = "";
-        } else if let Some(reason) = parse_skip(line).filter(|_| !printing.is_empty()) {
-            counts.skipped.push((printing.to_owned(), reason));
-            counts.passed = counts.passed.saturating_sub(1);
-            // One line is enough for one test.
-            printing = "";
+        } else if let Some(reason) = parse_skip(line).filter(|_| !failures) {
+            let skip = (printing.to_owned(), reason);
+            // A test may print it more than once.
+            if !counts.skipped.contains(&skip) {
+                counts.skipped.push(skip);
+                counts.passed = counts.passed.saturating_sub(1);
+            }
         } else if let Some(rest) = line.strip_prefix("test ") {
             match rest.rsplit_once(" ... ").map(|(_, result)| result) {
                 Some("ok") => counts.passed += 1,
@@ -211,9 +266,41 @@ test a::three ... ok</system-out></testcase>
     }
 
     #[test]
+    fn all_forms_of_a_skip_are_known() {
+        let check = |line: &str, expected: Option<&str>| assert_eq!(parse_skip(line).as_deref(), expected, "{line}");
+        check("SKIP: no root", Some("no root"));
+        check("SKIPPED tests/a.rs:3: needs root", Some("tests/a.rs:3: needs root"));
+        check("skip docker: needs dockerd", Some("docker: needs dockerd"));
+        check("<system-err>skip docker: needs dockerd</system-err>", Some("docker: needs dockerd"));
+        check("skipping the first line", None);
+        check("test skip ... ok", None);
+    }
+
+    #[test]
+    fn cases_of_a_table_count_besides_their_test() {
+        let line = "docker with runc 1.1: 60 cases, 57 passed, 2 as expected, 1 failed, 70 s";
+        assert_eq!(parse_table(line), Some((59, 1)));
+        assert_eq!(parse_table("test result: ok. 2 passed; 0 failed"), None);
+        assert_eq!(parse_table("it said: 3 things, 4 passed"), None);
+        let text = format!("<testcase name=\"a\"><failure/><system-err>\n{line}\n</system-err></testcase>");
+        let counts = parse_junit(&text);
+        assert_eq!((counts.passed, counts.failed, counts.tables.len()), (59, 2, 1));
+        let counts = parse_libtest(&format!("{line}\ntest a ... FAILED\n"));
+        assert_eq!((counts.passed, counts.failed, counts.tables.len()), (59, 2, 1));
+    }
+
+    #[test]
     fn a_failed_test_that_printed_a_skip_is_failed() {
         let text = "<testcase name=\"a\" classname=\"b\"><failure/><system-out>SKIP: x</system-out></testcase>";
         assert_eq!(parse_junit(text), Counts { failed: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn both_outputs_come_through_in_order() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo a; echo b >&2; printf c; exit 3"]);
+        let (status, text) = run_merged(command).unwrap();
+        assert_eq!((status.code(), text.as_str()), (Some(3), "a\nb\nc\n"));
     }
 
     #[test]
