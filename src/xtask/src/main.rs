@@ -1,2 +1,74 @@
-//! (being written)
-fn main() {}
+//! The project's own tools, run as `cargo xtask`.
+//!
+//! They read the tree and drive cargo; nothing here is part of what is installed.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
+
+mod bundle;
+mod counts;
+mod size;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+/// The project's own tools.
+#[derive(Parser)]
+#[command(name = "xtask", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Checks the rules of the tree: crate layers, where unsafe, async and printing may stand, file names and sizes, words
+    Tidy,
+    /// Runs the tests and closes with "N passed, N failed, N skipped"
+    Test(counts::Options),
+    /// Compares the size of a binary with its limit
+    Size(size::Options),
+    /// Makes a small root file system from a static busybox
+    Rootfs {
+        /// The folder to fill; it is made when it is missing
+        dir: PathBuf,
+        /// The static busybox to take
+        #[arg(long, default_value = "/bin/busybox")]
+        busybox: PathBuf,
+    },
+    /// Makes a bundle: a small root file system and a config.json with limits
+    Bundle(bundle::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Tidy => tidy::run(&tree_root()?),
+        Task::Test(options) => counts::run(&tree_root()?, &options),
+        Task::Size(options) => size::run(&options),
+        Task::Rootfs { dir, busybox } => {
+            rootfs_tools::busybox(&dir, &busybox).context("cannot make the root file system")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Bundle(options) => bundle::run(&options),
+    }
+}
+
+/// The folder of the workspace's Cargo.toml, two above this crate's own.
+fn tree_root() -> Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = own.ancestors().nth(2).context("this crate does not lie in src/xtask")?;
+    Ok(root.to_path_buf())
+}

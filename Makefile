@@ -1,0 +1,56 @@
+# The targets that people and CI use. `make help` lists them; each says what it needs and tries to get it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := build
+
+# The runtime under test; any OCI runtime's absolute path works here, so that a test can be judged by another runtime.
+RUNTIME ?= $(CURDIR)/dist/bin/skep
+# Rounds of `make bench` and of `make soak`.
+ROUNDS ?= 30
+SOAK_ROUNDS ?= 20
+# Names of the tests that `make soak` repeats, as a substring.
+SOAK_FILTER ?= lifecycle
+
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+.PHONY: help build run test check fmt bench soak clean
+
+help: ## lists the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
+
+build: ## dist/bin/skep: one static, stripped binary
+	@.ci/build
+
+run: ## a real container on this machine: limits, a veth with an address, ping, list, and everything removed again (root)
+	@.ci/install-packages run
+	.ci/build
+	docs/first-container
+
+test: ## every test, with the real clients (root); ends with "N passed, N failed, N skipped"
+	@.ci/install-packages test
+	.ci/build
+	RUNTIME="$(RUNTIME)" cargo xtask test
+
+check: ## formatting, lints, the rules of the tree, unit tests, aarch64
+	@.ci/check
+
+fmt: ## formats all Rust code
+	@cargo fmt --all
+
+bench: ## whole commands of skep against the runtimes that are installed
+	@.ci/build
+	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --rounds $(ROUNDS)
+
+soak: ## repeats the tests named by SOAK_FILTER, SOAK_ROUNDS times
+	@.ci/install-packages test
+	.ci/build
+	for round in $$(seq $(SOAK_ROUNDS)); do
+		echo "== round $$round of $(SOAK_ROUNDS)"
+		RUNTIME="$(RUNTIME)" cargo xtask test --package integration "$(SOAK_FILTER)"
+	done
+
+clean: ## removes what was built
+	@cargo clean
+	rm -rf dist
