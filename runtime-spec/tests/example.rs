@@ -1,5 +1,7 @@
 //! The definition that `spec` writes, against a second reader of the same format.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use oci_spec::runtime::Spec;
 use runtime_spec::{example, oci};
 use serde_json::{Value, json};

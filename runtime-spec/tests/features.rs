@@ -1,5 +1,7 @@
 //! The features document.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use oci_spec::runtime::Features;
 use runtime_spec::{Severity, capabilities, features::features, load};
 use serde_json::{Value, json};

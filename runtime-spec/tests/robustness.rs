@@ -1,5 +1,7 @@
 //! No bytes, and no change to a good definition, make the crate panic or contradict itself.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use proptest::prelude::*;
 use runtime_spec::{Finding, Report, Severity, example, load, load_process, load_resources};
 use serde_json::Value;

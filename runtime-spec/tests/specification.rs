@@ -1,5 +1,7 @@
 //! Definitions that the specification shows or describes as a whole: each as its text says.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use runtime_spec::model::{Limit, MountKind, NamespaceKind, SeccompAction};
 use runtime_spec::{Severity, load};
 use serde_json::{Value, json};

@@ -69,8 +69,8 @@ fn capabilities() {
     let expected = [
         (Warning, "/process/capabilities/bounding/1", "\"CAP_NOVEL\" is not a known capability and is ignored"),
         (Warning, "/process/capabilities/bounding/2", "\"chown\""),
-        (Warning, "/process/capabilities/effective", "has CAP_SYS_ADMIN, which is not permitted"),
-        (Warning, "/process/capabilities/ambient", "has CAP_CHOWN, which is not permitted and inheritable"),
+        (Warning, "/process/capabilities/effective", "has CAP_SYS_ADMIN, which without being permitted cannot"),
+        (Warning, "/process/capabilities/ambient", "has CAP_CHOWN, which without being permitted and inheritable"),
     ];
     check(patch.clone(), &expected);
     let sets = lowered(patch).process.unwrap().capabilities;
