@@ -1,7 +1,7 @@
 //! `config.json` as it is written: one struct per object, one optional field per name, strings left as strings.
 //!
 //! Nothing here knows what a value means: names of capabilities, actions or policies are text, and a value that a
-//! caller got wrong is a [`Finding`], not a reason to stop. [`validate`](crate::validate) gives
+//! caller got wrong is a [`Finding`], not a reason to stop. [`validate`](mod@crate::validate) gives
 //! the meaning. The structs serialize in the order in which runc prints them, and absent fields are left out.
 //!
 //! Names that this module does not know, and the parts for other platforms (`windows`, `solaris`, `vm`, `zos`,

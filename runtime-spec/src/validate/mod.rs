@@ -24,7 +24,7 @@ mod version;
 
 use std::fmt;
 
-use crate::finding::{Finding, Log, Path};
+use crate::finding::{Finding, Log, Path, Severity};
 use crate::model::{ContainerSpec, Process, Resources};
 use crate::oci;
 
@@ -38,6 +38,18 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The definition, typed. Present exactly when no finding is an error.
     pub spec: Option<ContainerSpec>,
+}
+
+impl Report {
+    /// The findings for which the definition is refused.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The findings with which the definition is used all the same.
+    pub fn warnings(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Warning)
+    }
 }
 
 /// Judges and lowers a definition that was read or made.

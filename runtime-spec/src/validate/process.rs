@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{check_absolute, check_nul, items, kernel_text, kernel_texts, lookup, quote, required, scheduling, text};
+use super::{check_absolute, items, kernel_text, kernel_texts, lookup, quote, required, scheduling, text};
 use crate::capabilities;
 use crate::finding::{Log, Path};
 use crate::model::{CapSet, Capabilities, ConsoleSize, Process, Rlimit, User};
@@ -75,7 +75,10 @@ fn env(list: &[String], at: &Path<'_>, log: &mut Log) -> Vec<String> {
     let mut result = Vec::with_capacity(list.len());
     for (index, entry) in list.iter().enumerate().rev() {
         let at = at.item(index);
-        check_nul(entry, &at, SECTION, log);
+        if entry.contains('\0') {
+            // Without the value, which may be a secret.
+            log.error(&at, SECTION, "must not contain a NUL character");
+        }
         match entry.split_once('=') {
             None => log.error(&at, SECTION, format_args!("{} must be NAME=value", quote(entry))),
             Some(("", _)) => log.error(&at, SECTION, format_args!("{} has no name", quote(entry))),
@@ -167,8 +170,10 @@ fn capability_set(names: &[String], at: &Path<'_>, log: &mut Log) -> CapSet {
 }
 
 fn drop_ungrantable(set: &mut CapSet, grantable: CapSet, other: &str, at: &Path<'_>, log: &mut Log) {
-    for name in set.without(grantable).names() {
-        log.warn(at, LINUX, format_args!("has {name}, which is not {other} and is ignored"));
+    let dropped: Vec<&str> = set.without(grantable).names().collect();
+    if !dropped.is_empty() {
+        let dropped = dropped.join(", ");
+        log.warn(at, LINUX, format_args!("has {dropped}, which without being {other} cannot be granted; ignored"));
     }
     *set = set.and(grantable);
 }
