@@ -154,7 +154,7 @@ pub fn compile(profile: &Seccomp, native: Arch) -> Result<Filter, CompileError> 
     // From the end to the beginning: the native one comes to lie right behind the dispatch.
     for &arch in architectures.iter().rev().filter(|arch| **arch != Arch::X32) {
         let ranges = divide(arch, &rules, frame);
-        entries.insert(0, (arch.audit(), emitter.numbers(arch, &ranges)));
+        entries.insert(0, (arch.audit(), emitter.numbers(&ranges)));
     }
     emitter.architectures(&entries, BAD_ARCH);
     let program = emitter.finish();
