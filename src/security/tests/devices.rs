@@ -1,9 +1,10 @@
 //! Device rules as v1 lines and as an eBPF program, executed and compared.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
 use runtime_spec::model::{DeviceRule, DeviceRuleKind};
 use security::devices::{
-    Access, DeviceError, RuleSet, V1File, V1Line, default_rules, emulate, initial, program, transition,
+    Access, BpfInsn, DeviceError, RuleSet, V1File, V1Line, default_rules, emulate, initial, program, transition,
 };
 use security::simulate::{DeviceAccess, device};
 
@@ -181,9 +182,27 @@ fn access_of(bits: u16) -> Access {
         .fold(Access::default(), |all, (_, access)| all.union(access))
 }
 
+/// The verifier's first look: jumps lead forward and stay inside, nothing is out of reach, the end is an exit.
+fn check_shape(program: &[BpfInsn]) {
+    let mut reached = vec![false; program.len()];
+    reached[0] = true;
+    for (at, insn) in program.iter().enumerate() {
+        assert!(reached[at], "instruction {at} is out of reach");
+        let jumps = matches!(insn.code, 0x15 | 0x55 | 0x5d);
+        if insn.code != 0x95 {
+            reached[at + 1] = true;
+        }
+        if jumps {
+            reached[at + 1 + usize::try_from(insn.off).unwrap()] = true;
+        }
+    }
+    assert_eq!(program.last().unwrap().code, 0x95);
+}
+
 /// The program answers as the set does.
 fn check_program(set: &RuleSet) {
     let program = program(set);
+    check_shape(&program);
     assert!(program.len() <= 8 + 11 * set.exceptions().count(), "{} instructions", program.len());
     for kind in [DeviceRuleKind::Block, DeviceRuleKind::Char] {
         for major in [0, 1, 5, 8, 136, u32::MAX] {

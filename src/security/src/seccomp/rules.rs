@@ -92,6 +92,13 @@ impl Rules {
 
     /// Puts together all rules of one number. `None` when all have the default action.
     fn verdict(&self, arch: Arch, group: &[(u32, usize, Option<u8>)]) -> Option<Verdict> {
+        // The common case needs no list: a rule without conditions that stands first decides.
+        if let [(_, rule, None), ..] = group
+            && let [clause] = &self.clauses[*rule][..]
+            && clause.conditions.is_empty()
+        {
+            return Some(Verdict::Action(clause.action));
+        }
         let mut clauses = Vec::new();
         for (_, rule, selector) in group {
             clauses.extend(self.clauses[*rule].iter().map(|clause| reduce(clause, arch, *selector)));
