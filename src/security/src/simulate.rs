@@ -280,4 +280,29 @@ mod tests {
         }
         assert_eq!(run(&[insn(opcode::JEQ, 9, 9, 0), ret]), Err(SimulateError::Jump { at: 0 }));
     }
+
+    fn device_insn(code: u8, regs: u8, off: i16, imm: i32) -> BpfInsn {
+        BpfInsn { code, regs, off, imm }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn flawed_device_programs_are_refused() {
+        let access = DeviceAccess { kind: 2, access: 6, major: 1, minor: 3 };
+        let exit = device_insn(0x95, 0, 0, 0);
+        for (program, error) in [
+            (vec![], SimulateError::Jump { at: 0 }),
+            (vec![exit], SimulateError::Register { at: 0 }),
+            (vec![device_insn(0xb4, 0, 0, 1)], SimulateError::Jump { at: 0 }),
+            (vec![device_insn(0x05, 0, -1, 0), exit], SimulateError::Jump { at: 0 }),
+            (vec![device_insn(0x05, 0, 5, 0), exit], SimulateError::Jump { at: 0 }),
+            (vec![device_insn(0x61, 0x10, 12, 0), exit], SimulateError::Load { at: 0, offset: 12 }),
+            (vec![device_insn(0x61, 0x20, 0, 0), exit], SimulateError::Load { at: 0, offset: 0 }),
+            (vec![device_insn(0xdb, 0, 0, 0), exit], SimulateError::Operation { at: 0, code: 0xdb }),
+        ] {
+            assert_eq!(device(&program, &access), Err(error));
+        }
+        let whole = [device_insn(0x61, 0x10, 0, 0), exit];
+        assert_eq!(device(&whole, &access), Ok(0x0006_0002));
+    }
 }

@@ -45,9 +45,9 @@ impl Emitter {
     }
 
     /// Adds a whole audit architecture: load the number, search it.
-    pub(super) fn numbers(&mut self, arch: Arch, ranges: &[Range]) -> Label {
+    pub(super) fn numbers(&mut self, ranges: &[Range]) -> Label {
         let leaves = leaves(ranges);
-        let tree = self.tree(arch, &leaves);
+        let tree = self.tree(&leaves);
         self.load(super::OFFSET_NUMBER, tree)
     }
 
@@ -60,34 +60,34 @@ impl Emitter {
         self.load(super::OFFSET_ARCH, next)
     }
 
-    fn tree(&mut self, arch: Arch, leaves: &[Leaf<'_>]) -> Label {
+    fn tree(&mut self, leaves: &[Leaf<'_>]) -> Label {
         match leaves {
-            [leaf] => self.leaf(arch, leaf),
+            [leaf] => self.leaf(leaf),
             _ => {
                 let (low, high) = leaves.split_at(leaves.len() / 2);
-                let at_least = self.tree(arch, high);
-                let below = self.tree(arch, low);
+                let at_least = self.tree(high);
+                let below = self.tree(low);
                 self.branch(opcode::JGE, high[0].start, at_least, below)
             }
         }
     }
 
-    fn leaf(&mut self, arch: Arch, leaf: &Leaf<'_>) -> Label {
-        let mut next = self.verdict(arch, leaf.background);
+    fn leaf(&mut self, leaf: &Leaf<'_>) -> Label {
+        let mut next = self.verdict(leaf.background);
         for (number, verdict) in leaf.points.iter().rev() {
-            let found = self.verdict(arch, verdict);
+            let found = self.verdict(verdict);
             next = self.branch(opcode::JEQ, *number, found, next);
         }
         next
     }
 
-    fn verdict(&mut self, arch: Arch, verdict: &Verdict) -> Label {
+    fn verdict(&mut self, verdict: &Verdict) -> Label {
         match verdict {
             Verdict::Action(action) => self.action(*action),
-            Verdict::Clauses(clauses) => {
+            Verdict::Clauses { arch, clauses } => {
                 let mut next = self.action(self.default);
                 for clause in clauses.iter().rev() {
-                    next = self.clause(arch, clause, next);
+                    next = self.clause(*arch, clause, next);
                 }
                 next
             }

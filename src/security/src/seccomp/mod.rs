@@ -26,6 +26,9 @@
 //!   just `socket` denies `socketcall` with `ENOSYS`; on 32-bit Arm it counts private calls (0xf0000 and up), so that
 //!   naming one of them lets newer calls fail with the default action; number 0 alone counts as no number at all.
 //! * There, contradicting rules with equal conditions are refused; here the first one decides.
+//! * There, overlapping conditional rules of one call may get a wrong answer: a comparison looks at the wrong word after
+//!   the rule before it failed in its second word, and the upper halves of several rules share one action. Here the
+//!   first rule that holds, in the order of the module `order`, decides.
 //! * Names that are younger than the library are unknown there.
 
 mod arch;
@@ -154,7 +157,7 @@ pub fn compile(profile: &Seccomp, native: Arch) -> Result<Filter, CompileError> 
     // From the end to the beginning: the native one comes to lie right behind the dispatch.
     for &arch in architectures.iter().rev().filter(|arch| **arch != Arch::X32) {
         let ranges = divide(arch, &rules, frame);
-        entries.insert(0, (arch.audit(), emitter.numbers(arch, &ranges)));
+        entries.insert(0, (arch.audit(), emitter.numbers(&ranges)));
     }
     emitter.architectures(&entries, BAD_ARCH);
     let program = emitter.finish();

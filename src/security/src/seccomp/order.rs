@@ -24,6 +24,8 @@ struct Step {
     class: u8,
     /// What the comparison is made of in the end: "less" is a "greater or equal" that fails, "not equal" an "equal".
     test: Test,
+    /// Whether the test must fail. Always `false` for an upper half: there the lower one decides.
+    fails: bool,
     mask: u32,
     value: u32,
 }
@@ -38,7 +40,8 @@ enum Test {
 
 impl Step {
     fn is_same(&self, other: &Step) -> bool {
-        (self.argument, self.test, self.mask, self.value) == (other.argument, other.test, other.mask, other.value)
+        let identity = |step: &Step| (step.argument, step.test, step.fails, step.mask, step.value);
+        identity(self) == identity(other)
     }
 
     /// Whether `self`, already in a level, comes after a newcomer.
@@ -100,7 +103,8 @@ fn step(condition: &SeccompArg, upper: bool, mask: u32, value: u32) -> Step {
         SeccompOp::Ge => (1, Test::GreaterOrEqual),
     };
     let test = if upper && class < 3 { Test::Greater } else { test };
-    Step { argument: condition.index * 2 + u8::from(upper), class, test, mask, value }
+    let fails = !upper && matches!(condition.op, SeccompOp::Ne | SeccompOp::Lt | SeccompOp::Le);
+    Step { argument: condition.index * 2 + u8::from(upper), class, test, fails, mask, value }
 }
 
 fn insert(level: &mut Level, steps: &[Step], clause: usize) {
@@ -177,6 +181,18 @@ mod tests {
         check(Arch::X86_64, &[&[a], &[a, b]], &[0]);
         check(Arch::X86_64, &[&[a, b], &[a]], &[0, 1]);
         check(Arch::X86_64, &[&[a], &[a]], &[0]);
+    }
+
+    #[test]
+    fn opposite_conditions_are_not_the_same() {
+        for (one, other) in
+            [(SeccompOp::Gt, SeccompOp::Le), (SeccompOp::Ge, SeccompOp::Lt), (SeccompOp::Eq, SeccompOp::Ne)]
+        {
+            for arch in [Arch::X86_64, Arch::X86] {
+                let clauses: [&[SeccompArg]; 2] = [&[arg(0, other, 5)], &[arg(0, one, 5)]];
+                check(arch, &clauses, &[0, 1]);
+            }
+        }
     }
 
     #[test]

@@ -32,7 +32,12 @@ pub(super) enum Verdict {
     /// Always this.
     Action(SeccompAction),
     /// The first clause that holds, else the default action.
-    Clauses(Vec<Clause>),
+    Clauses {
+        /// Says how arguments are compared.
+        arch: Arch,
+        /// At least one, each with at least one condition.
+        clauses: Vec<Clause>,
+    },
 }
 
 /// The rules of one profile with their names looked up once.
@@ -87,6 +92,13 @@ impl Rules {
 
     /// Puts together all rules of one number. `None` when all have the default action.
     fn verdict(&self, arch: Arch, group: &[(u32, usize, Option<u8>)]) -> Option<Verdict> {
+        // The common case needs no list: a rule without conditions that stands first decides.
+        if let [(_, rule, None), ..] = group
+            && let [clause] = &self.clauses[*rule][..]
+            && clause.conditions.is_empty()
+        {
+            return Some(Verdict::Action(clause.action));
+        }
         let mut clauses = Vec::new();
         for (_, rule, selector) in group {
             clauses.extend(self.clauses[*rule].iter().map(|clause| reduce(clause, arch, *selector)));
@@ -97,7 +109,7 @@ impl Rules {
         if clauses.len() > 1 {
             clauses = order::sort(clauses, arch);
         }
-        (!clauses.is_empty()).then_some(Verdict::Clauses(clauses))
+        (!clauses.is_empty()).then_some(Verdict::Clauses { arch, clauses })
     }
 }
 
@@ -151,6 +163,10 @@ mod tests {
         Clause { conditions: conditions.to_vec(), action }
     }
 
+    fn clauses(arch: Arch, clauses: &[Clause]) -> Option<Verdict> {
+        Some(Verdict::Clauses { arch, clauses: clauses.to_vec() })
+    }
+
     const ALLOW: SeccompAction = SeccompAction::Allow;
 
     #[test]
@@ -176,50 +192,50 @@ mod tests {
     #[test]
     fn a_repeated_argument_makes_every_condition_an_alternative() {
         let (a, b, c) = (arg(0, SeccompOp::Eq, 1, 0), arg(1, SeccompOp::Eq, 2, 0), arg(0, SeccompOp::Eq, 3, 0));
-        let expected = Verdict::Clauses(vec![one(&[b], ALLOW), one(&[c], ALLOW), one(&[a], ALLOW)]);
-        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[a, b, c])], Some(expected));
+        let expected = clauses(Arch::X86_64, &[one(&[b], ALLOW), one(&[c], ALLOW), one(&[a], ALLOW)]);
+        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[a, b, c])], expected);
     }
 
     #[test]
     fn conditions_on_different_arguments_must_all_hold() {
         let (a, b) = (arg(0, SeccompOp::Eq, 1, 0), arg(3, SeccompOp::Lt, 2, 0));
-        let expected = Verdict::Clauses(vec![one(&[a, b], ALLOW)]);
-        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[b, a])], Some(expected));
+        let expected = clauses(Arch::X86_64, &[one(&[a, b], ALLOW)]);
+        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[b, a])], expected);
     }
 
     #[test]
     fn masks_are_applied_to_both_sides_and_an_empty_one_always_holds() {
         let masked = arg(1, SeccompOp::MaskedEq, 0xf0, 0xff);
-        let expected = Verdict::Clauses(vec![one(&[arg(1, SeccompOp::MaskedEq, 0xf0, 0xf0)], ALLOW)]);
-        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[masked])], Some(expected));
+        let expected = clauses(Arch::X86_64, &[one(&[arg(1, SeccompOp::MaskedEq, 0xf0, 0xf0)], ALLOW)]);
+        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[masked])], expected);
         let empty = arg(1, SeccompOp::MaskedEq, 0, 7);
         check(Arch::X86_64, 0, &[rule("read", ALLOW, &[empty])], Some(Verdict::Action(ALLOW)));
         let upper = arg(1, SeccompOp::MaskedEq, 0xff << 32, 0);
         check(Arch::X86, 3, &[rule("read", ALLOW, &[upper])], Some(Verdict::Action(ALLOW)));
-        let expected = Verdict::Clauses(vec![one(&[upper], ALLOW)]);
-        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[upper])], Some(expected));
+        let expected = clauses(Arch::X86_64, &[one(&[upper], ALLOW)]);
+        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[upper])], expected);
     }
 
     #[test]
     fn thirty_two_bit_architectures_compare_half() {
         let wide = arg(0, SeccompOp::Eq, 0x1_0000_0002, 0);
-        let narrow = Verdict::Clauses(vec![one(&[arg(0, SeccompOp::Eq, 2, 0)], ALLOW)]);
-        check(Arch::X86, 3, &[rule("read", ALLOW, &[wide])], Some(narrow.clone()));
-        check(Arch::X32, 0x4000_0000, &[rule("read", ALLOW, &[wide])], Some(narrow));
-        let full = Verdict::Clauses(vec![one(&[wide], ALLOW)]);
-        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[wide])], Some(full));
+        let narrow = |arch| clauses(arch, &[one(&[arg(0, SeccompOp::Eq, 2, 0)], ALLOW)]);
+        check(Arch::X86, 3, &[rule("read", ALLOW, &[wide])], narrow(Arch::X86));
+        check(Arch::X32, 0x4000_0000, &[rule("read", ALLOW, &[wide])], narrow(Arch::X32));
+        let full = clauses(Arch::X86_64, &[one(&[wide], ALLOW)]);
+        check(Arch::X86_64, 0, &[rule("read", ALLOW, &[wide])], full);
     }
 
     #[test]
     fn sockets_and_ipc_also_pass_the_multiplexers() {
         let rules = [rule("socket", ALLOW, &[arg(0, SeccompOp::Ne, 40, 0)]), rule("shmat", ALLOW, &[])];
-        let select = |number| Verdict::Clauses(vec![one(&[arg(0, SeccompOp::Eq, number, 0)], ALLOW)]);
-        let direct = Verdict::Clauses(vec![one(&[arg(0, SeccompOp::Ne, 40, 0)], ALLOW)]);
-        check(Arch::X86, 102, &rules, Some(select(1)));
-        check(Arch::X86, 359, &rules, Some(direct.clone()));
-        check(Arch::X86, 117, &rules, Some(select(21)));
+        let select = |number| clauses(Arch::X86, &[one(&[arg(0, SeccompOp::Eq, number, 0)], ALLOW)]);
+        let direct = |arch| clauses(arch, &[one(&[arg(0, SeccompOp::Ne, 40, 0)], ALLOW)]);
+        check(Arch::X86, 102, &rules, select(1));
+        check(Arch::X86, 359, &rules, direct(Arch::X86));
+        check(Arch::X86, 117, &rules, select(21));
         check(Arch::X86, 397, &rules, Some(Verdict::Action(ALLOW)));
-        check(Arch::X86_64, 41, &rules, Some(direct));
+        check(Arch::X86_64, 41, &rules, direct(Arch::X86_64));
         check(Arch::X86_64, 102, &rules, None);
         check(Arch::X86, 102, &[rule("socketcall", ALLOW, &[])], Some(Verdict::Action(ALLOW)));
     }

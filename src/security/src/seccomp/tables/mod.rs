@@ -4,7 +4,7 @@
 //! calls that came later; `examples/generate_syscall_tables.rs` makes the files again. Every name that a header of one
 //! of the eight architectures knows is in the one list of names, and so resolves everywhere: to a number where the call
 //! exists, to nothing where it does not. The names are stored as one string without gaps and 16-bit offsets, the numbers
-//! as 16 bits: 15 KiB in all.
+//! as 16 bits, and a hash table leads from a name to its place: 17 KiB in all.
 
 mod aarch64;
 mod arm;
@@ -36,22 +36,30 @@ const TEXT_LENGTH: usize = text_length();
 static TEXT: [u8; TEXT_LENGTH] = text();
 static OFFSETS: [u16; COUNT + 1] = offsets();
 
+/// Twice the number of names, so that a search ends after one or two steps. A power of two.
+const SLOT_COUNT: usize = 1024;
+const EMPTY: u16 = u16::MAX;
+/// Places by the hash of their name, the next free slot where two fall together.
+static SLOTS: [u16; SLOT_COUNT] = slots();
+const _: () = assert!(SLOT_COUNT >= 2 * COUNT);
+
 /// The place of a name in every table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(usize);
 
 /// Finds a name. `None` for one that no architecture knows.
 pub(super) fn find(name: &str) -> Option<Place> {
-    let (mut low, mut high) = (0, COUNT);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match name_at(middle).cmp(name.as_bytes()) {
-            std::cmp::Ordering::Less => low = middle + 1,
-            std::cmp::Ordering::Greater => high = middle,
-            std::cmp::Ordering::Equal => return Some(Place(middle)),
+    let mut slot = hash(name.as_bytes());
+    loop {
+        let place = usize::from(SLOTS[slot % SLOT_COUNT]);
+        if place == EMPTY as usize {
+            return None;
         }
+        if name_at(place) == name.as_bytes() {
+            return Some(Place(place));
+        }
+        slot += 1;
     }
-    None
 }
 
 /// The number that the kernel's `seccomp_data.nr` holds for this call; with the bit for x32.
@@ -97,16 +105,17 @@ pub(super) fn multiplexed(arch: Arch, place: Place) -> Option<Multiplexed> {
     if !arch.multiplexes() {
         return None;
     }
-    let found = MULTIPLEXED.binary_search_by(|(name, ..)| name.as_bytes().cmp(name_at(place.0))).ok()?;
-    let (_, number, selector) = MULTIPLEXED[found];
+    let (_, number, selector) = MULTIPLEXED[usize::from(MULTIPLEXED_BY_PLACE[place.0].checked_sub(1)?)];
     Some(Multiplexed { number, selector })
 }
 
 const SOCKETCALL: u32 = 102;
 const IPC: u32 = 117;
 
-/// Sorted by name.
-static MULTIPLEXED: [(&str, u32, u8); 32] = [
+/// One more than the place in [`MULTIPLEXED`], 0 for other calls.
+static MULTIPLEXED_BY_PLACE: [u8; COUNT] = multiplexed_by_place();
+
+const MULTIPLEXED: [(&str, u32, u8); 32] = [
     ("accept", SOCKETCALL, 5),
     ("accept4", SOCKETCALL, 18),
     ("bind", SOCKETCALL, 2),
@@ -184,6 +193,54 @@ const fn offsets() -> [u16; COUNT + 1] {
         at += 1;
     }
     offsets
+}
+
+/// FNV-1a, 32 bits.
+const fn hash(name: &[u8]) -> usize {
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut at = 0;
+    while at < name.len() {
+        hash = (hash ^ name[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    // The upper bits of the product are the better mixed ones.
+    (hash >> 16 ^ hash) as usize
+}
+
+const fn slots() -> [u16; SLOT_COUNT] {
+    let mut slots = [EMPTY; SLOT_COUNT];
+    let mut at = 0;
+    while at < COUNT {
+        let mut slot = hash(NAMES[at].as_bytes());
+        while slots[slot % SLOT_COUNT] != EMPTY {
+            slot += 1;
+        }
+        slots[slot % SLOT_COUNT] = at as u16;
+        at += 1;
+    }
+    slots
+}
+
+const fn multiplexed_by_place() -> [u8; COUNT] {
+    let mut by_place = [0; COUNT];
+    let mut at = 0;
+    while at < MULTIPLEXED.len() {
+        let mut place = 0;
+        while !is_equal(NAMES[place].as_bytes(), MULTIPLEXED[at].0.as_bytes()) {
+            place += 1;
+        }
+        by_place[place] = at as u8 + 1;
+        at += 1;
+    }
+    by_place
+}
+
+const fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
 }
 
 #[cfg(test)]
@@ -265,8 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn multiplexed_calls_are_sorted_and_known() {
-        assert!(MULTIPLEXED.is_sorted());
+    fn multiplexed_calls_are_known() {
         for (name, number, selector) in MULTIPLEXED {
             let place = find(name).unwrap();
             assert_eq!(multiplexed(Arch::X86, place), Some(Multiplexed { number, selector }));
