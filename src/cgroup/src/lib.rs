@@ -21,7 +21,9 @@ pub mod group;
 pub mod layout;
 pub mod legacy;
 pub mod limit;
+pub mod oom;
 pub mod path;
+pub mod stats;
 pub mod unified;
 
 pub use error::{Error, Result};
