@@ -6,10 +6,11 @@
 pub mod args;
 pub mod bundle;
 pub mod caller;
+pub mod containers;
 pub mod errors;
 pub mod limits;
 pub mod log;
 pub mod output;
-pub mod overrides;
+pub mod protect;
 pub mod run;
 pub mod time;

@@ -17,6 +17,7 @@ use crate::log::Log;
 use crate::output::features::render_features;
 use crate::output::version::render_version;
 use crate::output::{self, check};
+use crate::{containers, protect};
 
 /// Runs the program and gives its exit code.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
@@ -31,7 +32,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     };
     match command {
         Err(usage) => refuse(&global, &log, &usage),
-        Ok(command) => dispatch(&global, &command).unwrap_or_else(|error| {
+        Ok(command) => dispatch(&global, &log, &command).unwrap_or_else(|error| {
             errors::report(&log, &error);
             errors::failure_code(&command)
         }),
@@ -53,14 +54,23 @@ fn refuse(global: &Global, log: &Log, usage: &Usage) -> u8 {
     errors::usage_code(usage)
 }
 
-fn dispatch(global: &Global, command: &Command) -> anyhow::Result<u8> {
+fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8> {
+    protect_if_needed(command)?;
     match command {
         Command::Version => print(&render_version(global.program)),
         Command::Help(help) => print(&render_help(global.program, *help)),
         Command::Features => print(&render_features()?),
         Command::Spec(args) => spec(args),
         Command::Check(args) => check(args),
-        _ => bail!("this build of {} has no engine", global.program.name()),
+        _ => containers::perform(global, log, command),
+    }
+}
+
+/// Whoever enters a container runs from a copy of the program that nobody can write to.
+fn protect_if_needed(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Create(_) | Command::Run(_) | Command::Exec(_) => protect::protect(),
+        _ => Ok(()),
     }
 }
 

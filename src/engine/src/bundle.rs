@@ -1,9 +1,6 @@
 //! The bundle: where it is, what its `config.json` says.
 
-use std::os::fd::AsFd;
-
 use runtime_spec::{ContainerSpec, Finding, Severity};
-use sys::fs::OFlags;
 
 use crate::error::{Error, Result};
 
@@ -22,13 +19,12 @@ pub struct Bundle {
     pub warnings: Vec<Finding>,
 }
 
-/// Reads a bundle. `config` names the definition's file where it is not `config.json` in the bundle.
+/// Judges the definition of a bundle and finds its root file system.
 ///
 /// # Errors
-/// [`Error::Bundle`] for what cannot be read, [`Error::Invalid`] with all errors of the definition.
-pub fn read_bundle(path: &str, config: Option<&str>) -> Result<Bundle> {
+/// [`Error::Invalid`] with all errors of the definition, [`Error::Bundle`] for folders that are not there.
+pub fn judge_bundle(path: &str, config: Vec<u8>) -> Result<Bundle> {
     let path = canonical(path, "bundle")?;
-    let config = read_config(&path, config)?;
     let report = runtime_spec::load(&config);
     let (errors, warnings): (Vec<_>, Vec<_>) =
         report.findings.into_iter().partition(|finding| finding.severity == Severity::Error);
@@ -37,17 +33,6 @@ pub fn read_bundle(path: &str, config: Option<&str>) -> Result<Bundle> {
     let rootfs = if given.starts_with('/') { given.clone() } else { format!("{path}/{given}") };
     let rootfs = canonical(&rootfs, "rootfs")?;
     Ok(Bundle { path, rootfs, config, spec, warnings })
-}
-
-/// The bytes of a bundle's definition.
-///
-/// # Errors
-/// [`Error::Bundle`].
-pub fn read_config(bundle: &str, config: Option<&str>) -> Result<Vec<u8>> {
-    let file = config.map_or_else(|| format!("{bundle}/config.json"), str::to_owned);
-    sys::fs::open(&file, OFlags::RDONLY)
-        .and_then(|fd| sys::fs::read_all(fd.as_fd()))
-        .map_err(|source| Error::Bundle { what: format!("cannot read the definition {file}"), source })
 }
 
 fn canonical(path: &str, what: &str) -> Result<String> {

@@ -25,9 +25,10 @@ pub struct HostFacts {
 /// # Errors
 /// When `/proc` or the cgroup hierarchies cannot be read.
 pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
+    let own = proc.own_thread()?;
     Ok(HostFacts {
         euid: sys::process::effective_uid(),
-        in_user_namespace: !maps_everything(&proc.read("self/uid_map")?),
+        in_user_namespace: !maps_everything(&proc.read(&format!("{own}/uid_map"))?),
         cgroups: cgroup::layout::probe(proc)?,
         apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b'Y'),
         selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),

@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod error;
 pub mod fs;
 pub mod keyring;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

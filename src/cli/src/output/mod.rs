@@ -6,6 +6,7 @@ pub mod check;
 pub mod events;
 pub mod features;
 pub mod list;
+pub mod plan;
 pub mod ps;
 pub mod state;
 pub mod table;

@@ -4,7 +4,7 @@
 //! one clone and left again) and keeps the undo list on disk ahead of what it does.
 
 mod idmap;
-mod resctrl;
+pub(crate) mod resctrl;
 mod spawn;
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -9,7 +9,7 @@ use sys::fs;
 use crate::error::{Error, Result};
 
 /// Where the kernel's documentation has it mounted (Documentation/filesystems/resctrl.rst).
-pub(super) const ROOT: &str = "/sys/fs/resctrl";
+pub(crate) const ROOT: &str = "/sys/fs/resctrl";
 
 /// Puts a process into its class: the one that is named, which is made where it is not there, or one of the container's
 /// id. With monitoring, a group of the container's id below it.
@@ -39,6 +39,12 @@ pub(super) fn join(root: &str, rdt: &IntelRdt, id: &str, pid: i32) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// Changes the schemata of a class that is there.
+pub(crate) fn write_schemata(root: &str, rdt: &IntelRdt, id: &str) -> Result<()> {
+    let dir = fs::open_dir(&format!("{root}/{}", rdt.clos_id.as_deref().unwrap_or(id)))?;
+    Ok(fs::write_value_at(dir.as_fd(), "schemata", &schemata(rdt))?)
 }
 
 /// All schemata as lines; the list comes last, so that it wins over the two older fields.

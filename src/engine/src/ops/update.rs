@@ -51,3 +51,24 @@ fn device_lines(group: &cgroup::Group, resources: &Resources) -> Result<Vec<(&'s
     let lines = devices::transition(&now, &wanted).map_err(refuse)?;
     Ok(lines.into_iter().map(|line| (line.file.name(), line.text)).collect())
 }
+
+/// Changes the resctrl schemata of a container.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a container without `intelRdt` in its definition.
+pub fn update_resctrl(
+    context: &Context<'_>,
+    id: &str,
+    (l3_cache, memory_bandwidth): (Option<&str>, Option<&str>),
+) -> Result<()> {
+    let (_, folder) = context.find(id)?;
+    let _lock = folder.lock()?;
+    let (_, config) = folder.read()?;
+    let mut rdt = super::spec_of(id, &config)?
+        .intel_rdt
+        .ok_or_else(|| Error::Unsupported("cannot update schemata: the container has no intelRdt".to_owned()))?;
+    rdt.l3_cache_schema = l3_cache.map(str::to_owned);
+    rdt.mem_bw_schema = memory_bandwidth.map(str::to_owned);
+    rdt.schemata.clear();
+    crate::host::resctrl::write_schemata(crate::host::resctrl::ROOT, &rdt, id)
+}

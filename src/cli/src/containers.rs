@@ -1,0 +1,369 @@
+//! The commands that work on containers: from typed arguments to the engine, and from its answers to output.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use engine::bundle::Bundle;
+use engine::ops::delete::{Force, delete};
+use engine::ops::exec::{Changes, Program, exec};
+use engine::ops::kill::{Target as Recipient, kill};
+use engine::ops::run::{Stay, run};
+use engine::ops::{self, Context};
+use engine::options::{CreateOptions, ExecOptions};
+use runtime_spec::state::Status;
+use runtime_spec::{Finding, Severity};
+use sys::process::Exit;
+use sys::regex::Regex;
+
+use crate::args::Global;
+use crate::args::command::{
+    BundleArgs, CgroupManager, Command, CreateArgs, DeleteArgs, EventsArgs, ExecArgs, Format, HandoverArgs, KillArgs,
+    Level, ListArgs, PlanArgs, PsArgs, RunArgs, Target, UpdateArgs,
+};
+use crate::bundle::read_bundle;
+use crate::caller::Caller;
+use crate::errors::SUCCESS;
+use crate::limits::render_resources;
+use crate::log::Log;
+use crate::output::{self, events, list, plan, ps, state};
+
+/// What every command here works with.
+struct Session<'a> {
+    global: &'a Global,
+    caller: Caller,
+    engine: Context<'a>,
+    root_is_default: bool,
+}
+
+/// Performs one command.
+///
+/// # Errors
+/// What the engine says; the caller chooses the exit code.
+pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8> {
+    if global.cgroup_manager == CgroupManager::Systemd {
+        bail!("the systemd cgroup driver is not in this build: leave --systemd-cgroup out to write cgroups directly");
+    }
+    let tell = |level: engine::Level, text: &str| match level {
+        engine::Level::Warning => log.warning(text),
+        engine::Level::Debug => log.debug(text),
+    };
+    let caller = Caller::probe()?;
+    let root = caller.state_root(global)?;
+    let engine = Context::new(root.path.clone(), &tell, log.shows(Level::Debug))?;
+    let session = Session { global, caller, engine, root_is_default: root.is_default };
+    if matches!(command, Command::Create(_) | Command::Run(_)) {
+        sys::process::ensure_standard_fds()?;
+        root.make()?;
+    }
+    session.perform(command)
+}
+
+impl Session<'_> {
+    fn perform(&self, command: &Command) -> anyhow::Result<u8> {
+        match command {
+            Command::Create(args) => self.create(args),
+            Command::Run(args) => self.run(args),
+            Command::Exec(args) => self.exec(args),
+            Command::Start(id) => done(ops::start::start(&self.engine, id)),
+            Command::State(id) => print(&state::render_state(&ops::state(&self.engine, id)?)?),
+            Command::Kill(args) => self.kill(args),
+            Command::Delete(args) => self.delete(args),
+            Command::List(args) => self.list(*args),
+            Command::Ps(args) => self.ps(args),
+            Command::Pause(id) => done(ops::pause::pause(&self.engine, id)),
+            Command::Resume(id) => done(ops::pause::resume(&self.engine, id)),
+            Command::Update(args) => self.update(args),
+            Command::Events(args) => self.events(args),
+            Command::Plan(args) => self.plan(args),
+            Command::Spec(_) | Command::Features | Command::Check(_) | Command::Version | Command::Help(_) => {
+                bail!("this command works on no container")
+            }
+        }
+    }
+
+    fn bundle(&self, args: &BundleArgs) -> anyhow::Result<Bundle> {
+        let read = read_bundle(&self.caller, args.bundle.as_deref(), args.config.as_deref())?;
+        Ok(engine::bundle::judge_bundle(&read.dir, read.bytes)?)
+    }
+
+    fn create_options(
+        &self,
+        id: &str,
+        bundle: &Bundle,
+        args: &BundleArgs,
+        handover: &HandoverArgs,
+    ) -> anyhow::Result<CreateOptions> {
+        let path = |path: &Option<String>| path.as_ref().map(|path| self.caller.absolute(path));
+        let veths = args.veth.iter().map(|text| network::parse_veth(text).with_context(|| format!("--veth {text}")));
+        Ok(CreateOptions {
+            id: id.to_owned(),
+            bundle: bundle.path.clone(),
+            rootfs: bundle.rootfs.clone(),
+            console_socket: path(&handover.console_socket),
+            pidfd_socket: path(&handover.pidfd_socket),
+            pid_file: path(&handover.pid_file),
+            no_pivot: args.no_pivot,
+            no_new_keyring: args.no_new_keyring,
+            preserve_fds: handover.preserve_fds,
+            listen_fds: self.caller.listen_fds,
+            veths: veths.collect::<anyhow::Result<_>>()?,
+            no_cgroups: self.global.cgroup_manager == CgroupManager::Disabled,
+            start_by_other: false,
+        })
+    }
+
+    fn create(&self, args: &CreateArgs) -> anyhow::Result<u8> {
+        check_preserved(args.handover.preserve_fds + self.caller.listen_fds)?;
+        let bundle = self.bundle(&args.bundle)?;
+        let mut options = self.create_options(&args.id, &bundle, &args.bundle, &args.handover)?;
+        options.start_by_other = true;
+        ops::create::create(&self.engine, &bundle, &options).context(self.says("create failed"))?;
+        Ok(SUCCESS)
+    }
+
+    fn run(&self, args: &RunArgs) -> anyhow::Result<u8> {
+        let create = &args.create;
+        check_preserved(create.handover.preserve_fds + self.caller.listen_fds)?;
+        let bundle = self.bundle(&create.bundle)?;
+        let options = self.create_options(&create.id, &bundle, &create.bundle, &create.handover)?;
+        let stay = match (args.detach, args.keep) {
+            (true, _) => Stay::Detached,
+            (false, true) => Stay::ForegroundAndKeep,
+            (false, false) => Stay::Foreground,
+        };
+        if stay != Stay::Detached && !args.no_subreaper {
+            sys::process::set_child_subreaper()?;
+        }
+        run(&self.engine, &bundle, &options, stay).context(self.says("run failed")).map(exit_code)
+    }
+
+    /// Which command failed, in the words of the program that we are called as.
+    fn says(&self, what: &str) -> String {
+        format!("{} {what}: unable to start container process", self.global.program.name())
+    }
+
+    fn exec(&self, args: &ExecArgs) -> anyhow::Result<u8> {
+        check_preserved(args.handover.preserve_fds)?;
+        let program = match &args.process {
+            Some(file) => Program::Process(Box::new(self.read_process(file)?)),
+            None => Program::Like(changes(args)),
+        };
+        let path = |path: &Option<String>| path.as_ref().map(|path| self.caller.absolute(path));
+        let options = ExecOptions {
+            console_socket: path(&args.handover.console_socket),
+            pidfd_socket: path(&args.handover.pidfd_socket),
+            pid_file: path(&args.handover.pid_file),
+            preserve_fds: args.handover.preserve_fds,
+            detach: args.detach,
+            ignore_paused: args.ignore_paused,
+            cgroups: args
+                .cgroups
+                .iter()
+                .map(|sub| cgroup::SubGroup { controllers: sub.controllers.clone(), path: sub.path.clone() })
+                .collect(),
+        };
+        let exit = exec(&self.engine, &args.id, program, &options).context("exec failed")?;
+        Ok(exit_code(exit))
+    }
+
+    fn read_process(&self, file: &str) -> anyhow::Result<runtime_spec::model::Process> {
+        let path = self.caller.absolute(file);
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read the process {path}"))?;
+        let (findings, process) = runtime_spec::load_process(&bytes);
+        self.tell(&findings);
+        process.with_context(|| format!("invalid process in {path}: {}", errors_of(&findings)))
+    }
+
+    fn tell(&self, findings: &[Finding]) {
+        for finding in findings.iter().filter(|f| f.severity == Severity::Warning) {
+            (self.engine.log)(engine::Level::Warning, &format!("{}: {}", finding.pointer, finding.message));
+        }
+    }
+
+    fn kill(&self, args: &KillArgs) -> anyhow::Result<u8> {
+        let recipient = if args.all { Recipient::All } else { Recipient::Init };
+        self.each(&args.target, |id| Ok(kill(&self.engine, id, args.signal.0, recipient)?))
+    }
+
+    fn delete(&self, args: &DeleteArgs) -> anyhow::Result<u8> {
+        let force = if args.force { Force::Yes } else { Force::No };
+        self.each(&args.target, |id| Ok(delete(&self.engine, id, force)?))
+    }
+
+    /// One container, or all whose id matches: then each is tried, and the first failure is returned.
+    fn each(&self, target: &Target, act: impl Fn(&str) -> anyhow::Result<()>) -> anyhow::Result<u8> {
+        let pattern = match target {
+            Target::Id(id) => {
+                act(id)?;
+                return Ok(SUCCESS);
+            }
+            Target::Matching(pattern) => Regex::new(pattern).with_context(|| format!("--regex {pattern:?}"))?,
+        };
+        let mut first = Ok(SUCCESS);
+        for entry in ops::list::list(&self.engine)? {
+            let id = &entry.document.id;
+            if !pattern.is_match(id) {
+                continue;
+            }
+            if let Err(error) = act(id).with_context(|| format!("container {id}")) {
+                match first {
+                    Ok(_) => first = Err(error),
+                    Err(_) => (self.engine.log)(engine::Level::Warning, &format!("{error:#}")),
+                }
+            }
+        }
+        first
+    }
+
+    fn list(&self, args: ListArgs) -> anyhow::Result<u8> {
+        if !self.root_is_default && !std::path::Path::new(&self.engine.root).is_dir() {
+            bail!("the folder {} of --root does not exist", self.engine.root);
+        }
+        let entries = ops::list::list(&self.engine)?;
+        // A machine without the file has users without names.
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let documents: Vec<_> = entries
+            .into_iter()
+            .map(|mut entry| {
+                entry.document.owner = Some(list::owner_name(&passwd, entry.owner));
+                entry.document
+            })
+            .collect();
+        print(&list::render_list(&documents, args)?)
+    }
+
+    fn ps(&self, args: &PsArgs) -> anyhow::Result<u8> {
+        let pids = ops::pids(&self.engine, &args.id)?;
+        match args.format {
+            Format::Json => print(&output::render_json(&pids)?),
+            Format::Table => print(&ps::read_processes(&args.options, &pids)?),
+        }
+    }
+
+    fn update(&self, args: &UpdateArgs) -> anyhow::Result<u8> {
+        if args.kernel_memory {
+            (self.engine.log)(
+                engine::Level::Warning,
+                "kernel memory limits do not exist any more: the option is ignored",
+            );
+        }
+        let (findings, resources) = match args.resources.as_deref() {
+            None => {
+                let resources = render_resources(&args.limits);
+                runtime_spec::validate::validate_resources(&resources, runtime_spec::validate::Purpose::Update)
+            }
+            Some("-") => runtime_spec::load_resources(&sys::fs::read_all(std::io::stdin().as_fd())?),
+            Some(file) => {
+                let path = self.caller.absolute(file);
+                runtime_spec::load_resources(&std::fs::read(&path).with_context(|| format!("cannot read {path}"))?)
+            }
+        };
+        self.tell(&findings);
+        let resources = resources.with_context(|| format!("invalid resources: {}", errors_of(&findings)))?;
+        ops::update::update(&self.engine, &args.id, &resources)?;
+        if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
+            let schemata = (args.l3_cache_schema.as_deref(), args.mem_bw_schema.as_deref());
+            ops::update::update_resctrl(&self.engine, &args.id, schemata)?;
+        }
+        Ok(SUCCESS)
+    }
+
+    fn plan(&self, args: &PlanArgs) -> anyhow::Result<u8> {
+        let bundle = self.bundle(&args.bundle)?;
+        let id = args.id.as_deref().unwrap_or("container");
+        let options = self.create_options(id, &bundle, &args.bundle, &HandoverArgs::default())?;
+        let planned = ops::create::plan(&self.engine, &bundle, &options)?;
+        print(&if args.json { plan::render_document(&planned)? } else { plan::render_text(&planned)? })
+    }
+
+    /// One report, or a report at each interval and at each OOM until the container ends.
+    fn events(&self, args: &EventsArgs) -> anyhow::Result<u8> {
+        if ops::state(&self.engine, &args.id)?.status == Status::Stopped {
+            return Err(engine::Error::NotRunning.into());
+        }
+        let (_, group) = ops::open_group(&self.engine, &args.id)?;
+        if args.stats {
+            return print(&render_stats(&args.id, &group)?);
+        }
+        let mut watch = cgroup::oom::watch(&group)?;
+        let mut next = Instant::now() + args.interval;
+        loop {
+            let left = next.saturating_duration_since(Instant::now());
+            let ready = sys::process::poll_readable(&[watch.as_fd()], Some(ceil_ms(left)))?;
+            if ready[0].readable || ready[0].hung_up {
+                match watch.happened()? {
+                    cgroup::oom::Oom::Happened => output::print(&events::render_oom(&args.id)?)?,
+                    cgroup::oom::Oom::Gone => return Ok(SUCCESS),
+                    cgroup::oom::Oom::Nothing => {}
+                }
+            }
+            if Instant::now() >= next {
+                next += args.interval;
+                match ops::state(&self.engine, &args.id) {
+                    Ok(state) if state.status != Status::Stopped => output::print(&render_stats(&args.id, &group)?)?,
+                    Ok(_) | Err(engine::Error::NotFound) => return Ok(SUCCESS),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+}
+
+fn render_stats(id: &str, group: &cgroup::Group) -> anyhow::Result<String> {
+    let stats = cgroup::stats::read(group)?;
+    Ok(events::render_stats(id, cgroup::stats::runc_json::Data::from(stats))?)
+}
+
+/// Whole milliseconds, rounded up so that a wait does not end just before its time.
+fn ceil_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+fn changes(args: &ExecArgs) -> Changes {
+    let capabilities = args.caps.iter().filter_map(|name| runtime_spec::capabilities::bit(name));
+    Changes {
+        args: args.command.clone(),
+        env: args.env.clone(),
+        cwd: args.cwd.clone(),
+        user: args.user.map(|user| (user.uid, user.gid)),
+        additional_gids: args.additional_gids.clone(),
+        capabilities: capabilities.fold(0, |mask, bit| mask | 1 << bit),
+        no_new_privileges: args.no_new_privs,
+        terminal: args.tty,
+        process_label: args.process_label.clone(),
+        apparmor: args.apparmor.clone(),
+    }
+}
+
+/// Descriptors that are to stay open must be there before anything of ours takes their numbers.
+fn check_preserved(count: u32) -> anyhow::Result<()> {
+    for number in 3..3 + count {
+        if !sys::process::is_open(i32::try_from(number)?) {
+            bail!(
+                "please check that preserved-fd {} (of {count}) is present: descriptor {number} is not open",
+                number - 2
+            );
+        }
+    }
+    Ok(())
+}
+
+fn errors_of(findings: &[Finding]) -> String {
+    let errors = findings.iter().filter(|f| f.severity == Severity::Error);
+    errors.map(|f| format!("{}: {}", f.pointer, f.message)).collect::<Vec<_>>().join("; ")
+}
+
+fn exit_code(exit: Option<Exit>) -> u8 {
+    exit.map_or(SUCCESS, |exit| u8::try_from(exit.shell_code() & 0xff).unwrap_or(u8::MAX))
+}
+
+fn done(outcome: engine::Result<()>) -> anyhow::Result<u8> {
+    outcome?;
+    Ok(SUCCESS)
+}
+
+fn print(text: &str) -> anyhow::Result<u8> {
+    output::print(text)?;
+    Ok(SUCCESS)
+}

@@ -1,0 +1,72 @@
+//! Protection of the program's own file against the containers that it enters (CVE-2019-5736).
+//!
+//! A process of a container that can look at ours through `/proc/PID/exe` could open the program for writing once it is
+//! not executed any more. So the commands that enter a container execute themselves once more, from a detached read-only
+//! copy of the mount that the file is on: no path leads there and nothing can be written through it. Where no mount can be
+//! copied (without CAP_SYS_ADMIN), a sealed copy in memory does the same.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::{Context, bail};
+use sys::fs::OFlags;
+use sys::mount::{AttrChange, Depth};
+use sys::process::CStrings;
+
+const SELF: &str = "/proc/self/exe";
+/// ST_RDONLY of statvfs(3): the file is seen through a read-only mount.
+const ST_RDONLY: u64 = 1;
+/// MOUNT_ATTR_RDONLY.
+const MOUNT_ATTR_RDONLY: u64 = 1;
+
+/// Returns in a program that is protected already; else executes this program again from a protected file.
+///
+/// # Errors
+/// Neither kind of copy can be made.
+pub fn protect() -> anyhow::Result<()> {
+    let own = sys::fs::open(SELF, OFlags::RDONLY).context("cannot open the program's own file")?;
+    if is_protected(&own)? {
+        return Ok(());
+    }
+    let copy = match detached_copy() {
+        Err(error) if error.is(sys::Errno::PERM) || error.is(sys::Errno::NOSYS) => sealed_copy(&own)?,
+        other => other.context("cannot protect the program's own file")?,
+    };
+    let args = CStrings::new(text(std::env::args_os())?)?;
+    let env = CStrings::new(text(std::env::vars_os().map(|(name, value)| {
+        let mut entry = name;
+        entry.push("=");
+        entry.push(value);
+        entry
+    }))?)?;
+    Err(sys::process::execve_fd(copy.as_fd(), &args, &env)).context("cannot execute the protected program")
+}
+
+/// Arguments reached this point as text; a variable that is no text is passed over by nobody who reads it later, but it
+/// cannot be passed on either.
+fn text(strings: impl Iterator<Item = std::ffi::OsString>) -> anyhow::Result<Vec<String>> {
+    strings
+        .map(|string| string.into_string().map_err(|bad| anyhow::anyhow!("argument or variable {bad:?} is not UTF-8")))
+        .collect()
+}
+
+fn is_protected(own: &OwnedFd) -> anyhow::Result<bool> {
+    let read_only = sys::fs::statfs(own.as_fd())?.f_flags as u64 & ST_RDONLY != 0;
+    Ok(read_only || sys::memory::is_sealed(own.as_fd()))
+}
+
+fn detached_copy() -> sys::Result<OwnedFd> {
+    let copy = sys::mount::clone_path(SELF, Depth::One, false)?;
+    let change = AttrChange { set: MOUNT_ATTR_RDONLY, ..AttrChange::default() };
+    sys::mount::set_attr(copy.as_fd(), change, Depth::One)?;
+    Ok(copy)
+}
+
+fn sealed_copy(own: &OwnedFd) -> anyhow::Result<OwnedFd> {
+    let copy = sys::memory::create_file("skep")?;
+    sys::fs::copy_contents(own.as_fd(), copy.as_fd())?;
+    sys::memory::seal(copy.as_fd())?;
+    if !sys::memory::is_sealed(copy.as_fd()) {
+        bail!("the copy in memory could not be sealed");
+    }
+    Ok(copy)
+}
