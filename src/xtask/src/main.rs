@@ -26,7 +26,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Checks the rules of the tree: crate layers, where unsafe, async and printing may stand, file names and sizes, words
-    Tidy,
+    Tidy {
+        /// Another tree than this one, such as a second work tree
+        #[arg(long)]
+        root: Option<PathBuf>,
+    },
     /// Runs the tests and closes with "N passed, N failed, N skipped"
     Test(counts::Options),
     /// Compares the size of a binary with its limit
@@ -55,7 +59,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Tidy => tidy::run(&tree_root()?),
+        Task::Tidy { root } => tidy::run(&root.map_or_else(tree_root, Ok)?),
         Task::Test(options) => counts::run(&tree_root()?, &options),
         Task::Size(options) => size::run(&options),
         Task::Rootfs { dir, busybox } => {

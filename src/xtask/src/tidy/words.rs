@@ -55,8 +55,19 @@ pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
 }
 
 fn check_words(path: &str, number: usize, line: &str) -> Vec<Finding> {
-    let hits = WORDS.iter().filter(|(word, _)| line.contains(word));
+    let hits = WORDS.iter().filter(|(word, _)| line.match_indices(word).any(|(at, _)| stands_alone(line, at, word)));
     hits.map(|(word, why)| Finding::new(path, number, format!("`{word}`: {why}"))).collect()
+}
+
+/// Whether a hit is what the table means, and not a part of something else.
+fn stands_alone(line: &str, at: usize, word: &str) -> bool {
+    let (before, after) = (&line[..at], &line[at + word.len()..]);
+    if word.starts_with('/') {
+        // `$dir/work/x` is no absolute path.
+        return !before.ends_with(|c: char| c.is_alphanumeric() || "_}).-*".contains(c));
+    }
+    // Images that were loaded from a file have this name in engines, wherever the machine is.
+    !(word.ends_with(".io/") && after.starts_with("library/"))
 }
 
 fn check_hosts(path: &str, number: usize, line: &str) -> Vec<Finding> {
@@ -106,6 +117,8 @@ mod tests {
         assert_eq!(count("apt-get install docker.io containerd"), 0);
         assert_eq!(count("workdir=/overlay/work,upperdir=/u"), 0);
         assert_eq!(count("/root is the home of root"), 0);
+        assert_eq!(count("mkdir $dir/work/$top ${dir}/work/a"), 0);
+        assert_eq!(count(concat!("docker", ".io/library/busybox:latest")), 0);
     }
 
     #[test]
