@@ -14,6 +14,8 @@
 //! Group::create(&[GroupPath]) -> apply(attach) -> open_attach() -> the child attaches -> apply(rest)
 //! Group::open(&[GroupPath])   -> freeze, thaw, procs, kill_all, stats::read, oom::watch, remove
 //! ```
+//!
+//! `cross-check/` compares the v1 values with those of cgroups-rs, in a workspace of its own.
 
 pub mod convert;
 mod error;

@@ -337,6 +337,18 @@ fn kills_a_fork_bomb_without_a_pids_controller() {
     child.wait().unwrap();
 }
 
+/// A process that somebody put into the v1 groups only.
+#[test]
+fn sigkill_reaches_what_is_not_in_the_unified_group() {
+    needs_v1_root!();
+    let fixture = Fixture::new();
+    let mut inside = fixture.shell("exec sleep 60");
+    let mut stray = fixture.shell_in("exec sleep 60", |place| !place.is_unified());
+    eventually("both run", || fixture.group.procs().unwrap().len() == 2);
+    assert_eq!(fixture.group.signal_all(9, &fixture.proc).unwrap(), 2);
+    assert!(!inside.wait().unwrap().success() && !stray.wait().unwrap().success());
+}
+
 #[test]
 fn signals_every_process_once() {
     needs_v1_root!();

@@ -66,10 +66,15 @@ impl Group {
     /// # Errors
     /// [`Error::Sys`]. That a process has ended by itself is no error.
     pub fn signal_all(&self, signal: i32, proc: &ProcFs) -> Result<usize> {
-        if signal == SIGKILL && self.kill_unified()? {
-            let count = self.procs()?.len();
-            self.thaw_all_below()?;
-            return Ok(count);
+        if signal == SIGKILL {
+            // Listed first: what is killed leaves the list.
+            let (listed, unified) = (self.procs()?, self.unified_procs()?);
+            if self.kill_unified()? {
+                let strays: Vec<i32> = listed.iter().copied().filter(|pid| !unified.contains(pid)).collect();
+                self.signal_each(&strays, signal)?;
+                self.thaw_all_below()?;
+                return Ok(listed.len().max(unified.len()));
+            }
         }
         let before = self.freezer_state()?;
         let froze = before == Freezer::Thawed
@@ -170,11 +175,13 @@ impl Group {
 
     /// What either kind of hierarchy counts to the container.
     fn all_procs(&self) -> Result<Vec<i32>> {
-        let mut pids: BTreeSet<i32> = self.procs()?.into_iter().collect();
-        if let Some(member) = self.unified_member() {
-            pids.extend(procs::below(member.dir.as_fd())?);
-        }
+        let pids: BTreeSet<i32> = self.procs()?.into_iter().chain(self.unified_procs()?).collect();
         Ok(pids.into_iter().collect())
+    }
+
+    fn unified_procs(&self) -> Result<Vec<i32>> {
+        let Some(member) = self.unified_member() else { return Ok(Vec::new()) };
+        Ok(procs::below(member.dir.as_fd())?)
     }
 
     /// Signals processes through pidfds and returns those of the first batch, to wait on.

@@ -73,11 +73,20 @@ impl Fixture {
         self.command(script).spawn().unwrap()
     }
 
+    /// A shell in some of the groups.
+    pub(crate) fn shell_in(&self, script: &str, wanted: impl Fn(&GroupPath) -> bool) -> Child {
+        self.command_in(script, wanted).spawn().unwrap()
+    }
+
     pub(crate) fn command(&self, script: &str) -> Command {
+        self.command_in(script, |_| true)
+    }
+
+    fn command_in(&self, script: &str, wanted: impl Fn(&GroupPath) -> bool) -> Command {
         // The unified group has no `tasks`; a test may take the slow way in.
         let file = |place: &GroupPath| if place.is_unified() { "cgroup.procs" } else { "tasks" };
-        let enter: String =
-            self.places.iter().map(|place| format!("echo 0 > {}/{}\n", place.dir(), file(place))).collect();
+        let wanted = self.places.iter().filter(|place| wanted(place));
+        let enter: String = wanted.map(|place| format!("echo 0 > {}/{}\n", place.dir(), file(place))).collect();
         let mut command = Command::new("sh");
         command.args(["-c", &format!("set -e\n{enter}set +e\n{script}")]).stdin(Stdio::null()).stderr(Stdio::null());
         command
