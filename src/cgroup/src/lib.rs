@@ -14,6 +14,8 @@
 //! Group::create(&[GroupPath]) -> apply(attach) -> open_attach() -> the child attaches -> apply(rest)
 //! Group::open(&[GroupPath])   -> freeze, thaw, procs, kill_all, stats::read, oom::watch, remove
 //! ```
+//!
+//! `cross-check/` compares the v1 values with those of cgroups-rs, in a workspace of its own.
 
 pub mod convert;
 mod error;
@@ -27,7 +29,7 @@ pub mod stats;
 pub mod unified;
 
 pub use error::{Error, Result};
-pub use group::{AttachFds, Created, Group, SubGroup, Survivor};
+pub use group::{AttachFd, AttachFds, Created, Group, SubGroup, Survivor};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use limit::{Current, FileWrite, Limits};
 pub use path::GroupPath;

@@ -1,13 +1,18 @@
 //! Making, entering, freezing, killing and removing on the real kernel.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cgroup::{Error, Group, GroupPath, Mode, SubGroup, group, layout, path};
 use common::{Fixture, eventually};
+use nix::sys::ptrace;
+use nix::unistd::Pid;
 
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -56,33 +61,22 @@ fn a_task_enters_through_the_descriptors() {
     let attach = fixture.group.open_attach(&[]).unwrap();
     assert_eq!(attach.tasks.first().unwrap().controllers, "memory");
     assert_eq!(attach.tasks.last().unwrap().controllers, "freezer");
-    let mut command = Command::new("sleep");
-    command.arg("60");
-    let tasks: Vec<_> = attach.tasks.iter().map(|attach| common::borrow(&attach.fd)).collect();
-    let numbers: Vec<i32> = tasks.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
-    let mut child = enter_and_spawn(command, &attach, &numbers);
+    let mut child = enter_and_sleep(&attach);
     let pid = i32::try_from(child.id()).unwrap();
     assert_eq!(fixture.group.procs().unwrap(), [pid]);
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-/// A child that writes through `/proc/self/fd`, as no code may run between fork and exec here.
-fn enter_and_spawn(mut command: Command, attach: &cgroup::AttachFds, numbers: &[i32]) -> std::process::Child {
+/// A child that writes through our descriptors by `/proc`, as no code of ours may run between fork and exec here.
+fn enter_and_sleep(attach: &cgroup::AttachFds) -> std::process::Child {
     let parent = std::process::id();
-    assert_eq!(attach.tasks.len(), numbers.len());
-    let program = command.get_program().to_owned();
-    let args: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
-    let mut script = String::from("set -e\n");
-    for number in numbers {
-        script.push_str(&format!("echo 0 > /proc/{parent}/fd/{number}\n"));
-    }
-    script.push_str("echo in\nexec \"$0\" \"$@\"");
-    command = Command::new("sh");
-    command.arg0("sh").arg("-c").arg(script).arg(program).args(args).stdout(std::process::Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let enter = |attach: &cgroup::AttachFd| format!("echo 0 > /proc/{parent}/fd/{}\n", attach.fd.as_raw_fd());
+    let enter: String = attach.tasks.iter().map(enter).collect();
+    let script = format!("set -e\n{enter}echo in\nexec sleep 60");
+    let mut child = Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = [0; 3];
-    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
     assert_eq!(&line, b"in\n");
     child
 }
@@ -174,7 +168,7 @@ fn exec_enters_groups_that_the_container_made() {
     let subs = [SubGroup { controllers: vec!["pids".to_owned()], path: "inner/most".to_owned() }];
     let attach = fixture.group.open_attach(&subs).unwrap();
     let pids = attach.tasks.iter().find(|attach| attach.controllers == "pids").unwrap();
-    let path = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&pids.fd))).unwrap();
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", pids.fd.as_raw_fd())).unwrap();
     assert_eq!(path.to_str().unwrap(), format!("{sub}/tasks"));
     let fails = |controllers: &[&str], path: &str| {
         let controllers = controllers.iter().map(|&name| name.to_owned()).collect();
@@ -241,7 +235,7 @@ fn check_kill(what: &str, script: &str, prepare: impl Fn(&Fixture)) {
         assert_eq!(left, [], "{what}, v1 alone: {legacy}");
         assert_eq!(fixture.group.procs().unwrap(), Vec::<i32>::new());
         child.wait().unwrap();
-        println!("{what}, v1 alone: {legacy}: {took:?}");
+        assert!(took < Duration::from_secs(5), "{what}, v1 alone: {legacy}: {took:?}");
         if let Some(dir) = fixture.places.iter().find(|place| place.has("pids")) {
             assert_eq!(std::fs::read_to_string(format!("{}/pids.max", dir.dir())).unwrap().trim(), "max");
         }
@@ -254,9 +248,45 @@ fn kills_stopped_tasks() {
     check_kill("stopped", "sleep 60 & kill -STOP $!; kill -STOP $$", |fixture| {
         eventually("both stopped", || {
             let pids = fixture.group.procs().unwrap();
-            pids.len() == 2 && pids.iter().all(|pid| common::state(&fixture.proc, *pid as u32) == 'T')
+            pids.len() == 2 && pids.iter().all(|pid| fixture.proc.status(*pid).unwrap().state == 'T')
         });
     });
+}
+
+/// Stopped by a tracer outside the container, which stays.
+#[test]
+fn kills_traced_tasks() {
+    needs_v1_root!();
+    check_kill("traced", "while :; do :; done", |fixture| {
+        let pid = fixture.group.procs().unwrap()[0];
+        // This thread stays the tracer until the check is over.
+        ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty()).unwrap();
+        ptrace::interrupt(Pid::from_raw(pid)).unwrap();
+        eventually("it stops", || fixture.proc.status(pid).unwrap().state == 't');
+    });
+}
+
+/// A tracer that asked to be told of the exit holds the task there, and no signal moves it on: nobody can kill it.
+#[test]
+fn names_what_will_not_die_and_who_holds_it() {
+    needs_v1_root!();
+    for legacy in [true, false] {
+        let fixture = Fixture::choose(|place| !legacy || !place.is_unified());
+        let mut child = fixture.shell("while :; do :; done");
+        eventually("it runs", || fixture.group.procs().unwrap().len() == 1);
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACEEXIT).unwrap();
+        let start = Instant::now();
+        let left = fixture.group.kill_all(Duration::from_millis(300), &fixture.proc).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(left.len(), 1);
+        let (text, tracer) = (left[0].to_string(), left[0].tracer);
+        assert!(text.starts_with(&format!("{pid} \"sh\" in state t")) && text.contains(", traced by "), "{text}");
+        assert!(tracer.is_some_and(|tracer| tracer > 0));
+        ptrace::detach(pid, None).unwrap();
+        child.wait().unwrap();
+        assert_eq!(fixture.group.kill_all(BOUND, &fixture.proc).unwrap(), []);
+    }
 }
 
 #[test]
@@ -307,6 +337,18 @@ fn kills_a_fork_bomb_without_a_pids_controller() {
     child.wait().unwrap();
 }
 
+/// A process that somebody put into the v1 groups only.
+#[test]
+fn sigkill_reaches_what_is_not_in_the_unified_group() {
+    needs_v1_root!();
+    let fixture = Fixture::new();
+    let mut inside = fixture.shell("exec sleep 60");
+    let mut stray = fixture.shell_in("exec sleep 60", |place| !place.is_unified());
+    eventually("both run", || fixture.group.procs().unwrap().len() == 2);
+    assert_eq!(fixture.group.signal_all(9, &fixture.proc).unwrap(), 2);
+    assert!(!inside.wait().unwrap().success() && !stray.wait().unwrap().success());
+}
+
 #[test]
 fn signals_every_process_once() {
     needs_v1_root!();
@@ -320,21 +362,6 @@ fn signals_every_process_once() {
     assert_eq!(child.wait().unwrap().code(), Some(7));
     assert!(!fixture.group.is_frozen().unwrap());
     eventually("all end", || fixture.group.procs().unwrap().is_empty());
-}
-
-#[test]
-fn names_what_would_not_die() {
-    needs_v1_root!();
-    let fixture = Fixture::choose(|place| !place.is_unified());
-    let mut child = fixture.shell("exec sleep 60");
-    eventually("it runs", || fixture.group.procs().unwrap().len() == 1);
-    // No time at all: whatever is there is reported, with name and state.
-    let left = fixture.group.kill_all(Duration::ZERO, &fixture.proc).unwrap();
-    assert_eq!(left.len(), 1);
-    assert_eq!(left[0].comm, "sleep");
-    assert!(left[0].to_string().contains("\"sleep\" in state S"), "{}", left[0]);
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 #[test]
@@ -365,12 +392,18 @@ fn remove_waits_for_the_end_of_a_task() {
     }
 }
 
+/// Whether the only process has come to run a program.
+fn is_running(fixture: &Fixture, program: &str) -> bool {
+    let pids = fixture.group.procs().unwrap();
+    pids.len() == 1 && std::fs::read_to_string(format!("/proc/{}/comm", pids[0])).unwrap().trim() == program
+}
+
 #[test]
 fn remove_tells_what_is_in_the_way() {
     needs_v1_root!();
     let fixture = Fixture::new();
     let mut child = fixture.shell("exec sleep 60");
-    eventually("it runs", || fixture.group.procs().unwrap().len() == 1);
+    eventually("it runs", || is_running(&fixture, "sleep"));
     let error = group::remove(&fixture.places, Duration::from_millis(50), &fixture.proc).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("EBUSY") && text.contains("\"sleep\" in state S"), "{text}");

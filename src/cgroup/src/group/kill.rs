@@ -19,8 +19,7 @@ pub const KILL_BOUND: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 /// Processes that are looked at together: each takes a descriptor, of which a process has 1,024 by default.
 const BATCH: usize = 256;
-/// How long one round waits for processes to end before it signals again. A traced task may stop once more on its way
-/// out (PTRACE_EVENT_EXIT), and only another SIGKILL moves it on.
+/// How long one round waits for processes to end before it looks again for what has come meanwhile.
 const ROUND: Duration = Duration::from_millis(50);
 
 /// A task that is still there.
@@ -34,6 +33,8 @@ pub struct Survivor {
     pub state: char,
     /// The kernel function that it waits in, where the kernel tells.
     pub wchan: String,
+    /// Who traces it. A tracer that asked for PTRACE_EVENT_EXIT can keep a killed task from going.
+    pub tracer: Option<i32>,
 }
 
 impl Survivor {
@@ -46,7 +47,13 @@ impl Survivor {
 impl fmt::Display for Survivor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?} in state {}", self.pid, self.comm, self.state)?;
-        if self.wchan.is_empty() { Ok(()) } else { write!(f, " waiting in {}", self.wchan) }
+        if !self.wchan.is_empty() {
+            write!(f, " waiting in {}", self.wchan)?;
+        }
+        match self.tracer {
+            Some(tracer) => write!(f, ", traced by {tracer}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -59,10 +66,15 @@ impl Group {
     /// # Errors
     /// [`Error::Sys`]. That a process has ended by itself is no error.
     pub fn signal_all(&self, signal: i32, proc: &ProcFs) -> Result<usize> {
-        if signal == SIGKILL && self.kill_unified()? {
-            let count = self.procs()?.len();
-            self.thaw_all_below()?;
-            return Ok(count);
+        if signal == SIGKILL {
+            // Listed first: what is killed leaves the list.
+            let (listed, unified) = (self.procs()?, self.unified_procs()?);
+            if self.kill_unified()? {
+                let strays: Vec<i32> = listed.iter().copied().filter(|pid| !unified.contains(pid)).collect();
+                self.signal_each(&strays, signal)?;
+                self.thaw_all_below()?;
+                return Ok(listed.len().max(unified.len()));
+            }
         }
         let before = self.freezer_state()?;
         let froze = before == Freezer::Thawed
@@ -163,11 +175,13 @@ impl Group {
 
     /// What either kind of hierarchy counts to the container.
     fn all_procs(&self) -> Result<Vec<i32>> {
-        let mut pids: BTreeSet<i32> = self.procs()?.into_iter().collect();
-        if let Some(member) = self.unified_member() {
-            pids.extend(procs::below(member.dir.as_fd())?);
-        }
+        let pids: BTreeSet<i32> = self.procs()?.into_iter().chain(self.unified_procs()?).collect();
         Ok(pids.into_iter().collect())
+    }
+
+    fn unified_procs(&self) -> Result<Vec<i32>> {
+        let Some(member) = self.unified_member() else { return Ok(Vec::new()) };
+        Ok(procs::below(member.dir.as_fd())?)
     }
 
     /// Signals processes through pidfds and returns those of the first batch, to wait on.
@@ -226,7 +240,9 @@ pub(super) fn survivors(pids: &[i32], proc: &ProcFs) -> Vec<Survivor> {
         let comm = proc.read(&format!("{pid}/comm")).ok()?.trim_end().to_owned();
         // Needs a capability and a kernel option; "0" is a task that does not wait.
         let wchan = proc.read(&format!("{pid}/wchan")).ok().filter(|wchan| wchan != "0").unwrap_or_default();
-        Some(Survivor { pid, comm, state, wchan })
+        let status = proc.read(&format!("{pid}/status")).unwrap_or_default();
+        let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok());
+        Some(Survivor { pid, comm, state, wchan, tracer: tracer.filter(|tracer| *tracer != 0) })
     };
     pids.iter().filter_map(describe).collect()
 }

@@ -1,8 +1,7 @@
 //! Groups of a test's own in every hierarchy, and tasks in them.
 
-#![allow(dead_code)] // Each test binary uses a part.
+#![allow(dead_code, clippy::unwrap_used)] // Each test binary uses a part.
 
-use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -74,17 +73,20 @@ impl Fixture {
         self.command(script).spawn().unwrap()
     }
 
+    /// A shell in some of the groups.
+    pub(crate) fn shell_in(&self, script: &str, wanted: impl Fn(&GroupPath) -> bool) -> Child {
+        self.command_in(script, wanted).spawn().unwrap()
+    }
+
     pub(crate) fn command(&self, script: &str) -> Command {
-        let attach = self.group.open_attach(&[]).unwrap();
-        let mut enter = String::new();
-        for place in self.places.iter().filter(|place| !place.is_unified()) {
-            enter.push_str(&format!("echo 0 > {}/tasks\n", place.dir()));
-        }
+        self.command_in(script, |_| true)
+    }
+
+    fn command_in(&self, script: &str, wanted: impl Fn(&GroupPath) -> bool) -> Command {
         // The unified group has no `tasks`; a test may take the slow way in.
-        for place in self.places.iter().filter(|place| place.is_unified()) {
-            enter.push_str(&format!("echo 0 > {}/cgroup.procs\n", place.dir()));
-        }
-        drop(attach);
+        let file = |place: &GroupPath| if place.is_unified() { "cgroup.procs" } else { "tasks" };
+        let wanted = self.places.iter().filter(|place| wanted(place));
+        let enter: String = wanted.map(|place| format!("echo 0 > {}/{}\n", place.dir(), file(place))).collect();
         let mut command = Command::new("sh");
         command.args(["-c", &format!("set -e\n{enter}set +e\n{script}")]).stdin(Stdio::null()).stderr(Stdio::null());
         command
@@ -93,16 +95,15 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        let left = self.group.kill_all(Duration::from_secs(10), &self.proc).unwrap();
+        let left = self.group.kill_all(Duration::from_secs(10), &self.proc);
         let removed = cgroup::group::remove(&self.places, Duration::from_secs(5), &self.proc);
-        for dir in self.created.made.iter().rev() {
-            if std::path::Path::new(dir).exists() {
-                std::fs::remove_dir(dir).unwrap();
-            }
-        }
+        let there = |dir: &&String| std::path::Path::new(dir).exists();
+        let parents: Result<Vec<()>, _> =
+            self.created.made.iter().rev().filter(there).map(std::fs::remove_dir).collect();
         if !std::thread::panicking() {
-            assert_eq!(left, []);
+            assert_eq!(left.unwrap(), []);
             removed.unwrap();
+            parents.unwrap();
         }
     }
 }
@@ -119,14 +120,4 @@ pub(crate) fn eventually(what: &str, mut test: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within 10 s: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// The status letter of a process.
-pub(crate) fn state(proc: &ProcFs, pid: u32) -> char {
-    proc.status(i32::try_from(pid).unwrap()).unwrap().state
-}
-
-/// Silences the unused import of a trait that only some binaries need.
-pub(crate) fn borrow(fd: &std::os::fd::OwnedFd) -> std::os::fd::BorrowedFd<'_> {
-    fd.as_fd()
 }
