@@ -247,15 +247,31 @@ pub fn execve_fd(fd: BorrowedFd<'_>, args: &CStrings, env: &CStrings) -> Error {
     Error::new("execveat(fd)", failure.err().unwrap_or(Errno::IO))
 }
 
-/// `close_range(2)` with CLOSE_RANGE_CLOEXEC: every descriptor from `first` on closes at the next exec.
+/// Closes every descriptor but these, with one `close_range(2)` per gap.
+///
+/// Meant for a process that is about to exec: descriptors that something in this process owns are closed behind its back,
+/// so it must leave by exec or [`exit_now`] without dropping their owners.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn close_on_exec_from(first: u32) -> Result<()> {
-    // SAFETY: no pointer is passed; marking descriptors does not close them, so nobody's ownership is broken.
-    unsafe { raw::syscall(libc::SYS_close_range, [first as usize, u32::MAX as usize, 4, 0, 0, 0]) }
+pub fn close_all_but(mut numbers: Vec<u32>) -> Result<()> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    let mut first = 0;
+    for number in numbers {
+        if number > first {
+            close_range(first, number - 1)?;
+        }
+        first = number + 1;
+    }
+    close_range(first, u32::MAX)
+}
+
+fn close_range(first: u32, last: u32) -> Result<()> {
+    // SAFETY: no pointer is passed. The caller of `close_all_but` vouches that no owner of a closed descriptor uses it.
+    unsafe { raw::syscall(libc::SYS_close_range, [first as usize, last as usize, 0, 0, 0, 0]) }
         .map(drop)
-        .call(|| format!("close_range({first}, CLOSE_RANGE_CLOEXEC)"))
+        .call(|| format!("close_range({first}, {last})"))
 }
 
 /// Clears close-on-exec of one descriptor number.

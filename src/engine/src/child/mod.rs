@@ -13,7 +13,7 @@ mod resolve;
 mod rootfs;
 mod terminal;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime_spec::model::NamespaceKind;
 use sys::ProcFs;
@@ -147,7 +147,7 @@ impl Child<'_> {
             ChildStep::FindProgram { name, path } => self.find_program(name, path.as_deref()),
             ChildStep::ChangeFolder { path } => self.change_folder(path),
             ChildStep::SetNoNewPrivs => Ok(sys::process::set_no_new_privs()?),
-            ChildStep::CloseDescriptors { keep } => close_descriptors(*keep),
+            ChildStep::CloseDescriptors { keep } => self.close_descriptors(*keep),
             ChildStep::LoadSeccomp { flags, notify, .. } => self.load_seccomp(*flags, *notify),
             ChildStep::SetCapabilities { capabilities } => identity::set_capabilities(capabilities),
             ChildStep::AwaitStart => self.await_start(),
@@ -270,6 +270,17 @@ impl Child<'_> {
         })
     }
 
+    /// Closes everything but what the program is given and what the start needs; that closes at the exec.
+    fn close_descriptors(&mut self, keep: u32) -> Result<()> {
+        for number in 3..3 + keep {
+            sys::process::keep_on_exec(i32::try_from(number).unwrap_or(i32::MAX))?;
+        }
+        let mut needed: Vec<u32> = (0..3 + keep).collect();
+        let pipes = self.start.iter().flat_map(|pipes| [pipes.start.as_raw_fd(), pipes.result.as_raw_fd()]);
+        needed.extend(pipes.chain([self.channel.as_fd().as_raw_fd()]).filter_map(|fd| u32::try_from(fd).ok()));
+        Ok(sys::process::close_all_but(needed)?)
+    }
+
     fn load_seccomp(&mut self, flags: u64, notify: bool) -> Result<()> {
         let flags = if notify { flags | sys::seccomp::NEW_LISTENER } else { flags };
         self.progress.notify = sys::seccomp::load(&self.plan.seccomp, flags)?;
@@ -301,13 +312,6 @@ fn new_session() -> Result<()> {
         Err(error) if error.is(sys::Errno::PERM) => Ok(()),
         other => Ok(other?),
     }
-}
-
-fn close_descriptors(keep: u32) -> Result<()> {
-    for number in 3..3 + keep {
-        sys::process::keep_on_exec(i32::try_from(number).unwrap_or(i32::MAX))?;
-    }
-    Ok(sys::process::close_on_exec_from(3 + keep)?)
 }
 
 /// After the filter nothing is told but the gate.

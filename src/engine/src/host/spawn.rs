@@ -72,6 +72,8 @@ impl Host<'_> {
         flags: u64,
         unified: Option<OwnedFd>,
     ) -> ! {
+        // A lock belongs to the open file: the child's copy would hold it for as long as the child waits.
+        self.recorder = None;
         let attach = self.attach.take().unwrap_or_else(|| cgroup::AttachFds { tasks: Vec::new(), unified: None });
         let mut child = Child {
             plan: self.plan,

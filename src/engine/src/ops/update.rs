@@ -38,7 +38,7 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
     for ignored in &writes.ignored {
         context.warn(&format!("linux.resources.{} is ignored: {}", ignored.field, ignored.reason));
     }
-    group.apply(&writes.attach)?;
+    group.apply_attach(&writes.attach)?;
     Ok(group.apply(&writes.rest)?)
 }
 
