@@ -145,6 +145,15 @@ impl Bundle {
         sets.iter().fold(self, |b, set| b.set(&format!("/process/capabilities/{set}"), json!(names)))
     }
 
+    /// Shows the host's perl to the container, read-only: it can make any system call. See [`crate::requires::PERL`].
+    pub fn with_perl(self) -> Bundle {
+        let shown = ["/usr", "/lib", "/lib64"].into_iter().filter(|path| Path::new(path).is_dir());
+        shown.fold(self, |b, path| {
+            let real = fs::canonicalize(path).expect("a folder of the host");
+            b.mount(real.to_str().expect("UTF-8"), path, "none", &["rbind", "ro"])
+        })
+    }
+
     /// Writes a file into the rootfs, with its folders.
     pub fn file(self, path: &str, content: &str, mode: u32) -> Bundle {
         let target = self.rootfs().join(path.trim_start_matches('/'));

@@ -7,6 +7,9 @@ use crate::host;
 /// The reasons that a machine may have, one key a line; the text after the key is for people.
 const ALLOWED: &str = include_str!("../allowed-skips.txt");
 
+/// The perl that every Debian has (package perl-base): it can make any system call and any ioctl.
+pub const PERL: Need = Need::Program("/usr/bin/perl");
+
 /// Something a machine may lack. [`Need::key`] is its name in `allowed-skips.txt`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {

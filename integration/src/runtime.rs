@@ -90,6 +90,7 @@ pub struct Call {
     cwd: Option<PathBuf>,
     stdin: Stdio,
     fds: Vec<(u32, PathBuf)>,
+    listen: bool,
     deadline: Duration,
     scratch: PathBuf,
 }
@@ -104,6 +105,7 @@ impl Call {
             cwd: None,
             stdin: Stdio::null(),
             fds: Vec::new(),
+            listen: false,
             deadline: DEADLINE,
             scratch: scratch.to_owned(),
         }
@@ -149,6 +151,12 @@ impl Call {
     /// Opens `path` for reading as descriptor `number` (3 to 9) of the runtime; a folder is fine.
     pub fn fd(mut self, number: u32, path: &Path) -> Call {
         self.fds.push((number, path.to_owned()));
+        self
+    }
+
+    /// Announces the descriptors of [`Call::fd`] as sd_listen_fds(3) has it: LISTEN_FDS and LISTEN_PID.
+    pub fn listen_fds(mut self) -> Call {
+        self.listen = true;
         self
     }
 
@@ -198,7 +206,9 @@ impl Call {
         }
         let opens: Vec<String> = self.fds.iter().map(|(n, path)| format!("{n}<'{}'", path.display())).collect();
         let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(format!("exec \"$@\" {}", opens.join(" "))).arg("sh");
+        let listen =
+            if self.listen { format!("export LISTEN_PID=$$ LISTEN_FDS={};", opens.len()) } else { String::new() };
+        command.arg("-c").arg(format!("{listen}exec \"$@\" {}", opens.join(" "))).arg("sh");
         command.arg(&self.program).args(&self.args);
         command
     }
