@@ -1,1 +1,29 @@
-//! (being written)
+//! End-to-end tests that judge any OCI runtime through its command line, on the real kernel.
+//!
+//! The runtime under test is the program that the environment variable `RUNTIME` names, else the `skep` of this
+//! workspace. Nothing here links the runtime: a test writes a bundle, calls verbs and looks at the kernel, so the
+//! same cases run on runc and crun, the oracle. Where an oracle is known to differ, [`oracle`] says so as data.
+//!
+//! ```text
+//! case(|sb| ...)      a Sandbox per test: own folder, --root, ids and cgroup subtree; removed even on a panic
+//!   sb.bundle()       the default config.json and a rootfs of one static busybox, changed fluently
+//!   sb.run(&bundle)   any verb with a deadline -> Output { code, stdout, stderr }
+//! ```
+//!
+//! Invariants: a test shares nothing that it changes with another test; a wait has a deadline; a skip is printed and
+//! must be in `allowed-skips.txt`.
+
+pub mod bundle;
+pub mod console;
+pub mod host;
+pub mod oracle;
+pub mod race;
+pub mod requires;
+pub mod runtime;
+pub mod sandbox;
+
+pub use bundle::Bundle;
+pub use oracle::case;
+pub use runtime::{Call, Output, Running, Runtime};
+pub use sandbox::{Container, Sandbox};
+pub use serde_json::{Value, json};

@@ -1,0 +1,159 @@
+//! Looks at the machine as the kernel shows it: cgroup hierarchies, mounts, processes, devices. Changes nothing but
+//! what a function's name says.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// One line of `/proc/PID/mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The folder of the file system that is mounted.
+    pub root: String,
+    /// Where it is mounted, seen from the reader's root.
+    pub target: String,
+    /// Options of this mount (`ro`, `nosuid`, ...).
+    pub options: Vec<String>,
+    /// Propagation fields (`shared:1`, `master:2`, `unbindable`); empty means private.
+    pub propagation: Vec<String>,
+    /// File system type.
+    pub fstype: String,
+    /// Options of the file system.
+    pub super_options: Vec<String>,
+}
+
+/// Parses the text of a mountinfo file.
+///
+/// # Panics
+/// On a line that the kernel would not write.
+pub fn parse_mountinfo(text: &str) -> Vec<Mount> {
+    text.lines().map(parse_mount).collect()
+}
+
+fn parse_mount(line: &str) -> Mount {
+    let (left, right) = line.split_once(" - ").unwrap_or_else(|| panic!("not a mountinfo line: {line}"));
+    let left: Vec<&str> = left.split(' ').collect();
+    let right: Vec<&str> = right.split(' ').collect();
+    let list = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+    Mount {
+        root: unescape(left[3]),
+        target: unescape(left[4]),
+        options: list(left[5]),
+        propagation: left[6..].iter().map(|&s| s.to_owned()).collect(),
+        fstype: right[0].to_owned(),
+        super_options: list(right.last().copied().unwrap_or_default()),
+    }
+}
+
+/// Undoes the octal escapes (`\040`) of mountinfo.
+fn unescape(text: &str) -> String {
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(text.to_owned(), |s, (a, b)| s.replace(a, b))
+}
+
+/// The mounts that the test's own process sees.
+pub fn own_mounts() -> Vec<Mount> {
+    parse_mountinfo(&fs::read_to_string("/proc/self/mountinfo").expect("read /proc/self/mountinfo"))
+}
+
+/// Where this v1 controller (or `name=systemd`) is mounted, if it is.
+pub fn v1_mount(controller: &str) -> Option<PathBuf> {
+    own_mounts()
+        .into_iter()
+        .find(|m| m.fstype == "cgroup" && m.super_options.iter().any(|o| o == controller))
+        .map(|m| PathBuf::from(m.target))
+}
+
+/// Whether a new group of this v1 controller would have `file`. Makes and removes one to find out.
+pub fn v1_file(controller: &str, file: &str) -> bool {
+    let Some(mount) = v1_mount(controller) else { return false };
+    let probe = mount.join(format!("sk-probe-{}-{file}", std::process::id()));
+    let made = fs::create_dir(&probe).is_ok();
+    let there = probe.join(file).exists();
+    if made && let Err(e) = fs::remove_dir(&probe) {
+        panic!("cannot remove {}: {e}", probe.display());
+    }
+    there
+}
+
+/// The mount points of all cgroup hierarchies, v1 and v2.
+pub fn cgroup_mounts() -> Vec<PathBuf> {
+    let mounts = own_mounts().into_iter().filter(|m| m.fstype == "cgroup" || m.fstype == "cgroup2");
+    mounts.map(|m| PathBuf::from(m.target)).collect()
+}
+
+/// Controllers that a child of the v2 root may use.
+pub fn v2_controllers() -> Vec<String> {
+    let Some(root) = own_mounts().into_iter().find(|m| m.fstype == "cgroup2") else { return Vec::new() };
+    let text = fs::read_to_string(Path::new(&root.target).join("cgroup.subtree_control")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Whether the test's own process has the capability with this number in its effective set.
+pub fn own_capability(number: u32) -> bool {
+    let sets = status_field(std::process::id(), "CapEff").unwrap_or_default();
+    u64::from_str_radix(&sets, 16).is_ok_and(|bits| bits >> number & 1 == 1)
+}
+
+/// A field of `/proc/PID/status` without the white space around it.
+pub fn status_field(pid: impl std::fmt::Display, field: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+/// Whether a process with this pid exists and is no zombie.
+pub fn alive(pid: i32) -> bool {
+    status_field(pid, "State").is_some_and(|state| !state.starts_with('Z') && !state.starts_with('X'))
+}
+
+/// The major and minor number of the whole disk that holds `path`, if one does.
+pub fn disk_of(path: &Path) -> Option<(u64, u64)> {
+    let dev = fs::metadata(path).ok()?.dev();
+    let (major, minor) = (u64::from(rustix::fs::major(dev)), u64::from(rustix::fs::minor(dev)));
+    let entry = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let disk = if entry.join("partition").exists() { entry.parent()?.to_owned() } else { entry };
+    let numbers = fs::read_to_string(disk.join("dev")).ok()?;
+    let (major, minor) = numbers.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Waits until `condition` holds, looking every few milliseconds.
+///
+/// # Panics
+/// When it does not hold within 20 seconds; `what` names it.
+#[track_caller]
+pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(within(Duration::from_secs(20), condition), "never: {what}");
+}
+
+/// Whether `condition` comes to hold within this time.
+pub fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + time;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// All folders below `top` and `top` itself, deepest first.
+pub fn folders_deepest_first(top: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    if let Ok(entries) = fs::read_dir(top) {
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                found.extend(folders_deepest_first(&entry.path()));
+            }
+        }
+        found.push(top.to_owned());
+    }
+    found
+}
