@@ -1,1 +1,3 @@
-//! (being written)
+//! End-to-end tests of the runtime on the real kernel.
+
+pub mod client;
