@@ -95,11 +95,13 @@ pub fn in_cell(test: &str, needs: &[Need], body: impl FnOnce(&Cell) -> Result<()
     let ended = home.run(test, &runtime);
     keep_logs(&home.dir, test)?;
     let removed = home.remove();
-    let left = before.compare(&Traces::read()?);
+    let after = Traces::read()?;
+    let left = before.compare(&after);
     let ended = ended?;
     removed.context("the cell left something behind")?;
     ensure!(left.is_empty(), "{test} changed the host: {}", left.join("; "));
-    ensure!(ended == 0, "{test} failed in its cell with exit code {ended}");
+    let meanwhile = if before.hierarchies == after.hierarchies { "" } else { "; meanwhile cgroup hierarchies came or went" };
+    ensure!(ended == 0, "{test} failed in its cell with exit code {ended}{meanwhile}");
     Ok(())
 }
 
@@ -146,7 +148,8 @@ struct Home {
     dir: PathBuf,
     name: String,
     groups: Vec<PathBuf>,
-    hugetlb: bool,
+    /// Controllers of the hierarchies that are not mounted under `/sys/fs/cgroup`, where the cell has groups too.
+    extra: String,
 }
 
 impl Home {
@@ -157,7 +160,7 @@ impl Home {
         fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         fs::write(dir.join("cell.sh"), SCRIPT)?;
         fs::create_dir(dir.join("home"))?;
-        let mut home = Self { dir, name, groups: Vec::new(), hugetlb: needs_hugetlb(runtime)? };
+        let mut home = Self { dir, name, groups: Vec::new(), extra: list_extra(runtime)? };
         if let Err(error) = home.make_groups() {
             home.remove().context("after an error")?;
             return Err(error);
@@ -185,7 +188,7 @@ impl Home {
         let script = self.dir.join("cell.sh");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "bash"]).arg(&script).arg("enter").arg(&self.dir);
-        command.arg(if self.hugetlb { "yes" } else { "no" }).args(&self.groups).arg("--");
+        command.arg(&self.extra).args(&self.groups).arg("--");
         command.arg(std::env::current_exe()?).args([test, "--exact", "--nocapture", "--test-threads=1"]);
         command.env_clear().envs(self.environment(runtime)).stdin(Stdio::null());
         let mut child = command.spawn().context("cannot start the cell")?;
@@ -219,13 +222,7 @@ impl Home {
         for group in &self.groups {
             errors.extend(remove_group(group).err());
         }
-        if self.hugetlb {
-            let script = self.dir.join("cell.sh");
-            let mut command = Command::new("unshare");
-            command.args(["--mount", "bash"]).arg(script).arg("return").arg(&self.dir);
-            let status = command.status()?;
-            errors.extend((!status.success()).then(|| anyhow::anyhow!("the hugetlb hierarchy: {status}")));
-        }
+        errors.extend(return_extra(&self.dir, &self.extra).err());
         errors.extend(fs::remove_dir_all(&self.dir).context("the cell's folder").err());
         match errors.into_iter().next() {
             Some(error) => Err(error),
@@ -234,15 +231,36 @@ impl Home {
     }
 }
 
-/// Whether the runtime needs the last v2 controller of a hybrid host to be in use by v1.
-///
-/// crun 1.8 takes a host for a broken one when `cgroup.controllers` of the v2 hierarchy is not empty beside v1.
-fn needs_hugetlb(runtime: &Runtime) -> Result<bool> {
-    let file = Path::new(CGROUPS).join("unified/cgroup.controllers");
-    if runtime.name != "crun" || !file.exists() {
-        return Ok(false);
+/// Removes a cell's groups from the hierarchies that are not mounted on the host.
+fn return_extra(dir: &Path, extra: &str) -> Result<()> {
+    if extra.is_empty() {
+        return Ok(());
     }
-    Ok(fs::read_to_string(file)?.split_whitespace().any(|name| name == "hugetlb"))
+    let script = dir.join("cell.sh");
+    let status = Command::new("unshare").args(["--mount", "bash"]).arg(script).arg("return").arg(dir).arg(extra).status()?;
+    ensure!(status.success(), "hierarchies {extra}: {status}");
+    Ok(())
+}
+
+/// Lists hierarchies that the cell needs beyond those under `/sys/fs/cgroup`, by their controllers, with blanks between.
+///
+/// First those that another program has mounted elsewhere: containerd's figures need a mount of every hierarchy in
+/// `/proc/[pid]/cgroup`. Then hugetlb for crun 1.8, which takes a hybrid host for a broken one while its v2 hierarchy has
+/// a controller left.
+fn list_extra(runtime: &Runtime) -> Result<String> {
+    let mut extra = Vec::new();
+    for line in fs::read_to_string("/proc/self/cgroup")?.lines() {
+        let controllers = line.split(':').nth(1).unwrap_or_default();
+        if !controllers.is_empty() && !Path::new(CGROUPS).join(controllers.trim_start_matches("name=")).exists() {
+            extra.push(controllers.to_owned());
+        }
+    }
+    let unified = Path::new(CGROUPS).join("unified/cgroup.controllers");
+    if runtime.name == "crun" && unified.exists() {
+        let left = fs::read_to_string(unified)?;
+        extra.extend(left.split_whitespace().filter(|name| *name == "hugetlb").map(str::to_owned));
+    }
+    Ok(extra.join(" "))
 }
 
 /// The groups of this process, one in each mounted hierarchy.
@@ -315,6 +333,13 @@ fn sweep() -> Result<()> {
         }
     }
     for old in abandoned(&std::env::temp_dir())? {
+        let mut extra = Vec::new();
+        if old.join("extra").is_dir() {
+            for entry in fs::read_dir(old.join("extra"))? {
+                extra.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+        }
+        return_extra(&old, &extra.join(" "))?;
         fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
     Ok(())

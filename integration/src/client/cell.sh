@@ -1,21 +1,26 @@
 #!/bin/bash
 # Makes the cell that a client runs in, in three stages that exec each other; see cell.rs.
 #
-#   cell.sh enter DIR HUGETLB GROUP... -- COMMAND...   joins the groups, leaves the host's mounts
-#   cell.sh inside DIR -- COMMAND...                   pid 1's child: private /proc, /sys, /run, /etc, /var, /root
-#   cell.sh return DIR                                 empties and releases the hugetlb hierarchy of a cell that ended
+#   cell.sh enter DIR EXTRA GROUP... -- COMMAND...   joins the groups, leaves the host's mounts
+#   cell.sh inside DIR -- COMMAND...                 pid 1's child: private /proc, /sys, /run, /etc, /var, /root
+#   cell.sh return DIR EXTRA                         empties and releases the extra hierarchies of a cell that ended
+#
+# EXTRA lists, by their controllers and with blanks between, the hierarchies that are not mounted under /sys/fs/cgroup.
 set -eu -o pipefail
 stage=$1 dir=$2
 shift 2
 
-mount_hugetlb() {
-    mkdir -p "$dir/hugetlb"
-    mount -t cgroup -o hugetlb hugetlb "$dir/hugetlb"
+# Mounts the v1 hierarchy of these controllers (or of this name) on a folder.
+mount_v1() {
+    local options=$1
+    case $options in name=*) options=none,$options ;; esac
+    mkdir -p "$2"
+    mount -t cgroup -o "$options" "$1" "$2"
 }
 
 case $stage in
 enter)
-    hugetlb=$1
+    extra=$1
     shift
     groups=()
     while [ "$1" != -- ]; do
@@ -24,19 +29,22 @@ enter)
     done
     shift
     if [ "${CELL_STAGE:-}" != private ]; then
-        # One re-entry: the hugetlb mount must be made in the host's cgroup namespace, but be seen by nobody else.
+        # One re-entry: extra hierarchies must be mounted in the host's cgroup namespace, but be seen by nobody else.
         CELL_STAGE=private exec unshare --mount --propagation private -- \
-            bash "$0" enter "$dir" "$hugetlb" "${groups[@]}" -- "$@"
+            bash "$0" enter "$dir" "$extra" "${groups[@]}" -- "$@"
     fi
     unset CELL_STAGE
-    if [ "$hugetlb" = yes ]; then
-        mount_hugetlb
-        mkdir "$dir/hugetlb/${dir##*/}"
-        groups+=("$dir/hugetlb/${dir##*/}")
-    fi
+    for controllers in $extra; do
+        mount_v1 "$controllers" "$dir/extra/$controllers"
+        mkdir "$dir/extra/$controllers/${dir##*/}"
+        groups+=("$dir/extra/$controllers/${dir##*/}")
+    done
     for group in "${groups[@]}"; do
         echo $$ >"$group/cgroup.procs"
     done
+    # The hierarchies of the cell, by the folder that each has under /sys/fs/cgroup.
+    printf '%s\n' $extra | sed 's/^name=//' >"$dir/joined"
+    printf '%s\n' "${groups[@]}" | cut -d/ -f5 >>"$dir/joined"
     exec unshare --mount --net --pid --uts --ipc --cgroup --fork --kill-child --propagation private -- \
         tini -s -- bash "$0" inside "$dir" -- "$@"
     ;;
@@ -46,13 +54,16 @@ inside)
     mount -t sysfs sysfs /sys
     mount -t tmpfs -o mode=755 cell /sys/fs/cgroup
     while IFS=: read -r _ controllers _; do
-        case $controllers in
-        "") at=unified type=cgroup2 options=rw ;;
-        name=*) at=${controllers#name=} type=cgroup options=none,$controllers ;;
-        *) at=$controllers type=cgroup options=$controllers ;;
-        esac
-        mkdir "/sys/fs/cgroup/$at"
-        mount -t "$type" -o "$options" "$at" "/sys/fs/cgroup/$at"
+        # A hierarchy that another program makes meanwhile, and in which this cell has no group, stays out of reach.
+        at=/sys/fs/cgroup/${controllers#name=}
+        [ -n "$controllers" ] || at=/sys/fs/cgroup/unified
+        grep -qxF "${at##*/}" "$dir/joined" || continue
+        if [ -n "$controllers" ]; then
+            mount_v1 "$controllers" "$at"
+        else
+            mkdir "$at"
+            mount -t cgroup2 unified "$at"
+        fi
     done </proc/self/cgroup
     mount -t tmpfs -o mode=1777 cell /dev/shm
     mount -t tmpfs -o mode=755 cell /run
@@ -69,8 +80,11 @@ inside)
     ;;
 return)
     mount --make-rprivate /
-    mount_hugetlb
-    find "$dir/hugetlb/${dir##*/}" -depth -type d -exec rmdir {} \;
-    umount "$dir/hugetlb"
+    for controllers in $1; do
+        mount_v1 "$controllers" "$dir/extra/$controllers"
+        top=$dir/extra/$controllers/${dir##*/}
+        [ ! -d "$top" ] || find "$top" -depth -type d -exec rmdir {} \;
+        umount "$dir/extra/$controllers"
+    done
     ;;
 esac

@@ -15,6 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::leftovers::read_processes;
+
 /// How long one client command may take. Generous, because the machine may run other tests at the same time.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -116,7 +118,8 @@ impl Cli {
             Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
         };
         let Some(status) = status else {
-            bail!("`{line}` did not end in {DEADLINE:?}: {} {}", read(&out)?, read(&err)?);
+            let running = read_processes()?.into_iter().collect::<Vec<_>>().join("\n");
+            bail!("`{line}` did not end in {DEADLINE:?}: {} {}\nprocesses:\n{running}", read(&out)?, read(&err)?);
         };
         Ok(Done { line, code: exit_code(status), out: read(&out)?, err: read(&err)? })
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,17 +27,14 @@ impl Leftovers {
         Ok(Self { mounts: read_mounts()?, links: read_links()?, processes: read_processes()? })
     }
 
-    /// Waits at most 10 s until mounts, links and processes are again as they were, no cgroup is left but those whose path
-    /// is in `groups`, and the folders in `states`, which hold one entry for each container, are empty or gone.
-    ///
-    /// `groups` holds paths within a hierarchy. Links of `bridges` and processes whose name is in `helpers` may stay: clients
-    /// keep those on purpose. Mounts that a client makes once for itself stand in `mounts`, by the start of their path.
+    /// Waits at most 10 s until mounts, links and processes are again as they were, no cgroup is left, and the
+    /// folders in `kept.states`, which hold one entry for each container, are empty or gone; but for what `kept` names.
     ///
     /// # Errors
     /// Something is left; the error names it.
     pub fn check(&self, kept: &Kept) -> Result<()> {
         let mut left = Vec::new();
-        let waited = until("nothing left behind", std::time::Duration::from_secs(10), || {
+        let waited = until("nothing left behind", Duration::from_secs(10), || {
             left = self.list(kept)?;
             Ok(left.is_empty())
         });
@@ -54,9 +52,8 @@ impl Leftovers {
         let links = links.difference(&self.links).filter(|name| !stays(kept.bridges, name));
         left.extend(links.map(|name| format!("link {name}")));
         let processes = read_processes()?;
-        let processes = processes.difference(&self.processes).filter(|line| !kept.helpers.iter().any(|name| line.contains(name)));
-        left.extend(processes.map(|line| format!("process {line}")));
-        left.extend(list_groups(kept.groups)?);
+        left.extend(processes.difference(&self.processes).map(|line| format!("process {line}")));
+        left.extend(list_groups(kept.group)?);
         for state in kept.states {
             left.extend(list_entries(state)?);
         }
@@ -65,14 +62,12 @@ impl Leftovers {
 }
 
 /// What a client keeps by itself when its last container is gone.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kept {
-    /// Paths of cgroups within their hierarchy.
-    pub groups: &'static [&'static str],
+    /// Whether a cgroup may stay, by its path within its hierarchy.
+    pub group: fn(&str) -> bool,
     /// Starts of names of links.
     pub bridges: &'static [&'static str],
-    /// Parts of the command lines of processes.
-    pub helpers: &'static [&'static str],
     /// Starts of mount points.
     pub mounts: &'static [&'static str],
     /// Folders that have an entry for each container.
@@ -101,7 +96,10 @@ fn read_links() -> Result<BTreeSet<String>> {
 }
 
 /// Processes of the pid namespace with their command lines; those that just end are skipped.
-fn read_processes() -> Result<BTreeSet<String>> {
+///
+/// # Errors
+/// /proc cannot be listed.
+pub fn read_processes() -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").context("/proc")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -116,19 +114,33 @@ fn read_processes() -> Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// Lists cgroups of the cell that are not in `kept`.
-fn list_groups(kept: &[&str]) -> Result<Vec<String>> {
+/// Lists cgroups of the cell that may not stay.
+fn list_groups(may_stay: fn(&str) -> bool) -> Result<Vec<String>> {
     let mut left = Vec::new();
     for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
         let hierarchy = hierarchy?.path();
         for group in folders_below(&hierarchy)? {
             let path = group.strip_prefix(&hierarchy)?.display().to_string();
-            if !path.is_empty() && !kept.contains(&path.as_str()) {
+            if !path.is_empty() && !may_stay(&path) {
                 left.push(format!("cgroup {}", group.display()));
             }
         }
     }
     Ok(left)
+}
+
+/// Removes a cgroup with those below it from every hierarchy of the cell, waiting at most 10 s for tasks that are just ending.
+///
+/// # Errors
+/// One has tasks.
+pub fn remove_groups(path: &str) -> Result<()> {
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
+        let group = hierarchy?.path().join(path);
+        for below in folders_below(&group)? {
+            until(&format!("{} is removed", below.display()), Duration::from_secs(10), || Ok(fs::remove_dir(&below).is_ok()))?;
+        }
+    }
+    Ok(())
 }
 
 fn list_entries(folder: &str) -> Result<Vec<String>> {

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod expectations;
 pub mod image;
 pub mod leftovers;
+pub mod privileges;
 pub mod protobuf;
 pub mod pty;
 pub mod table;
@@ -21,4 +22,5 @@ pub mod traces;
 
 pub use cell::{Cell, Need, in_cell};
 pub use command::{Cli, Done};
+pub use privileges::lacks_resource_capability;
 pub use table::{Case, Test, run_table};

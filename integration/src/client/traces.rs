@@ -31,7 +31,11 @@ const MARKS: [&str; 5] = ["docker", "DOCKER", "CNI-", "cni-podman", "libpod"];
 
 /// The traces of one moment.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Traces(BTreeSet<String>);
+pub struct Traces {
+    found: BTreeSet<String>,
+    /// The controllers of each hierarchy of the machine. Clients fail when another program changes these.
+    pub hierarchies: BTreeSet<String>,
+}
 
 impl Traces {
     /// Looks at files, mounts, links, packet filter rules and cgroups.
@@ -58,13 +62,15 @@ impl Traces {
                 }
             }
         }
-        Ok(Self(found))
+        let groups = fs::read_to_string("/proc/self/cgroup")?;
+        let hierarchies = groups.lines().filter_map(|line| line.split(':').nth(1)).map(str::to_owned).collect();
+        Ok(Self { found, hierarchies })
     }
 
     /// Lists what is in `after` and not in `self`.
     #[must_use]
     pub fn compare(&self, after: &Self) -> Vec<String> {
-        after.0.difference(&self.0).cloned().collect()
+        after.found.difference(&self.found).cloned().collect()
     }
 }
 

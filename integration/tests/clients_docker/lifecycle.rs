@@ -5,9 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use integration::cases;
 use integration::client::command::until;
-use integration::client::{Case, Test};
-
-use crate::security::lacks_resource_capability;
+use integration::client::{Case, Test, lacks_resource_capability};
 
 pub(crate) const CASES: [Case; 28] = cases![
     run_prints,

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use integration::cases;
-use integration::client::{Case, Test};
+use integration::client::leftovers::remove_groups;
+use integration::client::{Case, Test, lacks_resource_capability};
 
-use crate::security::{lacks_resource_capability, refused};
+use crate::security::refused;
 
 pub(crate) const CASES: [Case; 18] = cases![
     memory,
@@ -146,12 +147,6 @@ fn cgroup_parent(t: &Test<'_>) -> Result<()> {
     let id = t.ok("run -d --name {} --cgroup-parent /docker/nested bb sleep 1000", "")?;
     t.prints("exec {} sh -c", "cut -d: -f3 /proc/1/cgroup | sort -u", &format!("/docker/nested/{id}"))?;
     t.ok("rm -f {}", "")?;
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")? {
-        let parent = hierarchy?.path().join("docker/nested");
-        // A parent that the runtime made stays, as with docker's own.
-        if parent.exists() {
-            std::fs::remove_dir(parent)?;
-        }
-    }
-    Ok(())
+    // A parent that the runtime made stays, as with the client's own.
+    remove_groups("docker/nested")
 }

@@ -23,9 +23,8 @@ const NEEDS: [Need; 4] = [
 
 /// What dockerd keeps when its last container is gone: the parent groups, its bridge, its own network namespace.
 const KEPT: Kept = Kept {
-    groups: &["docker"],
+    group: |path| path == "docker",
     bridges: &["docker0"],
-    helpers: &[],
     mounts: &["/run/docker/netns/default"],
     states: &[
         "/run/docker/runtime-test/moby",
