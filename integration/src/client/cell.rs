@@ -100,7 +100,8 @@ pub fn in_cell(test: &str, needs: &[Need], body: impl FnOnce(&Cell) -> Result<()
     let ended = ended?;
     removed.context("the cell left something behind")?;
     ensure!(left.is_empty(), "{test} changed the host: {}", left.join("; "));
-    let meanwhile = if before.hierarchies == after.hierarchies { "" } else { "; meanwhile cgroup hierarchies came or went" };
+    let meanwhile =
+        if before.hierarchies == after.hierarchies { "" } else { "; meanwhile cgroup hierarchies came or went" };
     ensure!(ended == 0, "{test} failed in its cell with exit code {ended}{meanwhile}");
     Ok(())
 }
@@ -237,7 +238,8 @@ fn return_extra(dir: &Path, extra: &str) -> Result<()> {
         return Ok(());
     }
     let script = dir.join("cell.sh");
-    let status = Command::new("unshare").args(["--mount", "bash"]).arg(script).arg("return").arg(dir).arg(extra).status()?;
+    let status =
+        Command::new("unshare").args(["--mount", "bash"]).arg(script).arg("return").arg(dir).arg(extra).status()?;
     ensure!(status.success(), "hierarchies {extra}: {status}");
     Ok(())
 }
@@ -371,4 +373,30 @@ fn keep_logs(dir: &Path, test: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let need = Need { program: "no-such-program", package: "no-such-package" };
+        let reason = missing(&[need]).unwrap();
+        assert!(reason == "needs root" || reason.contains("(apt-get install "), "{reason}");
+        // The body must not run where the client cannot.
+        in_cell("no_test", &[need], |_| bail!("the body ran")).unwrap();
+    }
+
+    #[test]
+    fn folders_come_after_those_below_them() {
+        let top = std::env::temp_dir().join(format!("folders-below-{}", std::process::id()));
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        fs::create_dir(top.join("c")).unwrap();
+        let found = folders_below(&top).unwrap();
+        fs::remove_dir_all(&top).unwrap();
+        let at = |path: &str| found.iter().position(|folder| *folder == top.join(path)).unwrap();
+        assert!(at("a/b") < at("a") && at("a") < at("") && at("c") < at(""), "{found:?}");
+        assert!(folders_below(&top).unwrap().is_empty());
+    }
 }

@@ -33,7 +33,9 @@ pub fn make_archive(dir: &Path) -> Result<PathBuf> {
     let shell = json!({ "Cmd": ["sh"], "Env": [format!("PATH={}", "/bin:/usr/bin"), "FROM=image"], "WorkingDir": "/" });
     let pause = json!({ "Cmd": ["sleep", "1000000"], "Env": ["PATH=/bin"], "WorkingDir": "/" });
     let mut manifest = Vec::new();
-    for (file, name, config) in [("shell.json", format!("docker.io/library/{SHELL}:latest"), shell), ("pause.json", PAUSE.to_owned(), pause)] {
+    for (file, name, config) in
+        [("shell.json", format!("docker.io/library/{SHELL}:latest"), shell), ("pause.json", PAUSE.to_owned(), pause)]
+    {
         let image = json!({
             "architecture": architecture(), "os": "linux", "config": config,
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },

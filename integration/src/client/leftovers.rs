@@ -137,7 +137,9 @@ pub fn remove_groups(path: &str) -> Result<()> {
     for hierarchy in fs::read_dir("/sys/fs/cgroup")? {
         let group = hierarchy?.path().join(path);
         for below in folders_below(&group)? {
-            until(&format!("{} is removed", below.display()), Duration::from_secs(10), || Ok(fs::remove_dir(&below).is_ok()))?;
+            until(&format!("{} is removed", below.display()), Duration::from_secs(10), || {
+                Ok(fs::remove_dir(&below).is_ok())
+            })?;
         }
     }
     Ok(())

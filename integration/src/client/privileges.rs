@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 /// The own status has another form.
 pub fn lacks_resource_capability() -> Result<bool> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).context("no CapBnd in /proc/self/status")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("CapBnd:")).context("no CapBnd in /proc/self/status")?;
     Ok(u64::from_str_radix(line.trim(), 16)? & 1 << 24 == 0)
 }

@@ -220,7 +220,9 @@ fn judge(result: Result<()>, expected: Option<&Expectation>) -> End {
     match (result, expected) {
         (Ok(()), None) => End::Passed,
         (Ok(()), Some(line)) => End::Failed(format!("passes now; remove its expectation ({})", line.reason)),
-        (Err(error), Some(line)) if format!("{error:#}").contains(&line.failure) => End::AsExpected(line.reason.clone()),
+        (Err(error), Some(line)) if format!("{error:#}").contains(&line.failure) => {
+            End::AsExpected(line.reason.clone())
+        }
         (Err(error), _) => End::Failed(format!("{error:#}")),
     }
 }

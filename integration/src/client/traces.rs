@@ -27,7 +27,7 @@ const PATHS: [&str; 13] = [
 ];
 
 /// Links, rules and cgroups that they name after themselves.
-const MARKS: [&str; 5] = ["docker", "DOCKER", "CNI-", "cni-podman", "libpod"];
+const MARKS: [&str; 7] = ["docker", "DOCKER", "CNI-", "cni-podman", "libpod", "kubepods", "pods0"];
 
 /// The traces of one moment.
 #[derive(Debug, Eq, PartialEq)]

@@ -241,7 +241,11 @@ fn user_namespace(t: &Test<'_>) -> Result<()> {
 
 fn limits(t: &Test<'_>) -> Result<()> {
     detached(t, "--memory-limit 67108864 --cpus 0.5 --cpu-shares 512", "sleep 1000; true")?;
-    for (file, want) in [("memory/test/{}/memory.limit_in_bytes", "67108864"), ("cpu/test/{}/cpu.cfs_quota_us", "50000"), ("cpu/test/{}/cpu.shares", "512")] {
+    for (file, want) in [
+        ("memory/test/{}/memory.limit_in_bytes", "67108864"),
+        ("cpu/test/{}/cpu.cfs_quota_us", "50000"),
+        ("cpu/test/{}/cpu.shares", "512"),
+    ] {
         let path = format!("/sys/fs/cgroup/{}", file.replace("{}", t.name));
         let got = std::fs::read_to_string(&path)?;
         ensure!(got.trim() == want, "{path}: {got}");
@@ -272,7 +276,12 @@ fn capabilities(t: &Test<'_>) -> Result<()> {
 
 fn seccomp_default(t: &Test<'_>) -> Result<()> {
     prints(t, "", "grep Seccomp: /proc/self/status", "Seccomp:\t0")?;
-    prints(t, "--seccomp", "grep Seccomp: /proc/self/status; unshare -U true 2>&1 | grep -c permitted", "Seccomp:\t2\n1")
+    prints(
+        t,
+        "--seccomp",
+        "grep Seccomp: /proc/self/status; unshare -U true 2>&1 | grep -c permitted",
+        "Seccomp:\t2\n1",
+    )
 }
 
 fn seccomp_profile(t: &Test<'_>) -> Result<()> {
@@ -311,7 +320,8 @@ fn network_of_the_host(t: &Test<'_>) -> Result<()> {
 
 fn privileged(t: &Test<'_>) -> Result<()> {
     // ctr asks for the capabilities of its own bounding set, so a machine without all of them runs it too.
-    let script = "mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted; grep -c ' /proc/sys ' /proc/mounts || true";
+    let script =
+        "mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted; grep -c ' /proc/sys ' /proc/mounts || true";
     prints(t, "--privileged", script, "mounted\n0")?;
     let all = run(t, "--rm --cap-add CAP_SYS_RESOURCE", "-all", "echo started")?;
     ensure!((all.code == 0) != lacks_resource_capability()?, "{all:?}");
@@ -325,7 +335,10 @@ fn device(t: &Test<'_>) -> Result<()> {
 fn root_file_system_from_a_folder(t: &Test<'_>) -> Result<()> {
     let runtime = t.cell.runtime.path.display();
     let root = t.cell.dir.join("image/root");
-    let command = format!("run --rm --read-only --runc-binary {runtime} --rootfs {} {{}} /bin/cat /data/from-image", root.display());
+    let command = format!(
+        "run --rm --read-only --runc-binary {runtime} --rootfs {} {{}} /bin/cat /data/from-image",
+        root.display()
+    );
     t.prints(&command, "", "image")
 }
 

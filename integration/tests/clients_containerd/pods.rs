@@ -39,8 +39,12 @@ fn sleeper(name: &str) -> Container {
 
 fn runtime_is_ready(t: &Test<'_>) -> Result<()> {
     let status = Cri::new(t)?.call("Status", &Message::new())?.message(1)?;
-    let ready: Vec<String> =
-        status.messages(1)?.iter().filter(|condition| condition.number(2) == 1).map(|condition| condition.text(1)).collect();
+    let ready: Vec<String> = status
+        .messages(1)?
+        .iter()
+        .filter(|condition| condition.number(2) == 1)
+        .map(|condition| condition.text(1))
+        .collect();
     ensure!(ready == ["RuntimeReady", "NetworkReady"], "{ready:?}");
     Ok(())
 }

@@ -165,7 +165,8 @@ fn device_rules(t: &Test<'_>) -> Result<()> {
     let script = "mknod /tmp/d c 10 229 && (: < /tmp/d) 2>&1 | grep -c 'not permitted'";
     t.run("run --rm bb sh -c", script)?.ok()?;
     let words = ["run", "--rm", "--device-cgroup-rule", "c 10:* rmw", "bb", "sh", "-c", script];
-    ensure!(t.words(&words)?.out == "0", "the device is refused");
+    let done = t.words(&words)?;
+    ensure!(done.out == "0", "the device is refused: {done:?}");
     Ok(())
 }
 

@@ -182,7 +182,10 @@ fn stop_by_force(t: &Test<'_>) -> Result<()> {
 }
 
 fn stop_with_another_signal(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} --stop-signal USR1 bb sh -c", "trap 'exit 12' USR1; echo ready; while :; do sleep 0.1; done")?;
+    t.ok(
+        "run -d --name {} --stop-signal USR1 bb sh -c",
+        "trap 'exit 12' USR1; echo ready; while :; do sleep 0.1; done",
+    )?;
     t.until_prints("logs {}", "ready")?;
     t.ok("stop -t 20 {}", "")?;
     t.prints("inspect --format {{.State.ExitCode}} {}", "", "12")
@@ -250,7 +253,8 @@ fn remove_by_force(t: &Test<'_>) -> Result<()> {
 
 fn build_runs_commands(t: &Test<'_>) -> Result<()> {
     let folder = t.folder()?;
-    let file = "FROM bb\nRUN echo built-$(id -u) > /built\nUSER app\nRUN id -un > /tmp/user\nCMD cat /built /tmp/user\n";
+    let file =
+        "FROM bb\nRUN echo built-$(id -u) > /built\nUSER app\nRUN id -un > /tmp/user\nCMD cat /built /tmp/user\n";
     std::fs::write(folder.join("Dockerfile"), file)?;
     t.ok("build --quiet --force-rm --tag {}", &folder.display().to_string())?;
     t.prints("run --rm {}", "", "built-0\napp")?;

@@ -45,12 +45,17 @@ fn memory_is_enforced(t: &Test<'_>) -> Result<()> {
 }
 
 fn memory_without_killer(t: &Test<'_>) -> Result<()> {
-    let command = "run --rm --memory 32m --oom-kill-disable bb grep oom_kill_disable /sys/fs/cgroup/memory/memory.oom_control";
+    let command =
+        "run --rm --memory 32m --oom-kill-disable bb grep oom_kill_disable /sys/fs/cgroup/memory/memory.oom_control";
     t.prints(command, "", "oom_kill_disable 1")
 }
 
 fn cpus(t: &Test<'_>) -> Result<()> {
-    t.prints("run --rm --cpus 0.5 bb sh -c", "cd /sys/fs/cgroup/cpu; cat cpu.cfs_quota_us cpu.cfs_period_us", "50000\n100000")
+    t.prints(
+        "run --rm --cpus 0.5 bb sh -c",
+        "cd /sys/fs/cgroup/cpu; cat cpu.cfs_quota_us cpu.cfs_period_us",
+        "50000\n100000",
+    )
 }
 
 fn cpu_shares_and_quota(t: &Test<'_>) -> Result<()> {
@@ -71,7 +76,8 @@ fn pids_limit(t: &Test<'_>) -> Result<()> {
 }
 
 fn device_rates(t: &Test<'_>) -> Result<()> {
-    let script = "cd /sys/fs/cgroup/blkio; cut -d' ' -f2 blkio.throttle.read_bps_device blkio.throttle.write_iops_device";
+    let script =
+        "cd /sys/fs/cgroup/blkio; cut -d' ' -f2 blkio.throttle.read_bps_device blkio.throttle.write_iops_device";
     let Some(disk) = whole_disk()? else {
         anyhow::bail!("no disk in /sys/block to set a rate for");
     };
@@ -91,7 +97,11 @@ fn whole_disk() -> Result<Option<String>> {
 }
 
 fn ulimits(t: &Test<'_>) -> Result<()> {
-    t.prints("run --rm --ulimit nofile=64:128 --ulimit core=0 bb sh -c", "ulimit -Sn; ulimit -Hn; ulimit -c", "64\n128\n0")
+    t.prints(
+        "run --rm --ulimit nofile=64:128 --ulimit core=0 bb sh -c",
+        "ulimit -Sn; ulimit -Hn; ulimit -c",
+        "64\n128\n0",
+    )
 }
 
 fn ulimit_above_the_hard_limit(t: &Test<'_>) -> Result<()> {

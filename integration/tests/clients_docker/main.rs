@@ -26,10 +26,7 @@ const KEPT: Kept = Kept {
     group: |path| path == "docker",
     bridges: &["docker0"],
     mounts: &["/run/docker/netns/default"],
-    states: &[
-        "/run/docker/runtime-test/moby",
-        "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby",
-    ],
+    states: &["/run/docker/runtime-test/moby", "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby"],
 };
 
 #[test]

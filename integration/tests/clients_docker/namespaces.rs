@@ -36,7 +36,11 @@ fn namespaces_are_own(t: &Test<'_>) -> Result<()> {
 
 fn pid_of_another_container(t: &Test<'_>) -> Result<()> {
     t.ok("run -d --name {} bb sleep 4321", "")?;
-    t.prints("run --rm --pid container:{} bb sh -c", "ps | grep -c '[s]leep 4321'; test $$ -gt 1 && echo joined", "1\njoined")?;
+    t.prints(
+        "run --rm --pid container:{} bb sh -c",
+        "ps | grep -c '[s]leep 4321'; test $$ -gt 1 && echo joined",
+        "1\njoined",
+    )?;
     t.prints("exec {} sh -c", "ps | grep -c '[s]leep'", "1")
 }
 

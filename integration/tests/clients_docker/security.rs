@@ -73,7 +73,11 @@ fn drop_one_capability(t: &Test<'_>) -> Result<()> {
 fn add_a_capability(t: &Test<'_>) -> Result<()> {
     t.ok("run --rm --cap-add NET_ADMIN bb ip link add type veth", "")?;
     t.fails("run --rm bb ip link add type veth", "", 2, "not permitted")?;
-    t.prints("run --rm --cap-drop ALL --cap-add KILL bb sh -c", "grep CapEff /proc/self/status | cut -f2", "0000000000000020")
+    t.prints(
+        "run --rm --cap-drop ALL --cap-add KILL bb sh -c",
+        "grep CapEff /proc/self/status | cut -f2",
+        "0000000000000020",
+    )
 }
 
 fn add_a_capability_that_the_host_lacks(t: &Test<'_>) -> Result<()> {
@@ -118,7 +122,8 @@ fn seccomp_profile_with_arguments(t: &Test<'_>) -> Result<()> {
     let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}]},
                      {"names": ["nice", "setpriority"], "action": "SCMP_ACT_KILL_PROCESS"}]}"#;
-    let script = "kill -USR1 $$ 2>&1 | grep -c 'not permitted'; kill -0 $$ && echo fine; sh -c 'renice -n 1 $$'; echo $?";
+    let script =
+        "kill -USR1 $$ 2>&1 | grep -c 'not permitted'; kill -0 $$ && echo fine; sh -c 'renice -n 1 $$'; echo $?";
     with_profile(t, profile, script, "1\nfine\n159")
 }
 

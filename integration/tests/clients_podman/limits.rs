@@ -24,8 +24,13 @@ pub(crate) const CASES: [Case; 16] = cases![
 ];
 
 fn memory_and_cpus(t: &Test<'_>) -> Result<()> {
-    let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.shares cpuset/cpuset.cpus";
-    t.prints("run --rm --memory 64m --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 bb sh -c", script, "67108864\n50000\n512\n0")
+    let script =
+        "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.shares cpuset/cpuset.cpus";
+    t.prints(
+        "run --rm --memory 64m --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 bb sh -c",
+        script,
+        "67108864\n50000\n512\n0",
+    )
 }
 
 fn memory_is_enforced(t: &Test<'_>) -> Result<()> {
@@ -40,7 +45,8 @@ fn pids_limit(t: &Test<'_>) -> Result<()> {
 fn update_changes_limits(t: &Test<'_>) -> Result<()> {
     t.ok("run -d --name {} bb sleep 1000", "")?;
     t.ok("update --memory 100m --cpus 0.25 --cpuset-cpus 0 --cpu-shares 256 {}", "")?;
-    let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpuset/cpuset.cpus cpu/cpu.shares";
+    let script =
+        "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpuset/cpuset.cpus cpu/cpu.shares";
     t.prints("exec {} sh -c", script, "104857600\n25000\n0\n256")
 }
 

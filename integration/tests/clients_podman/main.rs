@@ -1,7 +1,7 @@
 //! Debian's podman with conmon drives the runtime under test: a private storage, one table of cases.
 
-mod limits;
 mod lifecycle;
+mod limits;
 mod pods;
 mod security;
 

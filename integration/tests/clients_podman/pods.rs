@@ -56,16 +56,14 @@ fn pod_stops_and_starts(t: &Test<'_>) -> Result<()> {
 }
 
 fn pod_with_limits(t: &Test<'_>) -> Result<()> {
-    t.ok("pod create --name {} --cpus 0.5 --memory 128m", "")?;
-    t.prints("run --rm --pod {} bb echo inside", "", "inside")?;
-    let pid = t.ok("inspect --format {{.State.Pid}} {}-infra", "").or_else(|_| infra_pid(t))?;
-    ensure!(pid.parse::<u32>()? > 0, "{pid}");
+    let pod = t.ok("pod create --name {} --cpus 0.5 --memory 128m", "")?;
+    t.ok("run -d --name {}-a --pod {} bb sleep 1000", "")?;
+    let group = t.ok("exec {}-a sh -c", "grep ':memory:' /proc/1/cgroup | cut -d: -f3")?;
+    ensure!(group.starts_with(&format!("/libpod_parent/{pod}/libpod-")), "{group}");
+    let file = format!("/sys/fs/cgroup/memory/libpod_parent/{pod}/memory.limit_in_bytes");
+    let limit = std::fs::read_to_string(&file).map_err(|error| anyhow::anyhow!("{file}: {error}"))?;
+    ensure!(limit.trim() == "134217728", "{file}: {limit}");
     Ok(())
-}
-
-fn infra_pid(t: &Test<'_>) -> Result<String> {
-    let id = t.ok("pod inspect --format {{.InfraContainerID}} {}", "")?;
-    t.ok("inspect --format {{.State.Pid}}", &id)
 }
 
 fn pod_with_a_user_namespace(t: &Test<'_>) -> Result<()> {

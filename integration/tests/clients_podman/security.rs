@@ -30,7 +30,11 @@ fn user_by_name(t: &Test<'_>) -> Result<()> {
 
 fn user_namespace_by_map(t: &Test<'_>) -> Result<()> {
     let script = "awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/file; stat -c %u:%g /tmp/file";
-    t.prints("run --rm --uidmap 0:200000:5000 --gidmap 0:300000:5000 bb sh -c", script, "0 200000 5000\n0 300000 5000\n0\n0:0")
+    t.prints(
+        "run --rm --uidmap 0:200000:5000 --gidmap 0:300000:5000 bb sh -c",
+        script,
+        "0 200000 5000\n0 300000 5000\n0\n0:0",
+    )
 }
 
 fn user_namespace_auto(t: &Test<'_>) -> Result<()> {
@@ -106,7 +110,8 @@ fn privileged(t: &Test<'_>) -> Result<()> {
 }
 
 fn mask_and_unmask(t: &Test<'_>) -> Result<()> {
-    let script = "grep -c . /data/from-image || true; grep -cE ' /proc/(sys|bus|fs|irq|keys|acpi) ' /proc/mounts || true";
+    let script =
+        "grep -c . /data/from-image || true; grep -cE ' /proc/(sys|bus|fs|irq|keys|acpi) ' /proc/mounts || true";
     t.prints("run --rm --security-opt mask=/data/from-image --security-opt unmask=ALL bb sh -c", script, "0\n0")
 }
 
@@ -119,5 +124,9 @@ fn init_reaps(t: &Test<'_>) -> Result<()> {
 
 fn sysctl_and_hostname(t: &Test<'_>) -> Result<()> {
     let script = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax; hostname";
-    t.prints("run --rm --sysctl net.ipv4.ip_forward=0 --sysctl kernel.msgmax=65000 --hostname box bb sh -c", script, "0\n65000\nbox")
+    t.prints(
+        "run --rm --sysctl net.ipv4.ip_forward=0 --sysctl kernel.msgmax=65000 --hostname box bb sh -c",
+        script,
+        "0\n65000\nbox",
+    )
 }
