@@ -14,6 +14,7 @@
 //! must be in `allowed-skips.txt`.
 
 pub mod bundle;
+pub mod client;
 pub mod console;
 pub mod host;
 pub mod oracle;
