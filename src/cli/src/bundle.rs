@@ -33,6 +33,8 @@ pub fn bundle_dir(caller: &Caller, bundle: Option<&str>) -> String {
 /// There is no such file, or it cannot be read. The words for the first are runc's.
 pub fn read_bundle(caller: &Caller, bundle: Option<&str>, config: Option<&str>) -> anyhow::Result<Bundle> {
     let dir = bundle_dir(caller, bundle);
+    // Told of itself: a missing folder is another mistake than a missing definition.
+    sys::fs::open_dir(&dir).with_context(|| format!("the bundle {dir} cannot be used"))?;
     let config = config.map_or_else(|| caller.absolute(&format!("{dir}/{CONFIG}")), |file| caller.absolute(file));
     match fs::read(&config) {
         Ok(bytes) => Ok(Bundle { dir, config, bytes }),

@@ -33,7 +33,6 @@ struct Session<'a> {
     global: &'a Global,
     caller: Caller,
     engine: Context<'a>,
-    root_is_default: bool,
 }
 
 /// Performs one command.
@@ -51,7 +50,7 @@ pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<
     let caller = Caller::probe()?;
     let root = caller.state_root(global)?;
     let engine = Context::new(root.path.clone(), &tell, log.shows(Level::Debug))?;
-    let session = Session { global, caller, engine, root_is_default: root.is_default };
+    let session = Session { global, caller, engine };
     if matches!(command, Command::Create(_) | Command::Run(_)) {
         sys::process::ensure_standard_fds()?;
         root.make()?;
@@ -169,7 +168,7 @@ impl Session<'_> {
 
     fn read_process(&self, file: &str) -> anyhow::Result<runtime_spec::model::Process> {
         let path = self.caller.absolute(file);
-        let bytes = std::fs::read(&path).with_context(|| format!("cannot read the process {path}"))?;
+        let bytes = sys::fs::read_at(sys::fs::CWD, &path).context("cannot read the process")?;
         let (findings, process) = runtime_spec::load_process(&bytes);
         self.tell(&findings);
         process.with_context(|| format!("invalid process in {path}: {}", errors_of(&findings)))
@@ -217,9 +216,6 @@ impl Session<'_> {
     }
 
     fn list(&self, args: ListArgs) -> anyhow::Result<u8> {
-        if !self.root_is_default && !std::path::Path::new(&self.engine.root).is_dir() {
-            bail!("the folder {} of --root does not exist", self.engine.root);
-        }
         let entries = ops::list::list(&self.engine)?;
         // A machine without the file has users without names.
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -256,7 +252,9 @@ impl Session<'_> {
             Some("-") => runtime_spec::load_resources(&sys::fs::read_all(std::io::stdin().as_fd())?),
             Some(file) => {
                 let path = self.caller.absolute(file);
-                runtime_spec::load_resources(&std::fs::read(&path).with_context(|| format!("cannot read {path}"))?)
+                runtime_spec::load_resources(
+                    &sys::fs::read_at(sys::fs::CWD, &path).context("cannot read the resources")?,
+                )
             }
         };
         self.tell(&findings);

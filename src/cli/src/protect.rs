@@ -18,11 +18,14 @@ const ST_RDONLY: u64 = 1;
 /// MOUNT_ATTR_RDONLY.
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
-/// Returns in a program that is protected already; else executes this program again from a protected file.
+/// Returns in a program that is protected already and has no descriptor open but the standard ones and the `kept_fds` that
+/// follow them; else executes this program again from a protected file.
 ///
 /// # Errors
 /// Neither kind of copy can be made.
-pub fn protect() -> anyhow::Result<()> {
+pub fn protect(kept_fds: u32) -> anyhow::Result<()> {
+    // What the caller left open is nobody's business here: not the hooks', not the container's.
+    sys::process::close_on_exec_from(3 + kept_fds)?;
     let own = sys::fs::open(SELF, OFlags::RDONLY).context("cannot open the program's own file")?;
     if is_protected(&own)? {
         return Ok(());

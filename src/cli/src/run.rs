@@ -69,7 +69,9 @@ fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8>
 /// Whoever enters a container runs from a copy of the program that nobody can write to.
 fn protect_if_needed(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Create(_) | Command::Run(_) | Command::Exec(_) => protect::protect(),
+        Command::Create(args) => protect::protect(args.handover.preserve_fds + Caller::probe()?.listen_fds),
+        Command::Run(args) => protect::protect(args.create.handover.preserve_fds + Caller::probe()?.listen_fds),
+        Command::Exec(args) => protect::protect(args.handover.preserve_fds),
         _ => Ok(()),
     }
 }

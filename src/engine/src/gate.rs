@@ -101,7 +101,12 @@ impl Channel {
     /// # Errors
     /// EPIPE when the host side is gone.
     pub(crate) fn tell_ready(&self, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        Ok(sys::socket::send(self.as_fd(), &[b'R', Gate::Ready.number()], fds)?)
+        let message = [b'R', Gate::Ready.number()];
+        // A filter may be in force: without descriptors `write` is enough, as for everything else that is told now.
+        match fds {
+            [] => Ok(sys::fs::write_all(self.as_fd(), &message)?),
+            _ => Ok(sys::socket::send(self.as_fd(), &message, fds)?),
+        }
     }
 
     /// Child side: waits for the word to go on.

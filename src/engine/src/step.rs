@@ -309,7 +309,10 @@ pub enum ChildStep {
         path: String,
         /// The copy of its mount.
         slot: Slot,
-        /// Whether a private mount goes under it first, since its own is shared.
+        /// Propagation of what was inherited. Under a shared one the root file system is private until it is the root:
+        /// `pivot_root` takes no shared mounts.
+        propagation: PropagationKind,
+        /// Whether the mount that it lies on may be shared, and is made private first.
         private_parent: bool,
     },
     /// Mounts a new file system.
@@ -518,6 +521,8 @@ pub struct FilesystemMount {
     pub copy_up: bool,
     /// Whether a destination that is a symbolic link is refused.
     pub nofollow: bool,
+    /// Whether it may be mounted on something of a procfs.
+    pub on_proc: bool,
 }
 
 /// A copy of something of the host.
@@ -537,8 +542,10 @@ pub struct BindMount {
     pub recursive_clear: MountAttr,
     /// Propagation, in order.
     pub propagation: Vec<(PropagationKind, bool)>,
-    /// Whether a destination that is a symbolic link is refused.
+    /// Whether a destination that is a symbolic link is itself what is mounted on.
     pub nofollow: bool,
+    /// Whether it may be mounted on something of a procfs.
+    pub on_proc: bool,
     /// Whether a source that is a symbolic link becomes a link.
     pub copy_symlink: bool,
 }

@@ -247,6 +247,18 @@ pub fn execve_fd(fd: BorrowedFd<'_>, args: &CStrings, env: &CStrings) -> Error {
     Error::new("execveat(fd)", failure.err().unwrap_or(Errno::IO))
 }
 
+/// `close_range(2)` with CLOSE_RANGE_CLOEXEC: every descriptor from `first` on closes at the next exec.
+///
+/// # Errors
+/// What the kernel says.
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: usize = 4;
+    // SAFETY: no pointer is passed; marking descriptors does not close them, so nobody's ownership is broken.
+    unsafe { raw::syscall(libc::SYS_close_range, [first as usize, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0, 0]) }
+        .map(drop)
+        .call(|| format!("close_range({first}, CLOSE_RANGE_CLOEXEC)"))
+}
+
 /// Closes every descriptor but these, with one `close_range(2)` per gap.
 ///
 /// Meant for a process that is about to exec: descriptors that something in this process owns are closed behind its back,
@@ -491,10 +503,16 @@ pub fn set_groups(groups: &[u32]) -> Result<()> {
 /// # Errors
 /// What the kernel says; EINVAL for an id without a mapping.
 pub fn set_gid(gid: u32) -> Result<()> {
+    refuse_no_change(gid, "setresgid")?;
     // SAFETY: no pointer is passed.
     unsafe { raw::syscall(SYS_SETRESGID, [gid as usize, gid as usize, gid as usize, 0, 0, 0]) }
         .map(drop)
         .call(|| format!("setresgid({gid})"))
+}
+
+/// To the kernel 2^32-1 means "leave it as it is", which here would mean "stay root".
+fn refuse_no_change(id: u32, call: &str) -> Result<()> {
+    if id == u32::MAX { Err(Error::new(format!("{call}({id})"), Errno::INVAL)) } else { Ok(()) }
 }
 
 /// `setresuid(2)` of the calling thread, all three ids the same.
@@ -502,6 +520,7 @@ pub fn set_gid(gid: u32) -> Result<()> {
 /// # Errors
 /// What the kernel says; EINVAL for an id without a mapping.
 pub fn set_uid(uid: u32) -> Result<()> {
+    refuse_no_change(uid, "setresuid")?;
     // SAFETY: no pointer is passed.
     unsafe { raw::syscall(SYS_SETRESUID, [uid as usize, uid as usize, uid as usize, 0, 0, 0]) }
         .map(drop)

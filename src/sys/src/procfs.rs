@@ -16,6 +16,15 @@ const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// Inode of a procfs root.
 const PROC_ROOT_INO: u64 = 1;
 
+/// Whether a file is on a procfs.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_procfs(fd: std::os::fd::BorrowedFd<'_>) -> Result<bool> {
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)] // f_type differs by architecture.
+    Ok(fs::statfs(fd)?.f_type as u64 == PROC_SUPER_MAGIC)
+}
+
 /// The handle.
 #[derive(Debug)]
 pub struct ProcFs {
@@ -29,9 +38,7 @@ impl ProcFs {
     /// What the kernel says; ENODEV when something else is mounted there.
     pub fn open() -> Result<ProcFs> {
         let root = fs::open_dir("/proc")?;
-        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)] // f_type differs by architecture.
-        let magic = fs::statfs(root.as_fd())?.f_type as u64;
-        if magic != PROC_SUPER_MAGIC || fs::stat(root.as_fd())?.st_ino != PROC_ROOT_INO {
+        if !is_procfs(root.as_fd())? || fs::stat(root.as_fd())?.st_ino != PROC_ROOT_INO {
             return Err(Error::new("open(\"/proc\"): not the root of a procfs", Errno::NODEV));
         }
         Ok(ProcFs { root })

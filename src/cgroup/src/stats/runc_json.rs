@@ -107,7 +107,6 @@ pub struct CmtStats {
 struct CpuData {
     #[serde(skip_serializing_if = "is_default")]
     usage: CpuUsage,
-    #[serde(skip_serializing_if = "is_default")]
     throttling: Throttling,
     #[serde(skip_serializing_if = "Option::is_none")]
     psi: Option<Psi>,

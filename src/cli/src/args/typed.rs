@@ -235,13 +235,19 @@ fn read_exec(m: &Matches) -> Result<ExecArgs> {
 fn parse_user(text: &str) -> Result<UserArg> {
     let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
     let number = |part: &str, what: &str| {
-        part.parse().map_err(|_| UsageError::invalid(text, &USER, format!("bad {what}: want numbers, UID or UID:GID")))
+        parse_id(part)
+            .ok_or_else(|| UsageError::invalid(text, &USER, format!("bad {what}: want numbers, UID or UID:GID")))
     };
     Ok(UserArg { uid: number(uid, "uid")?, gid: gid.map(|gid| number(gid, "gid")).transpose()? })
 }
 
 fn parse_gid(text: &str) -> Result<u32> {
-    text.parse().map_err(|_| UsageError::invalid(text, &ADDITIONAL_GIDS, "want a group id from 0 to 4294967295"))
+    parse_id(text).ok_or_else(|| UsageError::invalid(text, &ADDITIONAL_GIDS, "want a group id from 0 to 4294967294"))
+}
+
+/// An id of digits alone. 2^32-1 is none: to the kernel it means "leave it as it is".
+fn parse_id(text: &str) -> Option<u32> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten().filter(|id| *id != u32::MAX)
 }
 
 /// Reads `--cgroup` options: one path for all hierarchies, or paths with controllers in front, each controller once.

@@ -116,7 +116,12 @@ impl Child<'_> {
             ChildStep::JoinKeyring { name, existing } => self.join_keyring(name, *existing),
             ChildStep::LoopbackUp => Ok(network::loopback_up()?),
             ChildStep::SetRootPropagation { kind, recursive } => rootfs::set_propagation(*kind, *recursive),
-            ChildStep::AttachRootfs { path, slot, private_parent } => self.attach_rootfs(path, *slot, *private_parent),
+            ChildStep::AttachRootfs { path, slot, propagation, private_parent } => {
+                if *private_parent {
+                    rootfs::make_parent_private(path)?;
+                }
+                self.attach_rootfs(path, *slot, *propagation)
+            }
             ChildStep::MountFilesystem(mount) => self.mount_filesystem(mount),
             ChildStep::MountBind(mount) => self.mount_bind(mount),
             ChildStep::MountCgroups(mount) => self.mount_cgroups(mount),
@@ -236,7 +241,11 @@ impl Child<'_> {
 
     fn run_hooks(&self, point: HookPoint, list: &[runtime_spec::model::Hook]) -> Result<()> {
         let mut state = self.hook_state.clone();
-        state.pid = self.proc.own_thread().ok().and_then(|path| path.split('/').next()?.parse().ok());
+        state.pid = match point {
+            // It runs inside, where the process knows itself by this number.
+            HookPoint::StartContainer => Some(sys::process::own_pid()),
+            _ => self.proc.own_thread()?.split('/').next().and_then(|pid| pid.parse().ok()),
+        };
         for (index, hook) in list.iter().enumerate() {
             hooks::run(point, index, hook, &state, None, None)?;
         }

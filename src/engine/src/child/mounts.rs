@@ -17,6 +17,8 @@ impl Child<'_> {
         let links = if mount.nofollow { Links::Refused } else { Links::Inside };
         let existed = self.look(&mount.destination, links).ok();
         let target = self.make(&mount.destination, Want::Folder, links)?;
+        refuse_procfs(target.as_fd(), mount.on_proc)?;
+        refuse_as_proc(&mount.destination, mount.fstype == "proc")?;
         let context = FsContext::open(&mount.fstype)?;
         context.set_string("source", &mount.source)?;
         for flag in super_flag_names(mount.super_flags) {
@@ -42,29 +44,35 @@ impl Child<'_> {
     }
 
     pub(super) fn mount_bind(&self, mount: &BindMount) -> Result<()> {
-        let links = if mount.nofollow { Links::Refused } else { Links::Inside };
         let source = self.slot(mount.slot)?;
         let kind = fs::file_type(&fs::stat(source)?);
         if kind == FileType::Symlink && mount.copy_symlink {
             return self.copy_symlink(source, &mount.destination);
         }
         let want = if kind == FileType::Directory { Want::Folder } else { Want::File };
-        let target = if kind == FileType::Symlink {
-            self.look_itself(&mount.destination)?
+        let target = if kind == FileType::Symlink || mount.nofollow {
+            self.make_itself(&mount.destination, kind)?
         } else {
-            self.make(&mount.destination, want, links)?
+            self.make(&mount.destination, want, Links::Inside)?
         };
+        refuse_procfs(target.as_fd(), mount.on_proc)?;
+        refuse_as_proc(&mount.destination, sys::procfs::is_procfs(source)?)?;
         set_and_clear(source, mount.recursive_set, mount.recursive_clear, Depth::Tree)?;
         set_and_clear(source, mount.set, mount.clear, Depth::One)?;
         sys::mount::attach(source, target.as_fd())?;
         set_propagations(source, &mount.propagation)
     }
 
-    /// A place for a mount that is itself a symbolic link: made as a link to nowhere where nothing is.
-    fn look_itself(&self, destination: &str) -> Result<OwnedFd> {
+    /// A place whose last name is not followed. Where nothing is, something of the source's kind is made.
+    fn make_itself(&self, destination: &str, kind: FileType) -> Result<OwnedFd> {
         let (parent, name) = split(destination);
         let dir = make_folders(self.root()?, &parent, Links::Inside)?;
-        match fs::symlink_at(".", dir.as_fd(), &name) {
+        let made = match kind {
+            FileType::Symlink => fs::symlink_at(".", dir.as_fd(), &name),
+            FileType::Directory => fs::mkdir_at(dir.as_fd(), &name, 0o755),
+            _ => fs::open_at(dir.as_fd(), &name, OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY, 0o755).map(drop),
+        };
+        match made {
             Err(error) if !error.is(sys::Errno::EXIST) => return Err(error.into()),
             _ => {}
         }
@@ -201,6 +209,22 @@ impl Child<'_> {
         }
         Ok(())
     }
+}
+
+/// Keeps a mount off a procfs, however its destination led there.
+fn refuse_procfs(target: BorrowedFd<'_>, allowed: bool) -> Result<()> {
+    if allowed || !sys::procfs::is_procfs(target)? {
+        return Ok(());
+    }
+    Err(Error::Unsupported("it is inside /proc, where only a few informative files may be covered".to_owned()))
+}
+
+/// Keeps what is no procfs from standing in for one: programs believe what they read there.
+fn refuse_as_proc(destination: &str, is_proc: bool) -> Result<()> {
+    if is_proc || split(destination) != (String::new(), "proc".to_owned()) {
+        return Ok(());
+    }
+    Err(Error::Unsupported("/proc can be a procfs only".to_owned()))
 }
 
 /// An empty read-only tmpfs with room for nothing.

@@ -27,16 +27,31 @@ pub(super) fn set_propagation(kind: PropagationKind, recursive: bool) -> Result<
     Ok(sys::mount::set_attr(root.as_fd(), change, if recursive { Depth::Tree } else { Depth::One })?)
 }
 
+/// Makes the mount that a folder lies on private: the first of its parents that is the root of a mount. What is mounted on
+/// a shared one would become shared itself, and would show on the host.
+pub(super) fn make_parent_private(path: &str) -> Result<()> {
+    let change = AttrChange { propagation: Some(Propagation::Private), ..AttrChange::default() };
+    let mut folder = path;
+    loop {
+        match sys::mount::set_attr(sys::fs::open_dir(folder)?.as_fd(), change, Depth::One) {
+            // Not the root of a mount.
+            Err(error) if error.is(sys::Errno::INVAL) && folder != "/" => {}
+            other => return Ok(other?),
+        }
+        folder = folder.rsplit_once('/').map_or("/", |(parent, _)| if parent.is_empty() { "/" } else { parent });
+    }
+}
+
 impl Child<'_> {
     /// `pivot_root` wants the new root to be a mount whose parent is not shared.
-    pub(super) fn attach_rootfs(&mut self, path: &str, slot: Slot, private_parent: bool) -> Result<()> {
+    pub(super) fn attach_rootfs(&mut self, path: &str, slot: Slot, propagation: PropagationKind) -> Result<()> {
         let rootfs = self.take_slot(slot)?;
-        if private_parent {
-            let below = sys::mount::clone_tree(sys::fs::open_dir(path)?.as_fd(), Depth::One)?;
-            let change = AttrChange { propagation: Some(Propagation::Private), ..AttrChange::default() };
-            sys::mount::set_attr(below.as_fd(), change, Depth::One)?;
-            sys::mount::attach(below.as_fd(), sys::fs::open_dir(path)?.as_fd())?;
-        }
+        let (kind, depth) = match propagation {
+            PropagationKind::Shared => (Propagation::Private, Depth::One),
+            kind => (kernel(kind), Depth::Tree),
+        };
+        let change = AttrChange { propagation: Some(kind), ..AttrChange::default() };
+        sys::mount::set_attr(rootfs.as_fd(), change, depth)?;
         sys::mount::attach(rootfs.as_fd(), sys::fs::open_dir(path)?.as_fd())?;
         self.progress.root = Some(rootfs);
         Ok(())

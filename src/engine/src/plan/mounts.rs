@@ -133,8 +133,13 @@ pub(super) fn plan_rootfs(plan: &mut Plan, spec: &ContainerSpec, options: &Creat
         "/linux/rootfsPropagation",
         ChildStep::SetRootPropagation { kind: propagation.kind, recursive: propagation.recursive },
     );
-    let private_parent = propagation.kind == PropagationKind::Shared;
-    plan.child_from("/root/path", ChildStep::AttachRootfs { path: options.rootfs.clone(), slot, private_parent });
+    let step = ChildStep::AttachRootfs {
+        path: options.rootfs.clone(),
+        slot,
+        propagation: propagation.kind,
+        private_parent: propagation.kind == PropagationKind::Shared || !propagation.recursive,
+    };
+    plan.child_from("/root/path", step);
 }
 
 fn has_own_mounts(spec: &ContainerSpec) -> bool {
@@ -195,6 +200,7 @@ fn bind(mount: &Mount, slot: Slot) -> BindMount {
         recursive_clear: mount.recursive_clear,
         propagation: propagation(mount),
         nofollow: mount.dest_nofollow,
+        on_proc: may_cover_proc(&mount.destination),
         copy_symlink: mount.copy_symlink,
     }
 }
@@ -226,7 +232,28 @@ fn filesystem(mount: &Mount, fstype: &str, label: Option<&str>) -> FilesystemMou
         propagation: propagation(mount),
         copy_up: mount.tmpcopyup,
         nofollow: mount.dest_nofollow || matches!(fstype, "proc" | "sysfs"),
+        on_proc: fstype == "proc" || may_cover_proc(&mount.destination),
     }
+}
+
+/// Files of `/proc` that only tell and may be covered (lxcfs does it). Anything else there takes part in security:
+/// labels, kernel parameters, the files of processes.
+const COVERABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Whether a definition may mount on this path of a procfs.
+fn may_cover_proc(destination: &str) -> bool {
+    COVERABLE.contains(&destination)
 }
 
 /// The kernel's own file systems label themselves.
@@ -276,6 +303,12 @@ pub(super) fn plan_change_root(plan: &mut Plan, spec: &ContainerSpec, options: &
         (true, true) => ChangeRoot::Move,
     };
     plan.child(ChildStep::ChangeRoot { how });
+    if let Some(propagation) = spec.rootfs_propagation.filter(|_| has_own_mounts(spec)) {
+        plan.child_from(
+            "/linux/rootfsPropagation",
+            ChildStep::SetRootPropagation { kind: propagation.kind, recursive: propagation.recursive },
+        );
+    }
 }
 
 /// What is done in the new root: terminal, kernel parameters, read-only parts, hidden paths.

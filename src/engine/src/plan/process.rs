@@ -86,13 +86,18 @@ pub(super) fn plan_inside(
         let hooks = spec.hooks.start_container.clone();
         plan.child_from("/hooks/startContainer", ChildStep::RunHooks { point: HookPoint::StartContainer, hooks });
     }
-    plan.child_from("/process/args", execute(process));
+    plan.child_from("/process/args", execute(process, options.listen_fds));
     Ok(())
 }
 
-/// The program, at last.
-pub(super) fn execute(process: &Process) -> ChildStep {
-    ChildStep::Execute { args: process.args.clone(), env: process.env.clone() }
+/// The program, at last. Descriptors of socket activation are told as sd_listen_fds(3) wants it.
+pub(super) fn execute(process: &Process, listen_fds: u32) -> ChildStep {
+    let mut env = process.env.clone();
+    if listen_fds > 0 {
+        env.push(format!("LISTEN_FDS={listen_fds}"));
+        env.push("LISTEN_PID=1".to_owned());
+    }
+    ChildStep::Execute { args: process.args.clone(), env }
 }
 
 /// Label, user, capabilities, filter: shared by create and exec.
@@ -109,6 +114,8 @@ pub(super) fn plan_identity(
         None => None,
     };
     let before_caps = filter.is_some() && !process.no_new_privileges;
+    // Before any path of the definition is used that could lead through /proc/self/fd.
+    plan.child(ChildStep::CloseDescriptors { keep });
     // First as root, whom the folder may belong to.
     plan.child_from("/process/cwd", ChildStep::ChangeFolder { path: process.cwd.clone() });
     plan.child_from(
@@ -122,7 +129,6 @@ pub(super) fn plan_identity(
     let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).map(str::to_owned);
     let name = process.args.first().cloned().unwrap_or_default();
     plan.child_from("/process/args/0", ChildStep::FindProgram { name, path });
-    plan.child(ChildStep::CloseDescriptors { keep });
     if process.no_new_privileges {
         plan.child_from("/process/noNewPrivileges", ChildStep::SetNoNewPrivs);
         plan_capabilities(plan, process.capabilities);
