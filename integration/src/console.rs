@@ -43,7 +43,8 @@ impl FdSocket {
         self.path.to_str().expect("test paths are UTF-8")
     }
 
-    /// Waits for a connection and reads its one message, however many parts the bytes come in.
+    /// Waits for a connection and reads its one message, however many parts the bytes come in: until the sender
+    /// closes, or until descriptors have come and the bytes are whole (a name, or a complete JSON object).
     ///
     /// # Panics
     /// When nobody connects or sends in time.
@@ -52,7 +53,7 @@ impl FdSocket {
         assert!(readable(&self.listener, DEADLINE), "nobody connected to {}", self.path.display());
         let (stream, _) = self.listener.accept().expect("accept");
         let mut message = Message { bytes: Vec::new(), fds: Vec::new() };
-        while readable(&stream, DEADLINE) && receive_part(&stream, &mut message) {}
+        while !message.is_whole() && readable(&stream, DEADLINE) && receive_part(&stream, &mut message) {}
         message
     }
 
@@ -63,6 +64,15 @@ impl FdSocket {
         assert_eq!(message.fds.len(), 1, "exactly one descriptor on the console socket");
         let name = String::from_utf8_lossy(&message.bytes).into_owned();
         Console { name, master: message.fds.remove(0) }
+    }
+}
+
+impl Message {
+    fn is_whole(&self) -> bool {
+        let json = self.bytes.first() == Some(&b'{');
+        !self.fds.is_empty()
+            && !self.bytes.is_empty()
+            && (!json || serde_json::from_slice::<serde_json::Value>(&self.bytes).is_ok())
     }
 }
 

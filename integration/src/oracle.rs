@@ -1,7 +1,11 @@
 //! What is known of the oracle: where runc 1.1 and crun 1.8 fail a case that skep must pass, and why.
 //!
-//! The cases hold no branch on the runtime. [`case`] looks the test up in [`DEVIATIONS`] and turns the expectation
-//! around: a deviation that does not show any more fails the test, so the list stays true.
+//! The cases hold no branch on the runtime. [`case`] looks the test up in the lists of the folder `oracle/` and turns
+//! the expectation around: a deviation that does not show any more fails the test, so the lists stay true.
+//!
+//! ```text
+//! oracle/runc-1.1.txt, oracle/crun-1.8.txt: a line is `file::test  fail|either  why`; `#` starts a comment
+//! ```
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,31 +26,58 @@ pub enum Expect {
 }
 
 /// A case that an oracle does not simply pass.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deviation {
     /// `file::test`, the name that the test runner prints.
     pub test: &'static str,
-    /// What runc 1.1 makes of it.
-    pub runc: Expect,
-    /// What crun 1.8 makes of it.
-    pub crun: Expect,
+    /// What the oracle makes of it; never [`Expect::Pass`].
+    pub expect: Expect,
     /// What the oracle does instead, or lacks.
     pub why: &'static str,
 }
 
-impl Deviation {
-    fn expect(&self, kind: Kind) -> Expect {
-        match kind {
-            Kind::Skep => Expect::Pass,
-            Kind::Runc => self.runc,
-            Kind::Crun => self.crun,
-            Kind::Other => Expect::Either,
-        }
-    }
+/// The known deviations of runc 1.1.
+pub fn runc() -> Vec<Deviation> {
+    parse(include_str!("../oracle/runc-1.1.txt"))
 }
 
-/// Every known deviation. Sorted by file.
-pub const DEVIATIONS: &[Deviation] = &[];
+/// The known deviations of crun 1.8.
+pub fn crun() -> Vec<Deviation> {
+    parse(include_str!("../oracle/crun-1.8.txt"))
+}
+
+/// Parses a list of deviations.
+///
+/// # Panics
+/// On a line without its three parts.
+pub fn parse(text: &'static str) -> Vec<Deviation> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    lines.map(|line| parse_line(line).unwrap_or_else(|| panic!("not a deviation: {line:?}"))).collect()
+}
+
+fn parse_line(line: &'static str) -> Option<Deviation> {
+    let (test, rest) = line.split_once(char::is_whitespace)?;
+    let (word, why) = rest.trim_start().split_once(char::is_whitespace)?;
+    let expect = match word {
+        "fail" => Expect::Fail,
+        "either" => Expect::Either,
+        _ => return None,
+    };
+    let why = why.trim();
+    (!why.is_empty() && test.contains("::")).then_some(Deviation { test, expect, why })
+}
+
+/// What this kind of runtime is expected to make of a test, and why if that is not a pass.
+fn expected(kind: Kind, test: &str) -> (Expect, &'static str) {
+    let find = |list: Vec<Deviation>| list.into_iter().find(|d| d.test == test);
+    let found = match kind {
+        Kind::Skep => None,
+        Kind::Runc => find(runc()),
+        Kind::Crun => find(crun()),
+        Kind::Other => find(runc()).or_else(|| find(crun())).map(|d| Deviation { expect: Expect::Either, ..d }),
+    };
+    found.map_or((Expect::Pass, ""), |d| (d.expect, d.why))
+}
 
 thread_local! {
     static SKIPPED: Cell<bool> = const { Cell::new(false) };
@@ -66,9 +97,8 @@ pub fn case<F: FnOnce(&Sandbox)>(body: F) {
     if skip_without(&[Need::Root]) {
         return;
     }
-    let name = test_name::<F>();
-    let found = DEVIATIONS.iter().find(|d| d.test == name);
-    let expect = found.map_or(Expect::Pass, |d| d.expect(Runtime::under_test().kind));
+    let name = test_name();
+    let (expect, why) = expected(Runtime::under_test().kind, &name);
     let sandbox = Sandbox::new();
     if expect == Expect::Pass {
         body(&sandbox);
@@ -77,14 +107,92 @@ pub fn case<F: FnOnce(&Sandbox)>(body: F) {
     sandbox.tolerate_leftovers();
     SKIPPED.set(false);
     let passed = catch_unwind(AssertUnwindSafe(|| body(&sandbox))).is_ok();
-    let why = found.map_or("", |d| d.why);
-    assert!(
-        expect == Expect::Either || !passed || SKIPPED.get(),
-        "{name} passes, but it is listed as a deviation: {why}"
-    );
+    let fine = expect == Expect::Either || !passed || SKIPPED.get();
+    assert!(fine, "{name} passes, but it is listed as a deviation: {why}");
 }
 
-/// `file::test` of the function whose closure has the type `F`: the compiler names it `file::test::{{closure}}`.
-fn test_name<F>() -> &'static str {
-    std::any::type_name::<F>().split("::{{closure}}").next().unwrap_or_default()
+/// `file::test` of the running test: the test binary's name and the name that libtest gives to the thread.
+fn test_name() -> String {
+    let path = std::env::current_exe().expect("the own path");
+    let file = path.file_name().and_then(|name| name.to_str()).expect("a UTF-8 name");
+    // cargo appends a dash and a hash.
+    let file = file.rsplit_once('-').map_or(file, |(name, _)| name);
+    let thread = std::thread::current();
+    let name = match thread.name() {
+        // With one test thread libtest runs the tests on the main thread; nextest runs one test, named in argv.
+        Some("main") | None => std::env::args().find(|arg| !arg.starts_with('-')).unwrap_or_default(),
+        Some(name) => name.to_owned(),
+    };
+    format!("{file}::{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sources of the tests, to look names up in.
+    fn sources() -> Vec<(String, String)> {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+        let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| path.extension().is_some_and(|x| x == "rs"))
+            .map(|path| {
+                (path.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())
+            })
+            .collect()
+    }
+
+    fn check_names(list: Vec<Deviation>) {
+        let sources = sources();
+        for deviation in &list {
+            let (file, test) = deviation.test.split_once("::").unwrap();
+            let found = sources.iter().any(|(name, text)| name == file && text.contains(&format!("fn {test}()")));
+            assert!(found, "no such test: {}", deviation.test);
+            assert_eq!(list.iter().filter(|d| d.test == deviation.test).count(), 1, "twice: {}", deviation.test);
+        }
+    }
+
+    #[test]
+    fn runc_deviations_name_tests() {
+        check_names(runc());
+    }
+
+    #[test]
+    fn crun_deviations_name_tests() {
+        check_names(crun());
+    }
+
+    #[test]
+    fn a_line_has_three_parts() {
+        let list = parse("# comment\n\na::b fail it lacks c\na::d  either  a race\n");
+        let expected = [
+            Deviation { test: "a::b", expect: Expect::Fail, why: "it lacks c" },
+            Deviation { test: "a::d", expect: Expect::Either, why: "a race" },
+        ];
+        assert_eq!(list, expected);
+    }
+
+    #[test]
+    fn skep_has_no_deviations() {
+        for deviation in runc().iter().chain(&crun()) {
+            assert_eq!(expected(Kind::Skep, deviation.test).0, Expect::Pass);
+            assert_eq!(expected(Kind::Other, deviation.test).0, Expect::Either);
+        }
+    }
+
+    #[test]
+    fn allowed_skips_are_keys_of_needs() {
+        for key in crate::requires::listed() {
+            let known = [
+                Need::SysResource,
+                Need::Selinux,
+                Need::Apparmor,
+                Need::BlkioWeight,
+                Need::Resctrl,
+                Need::BlockDevice,
+                Need::SwapAccounting,
+            ];
+            assert!(known.iter().any(|need| need.key() == key), "{key} is no key");
+        }
+    }
 }
