@@ -23,4 +23,4 @@ pub mod traces;
 pub use cell::{Cell, Need, in_cell};
 pub use command::{Cli, Done};
 pub use privileges::lacks_resource_capability;
-pub use table::{Case, Test, run_table};
+pub use table::{Case, Test, report_left, run_table};

@@ -13,6 +13,9 @@ use super::command::{Cli, Done, until};
 use super::expectations::{self, Expectation};
 use super::pty::Terminal;
 
+/// The name of the case that [`report_left`] reports.
+const LEFT: &str = "nothing_left_behind";
+
 /// One case of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -183,9 +186,24 @@ pub fn run_table(
     summarise(client, cell, &ends, start.elapsed())
 }
 
+/// Reports the last case of every client: that its containers left nothing behind.
+///
+/// # Errors
+/// Something was left and no expectation says so, or the other way round when all cases ran.
+pub fn report_left(client: &str, cell: &Cell, result: Result<()>) -> Result<()> {
+    let full = format!("{client}/{LEFT}");
+    let expected = expectations::read(&cell.runtime.name)?;
+    let some = std::env::var("CASES").is_ok_and(|filter| !filter.is_empty());
+    let line = expected.iter().find(|line| line.case == full && !(some && result.is_ok()));
+    let end = judge(result, line);
+    report(&full, &end, Duration::ZERO)?;
+    ensure!(!matches!(end, End::Failed(_)), "{client} left something behind");
+    Ok(())
+}
+
 /// Checks that names are unique and that every expectation for this client names a case.
 fn check_names(client: &str, cases: &[Case], expected: &[Expectation]) -> Result<()> {
-    let mut names: Vec<&str> = cases.iter().map(|case| case.name).collect();
+    let mut names: Vec<&str> = cases.iter().map(|case| case.name).chain([LEFT]).collect();
     names.sort_unstable();
     if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
         anyhow::bail!("two cases are named {}", twice[0]);

@@ -60,6 +60,12 @@ fn detached(t: &Test<'_>, options: &str, script: &str) -> Result<()> {
     run(t, &format!("--detach {options}"), "", script)?.ok().map(drop)
 }
 
+/// Runs a script by `ctr task exec`, which drops what a process writes that ends before its streams are open.
+fn exec_prints(t: &Test<'_>, options: &str, script: &str, want: &str) -> Result<()> {
+    let script = format!("{script}; sleep 0.3");
+    t.prints(&format!("task exec --exec-id one {options} {{}} sh -c"), &script, want)
+}
+
 /// Removes what the case named after itself: tasks by force, containers with their snapshots.
 pub(crate) fn remove_containers(t: &Test<'_>) -> Result<()> {
     let own = |name: &&str| *name == t.name || name.starts_with(&format!("{}-", t.name));
@@ -153,13 +159,13 @@ fn exec_runs_in_the_container(t: &Test<'_>) -> Result<()> {
     let script = "for n in cgroup ipc mnt net pid uts; do
         test $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) || echo $n; done
         test \"$(cat /proc/1/cgroup)\" = \"$(cat /proc/self/cgroup)\" || echo cgroups; echo compared";
-    t.prints("task exec --exec-id one {} sh -c", script, "compared")
+    exec_prints(t, "", script, "compared")
 }
 
 fn exec_takes_user_folder_and_environment(t: &Test<'_>) -> Result<()> {
     detached(t, "--env MORE=more", "sleep 1000; true")?;
     let script = "echo $(id -u):$(id -g) $(pwd) $MORE";
-    t.prints("task exec --exec-id one --user 1000:1000 --cwd /home/app {} sh -c", script, "1000:1000 /home/app more")
+    exec_prints(t, "--user 1000:1000 --cwd /home/app", script, "1000:1000 /home/app more")
 }
 
 fn exec_on_a_terminal(t: &Test<'_>) -> Result<()> {
@@ -192,7 +198,7 @@ fn pause_and_resume(t: &Test<'_>) -> Result<()> {
     ensure!(status(t)? == "PAUSED", "{}", status(t)?);
     t.ok("task resume {}", "")?;
     ensure!(status(t)? == "RUNNING", "{}", status(t)?);
-    t.prints("task exec --exec-id one {} echo there", "", "there")
+    exec_prints(t, "", "echo there", "there")
 }
 
 fn metrics_are_counted(t: &Test<'_>) -> Result<()> {

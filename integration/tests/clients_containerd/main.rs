@@ -10,7 +10,7 @@ use integration::client::cell::PATH;
 use integration::client::cri::{self, Cri};
 use integration::client::daemon::Daemon;
 use integration::client::leftovers::{Kept, Leftovers};
-use integration::client::{Cell, Cli, Need, Test, image, in_cell, run_table};
+use integration::client::{Cell, Cli, Need, Test, image, in_cell, report_left, run_table};
 
 const NEEDS: [Need; 4] = [
     Need { program: "containerd", package: "containerd" },
@@ -55,7 +55,7 @@ fn run_cases(cell: &Cell) -> Result<()> {
     let by_ctr = run_table("ctr", cell, &ctr, &ctr::CASES, 3, &ctr::remove_containers);
     let curl = Cli::new(&cell.dir, &Cri::program(SOCKET))?;
     let by_cri = run_table("cri", cell, &curl, &pods::CASES, 3, &remove_pods);
-    let left = before.check(&KEPT);
+    let left = report_left("cri", cell, before.check(&KEPT));
     daemon.stop()?;
     by_ctr.and(by_cri).and(left)
 }

@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use integration::client::daemon::Daemon;
 use integration::client::leftovers::{Kept, Leftovers};
-use integration::client::{Cell, Cli, Need, Test, image, in_cell, run_table};
+use integration::client::{Cell, Cli, Need, Test, image, in_cell, report_left, run_table};
 
 const NEEDS: [Need; 4] = [
     Need { program: "dockerd", package: "docker.io" },
@@ -26,7 +26,11 @@ const KEPT: Kept = Kept {
     group: |path| path == "docker",
     bridges: &["docker0"],
     mounts: &["/run/docker/netns/default"],
-    states: &["/run/docker/runtime-test/moby", "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby"],
+    states: &[
+        "/run/docker/runtime-runc/moby",
+        "/run/docker/runtime-test/moby",
+        "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby",
+    ],
 };
 
 #[test]
@@ -50,7 +54,7 @@ fn run_cases(cell: &Cell) -> Result<()> {
         &supervision::ALONE,
     ];
     let ended = run_table("docker", cell, &cli, &tables.concat(), 3, &remove_containers);
-    let left = before.check(&KEPT);
+    let left = report_left("docker", cell, before.check(&KEPT));
     daemon.stop()?;
     ended.and(left)
 }

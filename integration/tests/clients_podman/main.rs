@@ -7,7 +7,7 @@ mod security;
 
 use anyhow::Result;
 use integration::client::leftovers::{Kept, Leftovers};
-use integration::client::{Cell, Cli, Need, Test, image, in_cell, run_table};
+use integration::client::{Cell, Cli, Need, Test, image, in_cell, report_left, run_table};
 
 const NEEDS: [Need; 3] = [
     Need { program: "podman", package: "podman" },
@@ -67,7 +67,7 @@ fn run_cases(cell: &Cell) -> Result<()> {
     let before = Leftovers::before()?;
     let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &pods::CASES];
     let ended = run_table("podman", cell, &cli, &tables.concat(), 3, &remove_containers);
-    ended.and(before.check(&KEPT))
+    ended.and(report_left("podman", cell, before.check(&KEPT)))
 }
 
 /// Removes what the case named after itself: pods first, then containers with their anonymous volumes.
