@@ -60,15 +60,17 @@ fn drop_bounding(keep: u64) -> Result<()> {
     Ok(())
 }
 
-/// The final sets. What the runtime does not have itself cannot be given, and is left out as the kernel would.
+/// The final sets. What the runtime does not have itself it cannot give: that is an error, not less than was asked for.
+/// Capabilities that this kernel does not know are passed over by it.
 pub(super) fn set_capabilities(capabilities: &Capabilities) -> Result<()> {
-    let have = process::capget()?;
-    let permitted = capabilities.permitted.0 & have.permitted;
-    let inheritable = capabilities.inheritable.0 & (have.permitted | have.inheritable);
-    process::capset(CapMasks { effective: capabilities.effective.0 & permitted, permitted, inheritable })?;
+    process::capset(CapMasks {
+        effective: capabilities.effective.0,
+        permitted: capabilities.permitted.0,
+        inheritable: capabilities.inheritable.0,
+    })?;
     process::clear_ambient()?;
     for capability in 0..=CAP_MAX {
-        if capabilities.ambient.0 & permitted & inheritable & (1 << capability) != 0 {
+        if capabilities.ambient.0 & (1 << capability) != 0 {
             process::raise_ambient(capability)?;
         }
     }
