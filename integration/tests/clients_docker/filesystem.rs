@@ -76,13 +76,17 @@ fn bind_into_proc_is_refused(t: &Test<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Makes a shared mount point in the cell, which containers can receive mounts from.
-fn shared_folder(t: &Test<'_>) -> Result<String> {
+/// Gives `body` a folder that is a shared mount point of the cell and has a folder `sub`; unmounts both whatever happens.
+fn with_shared_folder<T>(t: &Test<'_>, body: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     let folder = t.folder()?.display().to_string();
     run("mount", &["--bind", &folder, &folder])?;
-    run("mount", &["--make-shared", &folder])?;
-    std::fs::create_dir(format!("{folder}/sub"))?;
-    Ok(folder)
+    let result = run("mount", &["--make-shared", &folder])
+        .and_then(|()| Ok(std::fs::create_dir(format!("{folder}/sub"))?))
+        .and_then(|()| body(&folder));
+    let unmounted = run("umount", &["--recursive", &folder]);
+    let result = result?;
+    unmounted?;
+    Ok(result)
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<()> {
@@ -93,15 +97,14 @@ fn run(program: &str, arguments: &[&str]) -> Result<()> {
 
 /// Starts a container with this propagation, mounts a tmpfs below its volume, and tells whether it shows there.
 fn sees_new_mount(t: &Test<'_>, propagation: &str) -> Result<bool> {
-    let folder = shared_folder(t)?;
-    t.ok(&format!("run -d --name {{}} -v {folder}:/v:{propagation} bb sleep 1000"), "")?;
-    run("mount", &["-t", "tmpfs", "case", &format!("{folder}/sub")])?;
-    std::fs::write(format!("{folder}/sub/file"), "x")?;
-    let seen = t.run("exec {} test -e /v/sub/file", "")?;
-    t.ok("rm -f {}", "")?;
-    run("umount", &[&format!("{folder}/sub")])?;
-    run("umount", &[&folder])?;
-    Ok(seen.code == 0)
+    with_shared_folder(t, |folder| {
+        t.ok(&format!("run -d --name {{}} -v {folder}:/v:{propagation} bb sleep 1000"), "")?;
+        run("mount", &["-t", "tmpfs", "case", &format!("{folder}/sub")])?;
+        std::fs::write(format!("{folder}/sub/file"), "x")?;
+        let seen = t.run("exec {} test -e /v/sub/file", "")?;
+        t.ok("rm -f {}", "")?;
+        Ok(seen.code == 0)
+    })
 }
 
 fn bind_slave_sees_new_mounts(t: &Test<'_>) -> Result<()> {
@@ -115,17 +118,13 @@ fn bind_private_sees_none(t: &Test<'_>) -> Result<()> {
 }
 
 fn bind_shared_shows_mounts(t: &Test<'_>) -> Result<()> {
-    let folder = shared_folder(t)?;
-    let command = format!("run --rm --cap-add SYS_ADMIN -v {folder}:/v:rshared bb mount -t tmpfs case /v/sub");
-    t.ok(&command, "")?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let shown = mounts.contains(&format!(" {folder}/sub "));
-    if shown {
-        run("umount", &[&format!("{folder}/sub")])?;
-    }
-    run("umount", &[&folder])?;
-    ensure!(shown, "the mount does not show on the host");
-    Ok(())
+    with_shared_folder(t, |folder| {
+        let command = format!("run --rm --cap-add SYS_ADMIN -v {folder}:/v:rshared bb mount -t tmpfs case /v/sub");
+        t.ok(&command, "")?;
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+        ensure!(mounts.contains(&format!(" {folder}/sub ")), "the mount does not show on the host");
+        Ok(())
+    })
 }
 
 fn volume_is_filled_from_the_image(t: &Test<'_>) -> Result<()> {

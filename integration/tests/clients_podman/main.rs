@@ -26,6 +26,8 @@ const KEPT: Kept = Kept {
 };
 
 /// Debian's defaults raise two limits, which needs CAP_SYS_RESOURCE; `limits` has the case without these.
+///
+/// The manual has `runtime_supports_nocgroups`, the program reads the key without the last letter.
 const CONFIGURATION: &str = r#"
 [containers]
 default_ulimits = ["nofile=1024:20000", "nproc=4096:32768"]
@@ -33,7 +35,7 @@ default_ulimits = ["nofile=1024:20000", "nproc=4096:32768"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime_supports_json = ["crun", "runc", "skep"]
-runtime_supports_nocgroups = ["crun", "skep"]
+runtime_supports_nocgroup = ["crun", "skep"]
 "#;
 
 /// Ranges for `--userns=auto`.
