@@ -15,7 +15,12 @@ use crate::step::{Launcher, Slot};
 /// Runs in the launcher. Returns only in the container's first process.
 pub(crate) fn launch(child: &mut Child<'_>, launcher: &Launcher, flags: u64, cgroup: Option<OwnedFd>) {
     match prepare_and_clone(child, launcher, flags, cgroup) {
-        Ok(Cloned::Child) => {}
+        // Its own messages would overtake the launcher's.
+        Ok(Cloned::Child) => {
+            if let Err(error) = child.channel.wait_for_go() {
+                child.fail(&error);
+            }
+        }
         Ok(Cloned::Parent { pid, pidfd }) => match child.channel.hand_over(pid, pidfd.as_fd()) {
             Ok(()) => sys::process::exit_now(0),
             Err(error) => child.fail(&error),

@@ -122,6 +122,7 @@ impl Host<'_> {
                 }
                 Up::Spawned(pid, fds) => {
                     let pidfd = fds.into_iter().next().ok_or_else(|| sys::Error::new("no pidfd came", Errno::PROTO))?;
+                    channel.go(&[])?;
                     return Ok((pid, pidfd));
                 }
                 Up::Failed(error) => return Err(error),
