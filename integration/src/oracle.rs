@@ -99,14 +99,14 @@ pub fn case<F: FnOnce(&Sandbox)>(body: F) {
     }
     let name = test_name();
     let (expect, why) = expected(Runtime::under_test().kind, &name);
-    let sandbox = Sandbox::new();
+    // The sandbox goes with the case: what the runtime left behind is a failure of the case too.
+    let run = || body(&Sandbox::new());
     if expect == Expect::Pass {
-        body(&sandbox);
+        run();
         return;
     }
-    sandbox.tolerate_leftovers();
     SKIPPED.set(false);
-    let passed = catch_unwind(AssertUnwindSafe(|| body(&sandbox))).is_ok();
+    let passed = catch_unwind(AssertUnwindSafe(run)).is_ok();
     let fine = expect == Expect::Either || !passed || SKIPPED.get();
     assert!(fine, "{name} passes, but it is listed as a deviation: {why}");
 }
