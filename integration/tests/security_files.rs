@@ -161,7 +161,7 @@ fn cwd_link_to_proc_self_fd() {
     case(|sb| {
         for n in 3..12 {
             let b =
-                sb.bundle().link("/work", &format!("/proc/self/fd/{n}")).set("/process/cwd", json!("/work")).sh(WHERE);
+                sb.bundle().link("/place", &format!("/proc/self/fd/{n}")).set("/process/cwd", json!("/work")).sh(WHERE);
             let out = sb.run(&b);
             assert!(out.code != 0, "cwd /work -> /proc/self/fd/{n} is accepted: {out:#?}");
         }
@@ -435,8 +435,8 @@ fn cwd_is_made_inside() {
         let b = sb
             .bundle()
             .writable()
-            .link("/work", &outside.text())
-            .set("/process/cwd", json!("/work/made"))
+            .link("/place", &outside.text())
+            .set("/process/cwd", json!("/place/made"))
             .args(&["true"]);
         sb.run(&b);
         outside.untouched();

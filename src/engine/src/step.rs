@@ -212,6 +212,9 @@ pub struct Launcher {
     /// User namespace to join.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_namespace: Option<Slot>,
+    /// Mappings that the joined user namespace must have, where the definition gives some: users, groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
     /// Whether it makes the user namespace and waits for its mappings.
     pub new_user_namespace: bool,
     /// Other namespaces to join, before the user namespace where the rights suffice, else after.

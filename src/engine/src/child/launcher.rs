@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use runtime_spec::model::{NamespaceKind, TimeClock, TimeOffset};
+use runtime_spec::model::{IdMapping, NamespaceKind, TimeClock, TimeOffset};
 use sys::process::Cloned;
 
 use super::Child;
@@ -45,6 +45,10 @@ fn prepare_and_clone(
     }
     if let Some(slot) = launcher.user_namespace {
         join(child, NamespaceKind::User, slot)?;
+        if let Some((uids, gids)) = &launcher.expected_maps {
+            check_map(child, "uid_map", uids)?;
+            check_map(child, "gid_map", gids)?;
+        }
     }
     if launcher.new_user_namespace {
         sys::namespace::unshare(NamespaceKind::User.clone_flag())?;
@@ -63,6 +67,30 @@ fn prepare_and_clone(
         }
     }
     Ok(sys::process::clone3(flags | sys::process::CLONE_PARENT, cgroup.as_ref().map(AsFd::as_fd))?)
+}
+
+/// The definition's mappings decide who owns what is made outside, so they must be those of the namespace that is joined.
+fn check_map(child: &Child<'_>, file: &str, expected: &[IdMapping]) -> Result<()> {
+    let thread = child.proc.own_thread()?;
+    let text = child.proc.read(&format!("{thread}/{file}"))?;
+    if parse_map(&text).as_deref() == Some(expected) {
+        return Ok(());
+    }
+    let found = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    Err(Error::Unsupported(format!(
+        "the mappings of the definition are not those of the joined user namespace ({file}: {found})"
+    )))
+}
+
+/// Lines of three numbers: first id inside, first id outside, how many (user_namespaces(7)).
+fn parse_map(text: &str) -> Option<Vec<IdMapping>> {
+    text.lines()
+        .map(|line| {
+            let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+            let mut next = || numbers.next()?.ok();
+            Some(IdMapping { container_id: next()?, host_id: next()?, size: next()? })
+        })
+        .collect()
 }
 
 fn join(child: &Child<'_>, kind: NamespaceKind, slot: Slot) -> Result<()> {
@@ -87,6 +115,17 @@ fn render_offsets(offsets: &[TimeOffset]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn maps_are_read_as_the_kernel_writes_them() {
+        let text = "         0     100000      65536\n     65536       1000          1\n";
+        let expected = [
+            IdMapping { container_id: 0, host_id: 100_000, size: 65_536 },
+            IdMapping { container_id: 65_536, host_id: 1000, size: 1 },
+        ];
+        assert_eq!(parse_map(text).as_deref(), Some(&expected[..]));
+        assert_eq!(parse_map("0 x 1\n"), None);
+    }
 
     #[test]
     fn offsets_are_lines() {

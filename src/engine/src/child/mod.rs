@@ -253,10 +253,25 @@ impl Child<'_> {
     }
 
     fn write_sysctls(&self, values: &[(String, String)]) -> Result<()> {
+        let host_network = self.is_host_network()?;
         for (path, value) in values {
+            if host_network && path.starts_with("net/") {
+                return Err(Error::Unsupported(format!("sysctl {path}: the network namespace is the host's own")));
+            }
             self.proc.write(&format!("sys/{path}"), value)?;
         }
         Ok(())
+    }
+
+    /// Whether the network namespace, which the definition may have joined by path, is that of the host's first process.
+    fn is_host_network(&self) -> Result<bool> {
+        let own = sys::fs::stat(self.proc.open_own_namespace("net")?.as_fd())?;
+        let host = match self.proc.open_namespace(1, "net") {
+            // Where the first process cannot be looked at, the container cannot be its equal.
+            Err(error) if error.is(sys::Errno::ACCESS) || error.is(sys::Errno::PERM) => return Ok(false),
+            other => sys::fs::stat(other?.as_fd())?,
+        };
+        Ok((own.st_dev, own.st_ino) == (host.st_dev, host.st_ino))
     }
 
     /// Writes through the host's procfs, so that no mount of the container can redirect it.

@@ -50,6 +50,8 @@ pub(crate) struct Host<'a> {
     pub(crate) attach: Option<cgroup::AttachFds>,
     pub(crate) spawned: Option<Spawned>,
     pub(crate) notify: Option<OwnedFd>,
+    /// Network devices that were moved into the container, to be moved back when its creation fails.
+    pub(crate) moved: Vec<network::DeviceMove>,
     /// The host's end when the caller's own terminal is to be joined with the container's.
     pub(crate) console: Option<OwnedFd>,
 }
@@ -88,6 +90,7 @@ impl<'a> Host<'a> {
             attach: None,
             spawned: None,
             notify: None,
+            moved: Vec::new(),
             console: None,
         }
     }
@@ -134,7 +137,9 @@ impl<'a> Host<'a> {
             HostStep::MoveNetDevice { device } => {
                 let netns = self.proc.open_namespace(self.pid()?, "net")?;
                 let planned = network::read_device_move(&device.host_name, Some(&device.name), netns.as_fd())?;
-                Ok(network::apply_device_move(&planned, netns.as_fd())?)
+                network::apply_device_move(&planned, netns.as_fd())?;
+                self.moved.push(planned);
+                Ok(())
             }
             HostStep::MakeVeth { veth, host } => {
                 let netns = self.proc.open_namespace(self.pid()?, "net")?;
@@ -378,6 +383,17 @@ impl<'a> Host<'a> {
         let Some(source) = self.slots[slot].as_ref() else { return Ok(()) };
         let change = AttrChange { idmap: Some(userns.as_fd()), ..AttrChange::default() };
         Ok(sys::mount::set_attr(source.as_fd(), change, if recursive { Depth::Tree } else { Depth::One })?)
+    }
+
+    /// Brings network devices of the host back, while the namespace that they are in still lives.
+    pub(crate) fn return_devices(&mut self) -> Result<()> {
+        if self.moved.is_empty() {
+            return Ok(());
+        }
+        let netns = self.proc.open_namespace(self.pid()?, "net")?;
+        let undo =
+            |device: network::DeviceMove| network::undo_device_move(&device, netns.as_fd()).err().map(Error::from);
+        Error::collect(self.moved.drain(..).rev().filter_map(undo).collect())
     }
 
     /// Ends the child at once and reaps it.

@@ -101,7 +101,8 @@ fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, p
 /// Ends what was begun. What cannot be taken back stays recorded, for `delete` to try again.
 fn take_back(context: &Context<'_>, bundle: &Bundle, store: &Store, folder: &Folder, host: &mut Host<'_>) {
     let spawned = host.spawned.is_some();
-    let mut errors: Vec<Error> = host.abandon().err().into_iter().collect();
+    let mut errors: Vec<Error> = host.return_devices().err().into_iter().collect();
+    errors.extend(host.abandon().err());
     if let Some(group) = host.group.as_ref().filter(|_| spawned) {
         errors.extend(super::delete::kill_group(&host.plan.id, group, &context.proc).err());
     }

@@ -33,6 +33,8 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
         plan.note("a short-lived launcher enters namespaces first: one clone alone cannot do it in the right order");
         let launcher = Launcher {
             user_namespace: user,
+            expected_maps: (user.is_some() && !(spec.uid_mappings.is_empty() && spec.gid_mappings.is_empty()))
+                .then(|| (spec.uid_mappings.clone(), spec.gid_mappings.clone())),
             new_user_namespace: makes_user,
             join: others,
             time_offsets: spec.time_offsets.clone(),
