@@ -169,6 +169,20 @@ impl Sandbox {
         self.state(id)["status"].as_str().expect("status is a string").to_owned()
     }
 
+    /// The files of JSON in which the runtime keeps this container, whatever they are called: regular files that
+    /// begin with a brace. A FIFO among them is passed over.
+    ///
+    /// # Panics
+    /// When there is none: then a test of them would test nothing.
+    #[track_caller]
+    pub fn state_files(&self, id: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.root.join(id)).expect("list the state").flatten();
+        let plain = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_file())).map(|e| e.path());
+        let files: Vec<_> = plain.filter(|path| fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"{"))).collect();
+        assert!(!files.is_empty(), "no JSON file in the state of {id}");
+        files
+    }
+
     /// Waits until `state` says this status.
     #[track_caller]
     pub fn wait_status(&self, id: &str, status: &str) {

@@ -204,10 +204,11 @@ fn the_state_is_whole_after_every_step() {
     case(|sb| {
         let b = sb.bundle().sleeper();
         let parse = || {
-            for entry in fs::read_dir(sb.root.join(&b.id)).expect("list the state").flatten() {
-                if entry.path().extension().is_some_and(|e| e == "json") {
-                    let text = fs::read_to_string(entry.path()).expect("read");
-                    text.parse::<integration::Value>().unwrap_or_else(|e| panic!("{}: {e}", entry.path().display()));
+            for path in sb.state_files(&b.id) {
+                let text = fs::read_to_string(&path).expect("read");
+                // One document or several, one behind the other.
+                for document in serde_json::Deserializer::from_str(&text).into_iter::<integration::Value>() {
+                    document.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
                 }
             }
         };
@@ -229,10 +230,8 @@ fn a_broken_state_does_not_break_list_or_delete_force() {
         let (a, b) = (sb.bundle().sleeper(), sb.bundle().sleeper());
         sb.detached(&a);
         sb.detached(&b);
-        for entry in fs::read_dir(sb.root.join(&a.id)).expect("list the state").flatten() {
-            if entry.path().extension().is_some_and(|e| e == "json") {
-                fs::write(entry.path(), "{ \"half\": ").expect("write");
-            }
+        for path in sb.state_files(&a.id) {
+            fs::write(path, "{ \"half\": ").expect("write");
         }
         sb.tolerate_leftovers();
         let out = sb.call(&["list"]).run();

@@ -128,6 +128,7 @@ fn numeric_user_not_name() {
             sb.exec_with(&c.id, &["-u", "1000:1000"], &["sh", "-c", "grep ^Uid /proc/self/status"]).ok(),
             "Uid:\t1000\t1000\t1000\t1000"
         );
+        sb.delete_force(&c.id).ok();
         let mut second =
             b.set("/process/user", json!({ "uid": 1000, "gid": 1000 })).args(&["grep", "^Uid", "/proc/self/status"]);
         second.id = format!("{}-two", second.id);
@@ -246,7 +247,7 @@ fn long_strings() {
         let b = sb.bundle().namespace("network", Some(&format!("/{long}"))).args(&["true"]);
         sb.create(&b).code_is(1).fails();
         sb.create(&sb.bundle().set("/hostname", json!("h".repeat(65)))).code_is(1).fails();
-        sb.create(&sb.bundle().set("/linux/cgroupsPath", json!(format!("/{}/{}", sb.name, "c".repeat(300)))))
+        sb.create(&sb.bundle().set("/linux/cgroupsPath", json!(format!("/{}{}", sb.name, "/cgroup".repeat(700)))))
             .code_is(1)
             .fails();
         let mut b = sb.bundle().args(&["true"]);
@@ -277,12 +278,9 @@ fn state_dir_modes() {
 fn the_state_file_is_for_root_alone() {
     case(|sb| {
         let c = sb.detached(&sb.bundle().sleeper());
-        let files = fs::read_dir(sb.root.join(&c.id)).expect("list").flatten();
-        let json: Vec<_> = files.filter(|e| e.path().extension().is_some_and(|x| x == "json")).collect();
-        assert!(!json.is_empty(), "no JSON file in the state");
-        for entry in json {
-            let mode = entry.metadata().expect("stat").permissions().mode();
-            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", entry.path().display());
+        for path in sb.state_files(&c.id) {
+            let mode = fs::metadata(&path).expect("stat").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
         }
     });
 }
