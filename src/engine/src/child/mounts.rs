@@ -15,15 +15,14 @@ use crate::step::{BindMount, CgroupMount, CgroupView, FilesystemMount};
 impl Child<'_> {
     pub(super) fn mount_filesystem(&self, mount: &FilesystemMount) -> Result<()> {
         let links = if mount.nofollow { Links::Refused } else { Links::Inside };
-        let existed = self.look(&mount.destination, links).ok();
-        let target = self.make(&mount.destination, Want::Folder, links)?;
+        let (target, existed) = self.find_or_make(&mount.destination, Want::Folder, links)?;
         let context = FsContext::open(&mount.fstype)?;
         context.set_string("source", &mount.source)?;
         for flag in super_flag_names(mount.super_flags) {
             context.set_flag(flag)?;
         }
         set_options(&context, &mount.data)?;
-        if let Some(mode) = inherited_mode(mount, existed.as_ref())? {
+        if let Some(mode) = inherited_mode(mount, existed.then(|| target.as_fd()))? {
             context.set_string("mode", &mode)?;
         }
         let copied_later = mount.copy_up && mount.attributes.contains(MountAttr::RDONLY);
@@ -218,12 +217,12 @@ fn empty_tmpfs(label: Option<&str>) -> Result<OwnedFd> {
 }
 
 /// A tmpfs over a folder keeps the folder's mode, unless the definition gives one.
-fn inherited_mode(mount: &FilesystemMount, existed: Option<&OwnedFd>) -> Result<Option<String>> {
+fn inherited_mode(mount: &FilesystemMount, existed: Option<BorrowedFd<'_>>) -> Result<Option<String>> {
     if mount.fstype != "tmpfs" || mount.data.iter().any(|option| option.starts_with("mode=")) {
         return Ok(None);
     }
     match existed {
-        Some(fd) => Ok(Some(format!("{:o}", fs::stat(fd.as_fd())?.st_mode & 0o7777))),
+        Some(fd) => Ok(Some(format!("{:o}", fs::stat(fd)?.st_mode & 0o7777))),
         None => Ok(None),
     }
 }
