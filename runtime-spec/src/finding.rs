@@ -138,11 +138,6 @@ impl Log {
         self.findings.push(Finding { severity: Severity::Error, pointer, section, message });
     }
 
-    /// How many errors were recorded, shown or not.
-    pub(crate) fn errors(&self) -> usize {
-        self.errors
-    }
-
     /// Whether any error was recorded, shown or not.
     pub(crate) fn failed(&self) -> bool {
         self.errors > 0

@@ -14,30 +14,32 @@ macro_rules! object {
         }
 
         impl crate::oci::read::Object for $name {
-            const NAMES: &'static [&'static str] = &[$($json),*];
+            fn names(&self) -> &'static [&'static str] {
+                &[$($json),*]
+            }
 
-            fn set<'de, A: serde::de::MapAccess<'de>>(
+            fn set(
                 &mut self,
                 name: &'static str,
-                map: &mut A,
+                value: crate::oci::read::Json,
                 at: &crate::finding::Path<'_>,
                 log: &mut crate::finding::Log,
-            ) -> Result<(), A::Error> {
+            ) {
                 match name {
-                    $($json => self.$field = map.next_value_seed(crate::oci::read::Seed::new(at, log))?,)*
+                    $($json => self.$field = crate::oci::read::Read::read(value, at, log),)*
                     _ => {}
                 }
-                Ok(())
             }
         }
 
         impl crate::oci::read::Read for $name {
-            fn read<'de, D: serde::Deserializer<'de>>(
-                from: D,
+            fn read(
+                from: crate::oci::read::Json,
                 at: &crate::finding::Path<'_>,
                 log: &mut crate::finding::Log,
-            ) -> Result<Option<Self>, D::Error> {
-                crate::oci::read::read_object(from, at, log)
+            ) -> Option<Self> {
+                let mut result = Self::default();
+                crate::oci::read::read_object(&mut result, from, at, log).then_some(result)
             }
         }
     )*};

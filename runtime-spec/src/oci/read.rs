@@ -4,196 +4,165 @@
 //! a wrong value becomes a finding with its JSON pointer and counts as absent. It also takes what Go's reader takes,
 //! because the callers are written in Go: `null` is absent everywhere, the last of two equal names wins, and an unknown
 //! name is passed over. Only text that is not JSON ends it.
+//!
+//! The text becomes a tree first, and the structs take their values out of the tree: the code that meets serde exists
+//! once, not once for each struct, which is worth a tenth of the binary.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::SECTION;
 use crate::finding::{Log, Path};
 
-/// A value that can be read.
+/// A value as it stands in the text; an object keeps the order of its names, and those that stand there twice.
+#[derive(Debug)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(String),
+    Array(Vec<Json>),
+    Object(Vec<(String, Json)>),
+}
+
+/// As a finding names it.
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Json::Null => f.write_str("null"),
+            Json::Bool(value) => write!(f, "{value}"),
+            Json::Unsigned(value) => write!(f, "{value}"),
+            Json::Signed(value) => write!(f, "{value}"),
+            Json::Float(value) => write!(f, "{value:?}"),
+            Json::Text(value) => write!(f, "the string {}", crate::validate::quote(value)),
+            Json::Array(_) => f.write_str("an array"),
+            Json::Object(_) => f.write_str("an object"),
+        }
+    }
+}
+
+/// Makes the tree; remembers the place where the text stops being JSON.
+struct Tree<'a> {
+    at: &'a Path<'a>,
+    log: &'a mut Log,
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Json, D::Error> {
+        let Tree { at, log } = self;
+        from.deserialize_any(Tree { at, log: &mut *log }).inspect_err(|_| log.broke(at))
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(Json::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(Json::Unsigned(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(Json::Signed(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(Json::Float(value))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(Json::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        loop {
+            let at = self.at.item(list.len());
+            match array.next_element_seed(Tree { at: &at, log: self.log }).inspect_err(|_| self.log.broke(&at))? {
+                Some(value) => list.push(value),
+                None => return Ok(Json::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        while let Some(name) = object.next_key::<String>().inspect_err(|_| self.log.broke(self.at))? {
+            let value = object.next_value_seed(Tree { at: &self.at.key(&name), log: self.log })?;
+            list.push((name, value));
+        }
+        Ok(Json::Object(list))
+    }
+}
+
+/// A value that can be taken out of the tree.
 pub(crate) trait Read: Sized {
-    /// Reads it. `None` means `null`, or a value of the wrong type, which is then in `log`.
-    ///
-    /// # Errors
-    /// Only that the text is not JSON.
-    fn read<'de, D: Deserializer<'de>>(from: D, at: &Path<'_>, log: &mut Log) -> Result<Option<Self>, D::Error>;
+    /// Takes it. `None` means `null`, or a value of the wrong type, which is then in `log`.
+    fn read(from: Json, at: &Path<'_>, log: &mut Log) -> Option<Self>;
 }
 
 /// An object with known names; see the macro `object!`.
-pub(crate) trait Object: Default {
+pub(crate) trait Object {
     /// The names, at most 64.
-    const NAMES: &'static [&'static str];
+    fn names(&self) -> &'static [&'static str];
 
-    /// Reads the value of the field that has this name, one of [`Object::NAMES`].
-    ///
-    /// # Errors
-    /// Only that the text is not JSON.
-    fn set<'de, A: MapAccess<'de>>(
-        &mut self,
-        name: &'static str,
-        map: &mut A,
-        at: &Path<'_>,
-        log: &mut Log,
-    ) -> Result<(), A::Error>;
+    /// Reads the value of the field that has this name, one of [`Object::names`].
+    fn set(&mut self, name: &'static str, value: Json, at: &Path<'_>, log: &mut Log);
 }
 
-/// Reads one value at a place, for serde's access traits.
-pub(crate) struct Seed<'a, T> {
-    at: &'a Path<'a>,
-    log: &'a mut Log,
-    value: PhantomData<T>,
-}
-
-impl<'a, T> Seed<'a, T> {
-    pub(crate) fn new(at: &'a Path<'a>, log: &'a mut Log) -> Self {
-        Seed { at, log, value: PhantomData }
+/// Says that a value has the wrong type; `null` is silent.
+fn wrong<T>(at: &Path<'_>, log: &mut Log, wanted: &str, found: &Json) -> Option<T> {
+    if !matches!(found, Json::Null) {
+        log.error(at, SECTION, format_args!("must be {wanted}, not {found}"));
     }
-}
-
-impl<'de, T: Read> DeserializeSeed<'de> for Seed<'_, T> {
-    type Value = Option<T>;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<T>, D::Error> {
-        let result = T::read(from, self.at, self.log);
-        if result.is_err() {
-            self.log.broke(self.at);
-        }
-        result
-    }
-}
-
-/// Says that a value has the wrong type.
-fn wrong(at: &Path<'_>, log: &mut Log, wanted: impl fmt::Display, found: impl fmt::Display) {
-    log.error(at, SECTION, format_args!("must be {wanted}, not {found}"));
-}
-
-/// Passes over the rest of an array.
-fn skip_array<'de, A: SeqAccess<'de>>(mut array: A) -> Result<(), A::Error> {
-    while array.next_element::<IgnoredAny>()?.is_some() {}
-    Ok(())
-}
-
-/// Passes over the rest of an object.
-fn skip_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<(), A::Error> {
-    while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-    Ok(())
-}
-
-/// The methods of a visitor for the kinds of value that it does not want.
-macro_rules! refuse {
-    ($wanted:expr; $($kind:ident)*) => {
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "{}", $wanted)
-        }
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-        $(refuse!(@ $kind $wanted);)*
-    };
-    (@ bool $wanted:expr) => {
-        fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-            wrong(self.at, self.log, $wanted, value);
-            Ok(None)
-        }
-    };
-    (@ integer $wanted:expr) => {
-        fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-            wrong(self.at, self.log, $wanted, value);
-            Ok(None)
-        }
-        fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-            wrong(self.at, self.log, $wanted, value);
-            Ok(None)
-        }
-    };
-    (@ float $wanted:expr) => {
-        fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
-            wrong(self.at, self.log, $wanted, format_args!("{value:?}"));
-            Ok(None)
-        }
-    };
-    (@ text $wanted:expr) => {
-        fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-            wrong(self.at, self.log, $wanted, format_args!("the string {}", crate::validate::quote(value)));
-            Ok(None)
-        }
-    };
-    (@ array $wanted:expr) => {
-        fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Self::Value, A::Error> {
-            wrong(self.at, self.log, $wanted, "an array");
-            skip_array(array).map(|()| None)
-        }
-    };
-    (@ object $wanted:expr) => {
-        fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Self::Value, A::Error> {
-            wrong(self.at, self.log, $wanted, "an object");
-            skip_object(object).map(|()| None)
-        }
-    };
+    None
 }
 
 impl Read for bool {
-    fn read<'de, D: Deserializer<'de>>(from: D, at: &Path<'_>, log: &mut Log) -> Result<Option<Self>, D::Error> {
-        from.deserialize_any(BoolVisitor { at, log })
-    }
-}
-
-struct BoolVisitor<'a> {
-    at: &'a Path<'a>,
-    log: &'a mut Log,
-}
-
-impl<'de> Visitor<'de> for BoolVisitor<'_> {
-    type Value = Option<bool>;
-    refuse!("true or false"; integer float text array object);
-
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Some(value))
+    fn read(from: Json, at: &Path<'_>, log: &mut Log) -> Option<bool> {
+        match from {
+            Json::Bool(value) => Some(value),
+            other => wrong(at, log, "true or false", &other),
+        }
     }
 }
 
 impl Read for String {
-    fn read<'de, D: Deserializer<'de>>(from: D, at: &Path<'_>, log: &mut Log) -> Result<Option<Self>, D::Error> {
-        from.deserialize_any(TextVisitor { at, log })
+    fn read(from: Json, at: &Path<'_>, log: &mut Log) -> Option<String> {
+        match from {
+            Json::Text(value) => Some(value),
+            other => wrong(at, log, "a string", &other),
+        }
     }
-}
-
-struct TextVisitor<'a> {
-    at: &'a Path<'a>,
-    log: &'a mut Log,
-}
-
-impl<'de> Visitor<'de> for TextVisitor<'_> {
-    type Value = Option<String>;
-    refuse!("a string"; bool integer float array object);
-
-    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Some(value.to_owned()))
-    }
-}
-
-/// The integer types of the specification.
-trait Whole: TryFrom<u64> + TryFrom<i64> {
-    /// The range, as text.
-    const RANGE: &'static str;
 }
 
 macro_rules! whole {
     ($($type:ty: $range:literal)*) => {$(
-        impl Whole for $type {
-            const RANGE: &'static str = $range;
-        }
         impl Read for $type {
-            fn read<'de, D: Deserializer<'de>>(
-                from: D,
-                at: &Path<'_>,
-                log: &mut Log,
-            ) -> Result<Option<Self>, D::Error> {
-                from.deserialize_any(WholeVisitor { at, log, value: PhantomData })
+            fn read(from: Json, at: &Path<'_>, log: &mut Log) -> Option<$type> {
+                let value = match from {
+                    Json::Unsigned(value) => <$type>::try_from(value).ok(),
+                    Json::Signed(value) => <$type>::try_from(value).ok(),
+                    _ => None,
+                };
+                value.or_else(|| wrong(at, log, $range, &from))
             }
         }
     )*};
@@ -207,182 +176,85 @@ whole! {
     i64: "a whole number from -9223372036854775808 to 9223372036854775807"
 }
 
-struct WholeVisitor<'a, T> {
-    at: &'a Path<'a>,
-    log: &'a mut Log,
-    value: PhantomData<T>,
-}
-
-impl<'de, T: Whole> Visitor<'de> for WholeVisitor<'_, T> {
-    type Value = Option<T>;
-    refuse!(T::RANGE; bool float text array object);
-
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        let result = T::try_from(value).ok();
-        if result.is_none() {
-            wrong(self.at, self.log, T::RANGE, value);
-        }
-        Ok(result)
+/// Reads a value of an array or a map, where `null` is no value.
+fn read_member<T: Read>(from: Json, at: &Path<'_>, log: &mut Log) -> Option<T> {
+    if matches!(from, Json::Null) {
+        log.error(at, SECTION, "must be a value, not null");
+        return None;
     }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        let result = T::try_from(value).ok();
-        if result.is_none() {
-            wrong(self.at, self.log, T::RANGE, value);
-        }
-        Ok(result)
-    }
+    T::read(from, at, log)
 }
 
 impl<T: Read> Read for Vec<T> {
-    fn read<'de, D: Deserializer<'de>>(from: D, at: &Path<'_>, log: &mut Log) -> Result<Option<Self>, D::Error> {
-        from.deserialize_any(ListVisitor { at, log, value: PhantomData })
-    }
-}
-
-struct ListVisitor<'a, T> {
-    at: &'a Path<'a>,
-    log: &'a mut Log,
-    value: PhantomData<T>,
-}
-
-impl<'de, T: Read> Visitor<'de> for ListVisitor<'_, T> {
-    type Value = Option<Vec<T>>;
-    refuse!("an array"; bool integer float text object);
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut list = Vec::new();
-        for index in 0.. {
-            let at = self.at.item(index);
-            let errors = self.log.errors();
-            let Some(value) = array.next_element_seed(Seed::new(&at, self.log)).inspect_err(|_| self.log.broke(&at))?
-            else {
-                break;
-            };
-            match value {
-                Some(value) => list.push(value),
-                None if self.log.errors() == errors => wrong(&at, self.log, "a value", "null"),
-                None => {}
+    fn read(from: Json, at: &Path<'_>, log: &mut Log) -> Option<Vec<T>> {
+        match from {
+            Json::Array(list) => {
+                let members = list.into_iter().enumerate();
+                Some(members.filter_map(|(index, value)| read_member(value, &at.item(index), log)).collect())
             }
+            other => wrong(at, log, "an array", &other),
         }
-        Ok(Some(list))
     }
 }
 
 impl<T: Read> Read for BTreeMap<String, T> {
-    fn read<'de, D: Deserializer<'de>>(from: D, at: &Path<'_>, log: &mut Log) -> Result<Option<Self>, D::Error> {
-        from.deserialize_any(MapVisitor { at, log, value: PhantomData })
-    }
-}
-
-struct MapVisitor<'a, T> {
-    at: &'a Path<'a>,
-    log: &'a mut Log,
-    value: PhantomData<T>,
-}
-
-impl<'de, T: Read> Visitor<'de> for MapVisitor<'_, T> {
-    type Value = Option<BTreeMap<String, T>>;
-    refuse!("an object"; bool integer float text array);
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+    fn read(from: Json, at: &Path<'_>, log: &mut Log) -> Option<BTreeMap<String, T>> {
+        let list = match from {
+            Json::Object(list) => list,
+            other => return wrong(at, log, "an object", &other),
+        };
         let mut map = BTreeMap::new();
-        while let Some(name) = object.next_key::<String>().inspect_err(|_| self.log.broke(self.at))? {
-            let at = self.at.key(&name);
-            let errors = self.log.errors();
-            match object.next_value_seed(Seed::new(&at, self.log))? {
-                Some(value) => {
-                    if map.contains_key(&name) {
-                        self.log.warn(&at, SECTION, "stands here twice; the last one counts");
-                    }
-                    map.insert(name, value);
-                }
-                None if self.log.errors() == errors => wrong(&at, self.log, "a value", "null"),
-                None => {}
+        for (name, value) in list {
+            let at = at.key(&name);
+            let Some(value) = read_member(value, &at, log) else { continue };
+            if map.contains_key(&name) {
+                log.warn(&at, SECTION, "stands here twice; the last one counts");
             }
+            map.insert(name, value);
         }
-        Ok(Some(map))
+        Some(map)
     }
 }
 
-/// Reads an object. The struct's own [`Read`] calls this.
-pub(crate) fn read_object<'de, T: Object, D: Deserializer<'de>>(
-    from: D,
-    at: &Path<'_>,
-    log: &mut Log,
-) -> Result<Option<T>, D::Error> {
-    from.deserialize_any(ObjectVisitor { at, log, value: PhantomData })
-}
-
-struct ObjectVisitor<'a, T> {
-    at: &'a Path<'a>,
-    log: &'a mut Log,
-    value: PhantomData<T>,
-}
-
-impl<'de, T: Object> Visitor<'de> for ObjectVisitor<'_, T> {
-    type Value = Option<T>;
-    refuse!("an object"; bool integer float text array);
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut result = T::default();
-        let mut seen = 0_u64;
-        while let Some(known) = object.next_key_seed(NameSeed(T::NAMES)).inspect_err(|_| self.log.broke(self.at))? {
-            let Some(index) = known else {
-                object.next_value::<IgnoredAny>().inspect_err(|_| self.log.broke(self.at))?;
-                continue;
-            };
-            let name = T::NAMES[index];
-            let at = self.at.key(name);
-            if seen & (1 << index) != 0 {
-                self.log.warn(&at, SECTION, "stands here twice; the last one counts");
-            }
-            seen |= 1 << index;
-            result.set(name, &mut object, &at, self.log)?;
+/// Reads an object into an empty struct. `false` when it is none. The struct's own [`Read`] calls this.
+pub(crate) fn read_object(into: &mut dyn Object, from: Json, at: &Path<'_>, log: &mut Log) -> bool {
+    let list = match from {
+        Json::Object(list) => list,
+        other => return wrong::<()>(at, log, "an object", &other).is_some(),
+    };
+    let names = into.names();
+    let mut seen = 0_u64;
+    for (name, value) in list {
+        let Some(index) = names.iter().position(|known| *known == name) else { continue };
+        let at = at.key(names[index]);
+        if seen & (1 << index) != 0 {
+            log.warn(&at, SECTION, "stands here twice; the last one counts");
         }
-        Ok(Some(result))
+        seen |= 1 << index;
+        into.set(names[index], value, &at, log);
     }
-}
-
-/// Finds a name among those that an object knows, without keeping it.
-struct NameSeed(&'static [&'static str]);
-
-impl<'de> DeserializeSeed<'de> for NameSeed {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        from.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for NameSeed {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|known| *known == name))
-    }
+    true
 }
 
 /// Reads a whole document.
 ///
 /// `None` when it is not JSON or not an object; `log` then has an error.
-pub(crate) fn read_document<T: Object>(bytes: &[u8], log: &mut Log) -> Option<T> {
+pub(crate) fn read_document<T: Read>(bytes: &[u8], log: &mut Log) -> Option<T> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let errors = log.errors();
-    let result = match read_object::<T, _>(&mut json, &Path::Root, log) {
-        Ok(result) => result,
+    let tree = match (Tree { at: &Path::Root, log }).deserialize(&mut json) {
+        Ok(tree) => tree,
         Err(reason) => {
             log.not_json(SECTION, &reason);
             return None;
         }
     };
-    if result.is_none() && log.errors() == errors {
-        wrong(&Path::Root, log, "an object", "null");
-    }
+    let result = match tree {
+        Json::Null => {
+            log.error(&Path::Root, SECTION, "must be an object, not null");
+            None
+        }
+        tree => T::read(tree, &Path::Root, log),
+    };
     if let Err(reason) = json.end() {
         // runc reads the first value and stops there.
         log.warn(&Path::Root, SECTION, format_args!("goes on after its end, which is ignored: {reason}"));

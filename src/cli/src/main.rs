@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static HEAP: sys::heap::Heap = sys::heap::Heap::new();
+
 fn main() -> ExitCode {
     ExitCode::from(cli::run::main(std::env::args_os()))
 }

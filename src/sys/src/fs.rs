@@ -10,7 +10,7 @@ use rustix::fs::{self, AtFlags, ResolveFlags};
 pub use rustix::fs::{Dev, FileType, FlockOperation, Mode, OFlags, Stat, StatFs, major, makedev, minor};
 use rustix::io::Errno;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// The current working folder, for the `*at` calls.
 pub use rustix::fs::CWD;
@@ -316,17 +316,22 @@ pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What the kernel says, with the file and the value.
 pub fn write_value_at(dir: BorrowedFd<'_>, path: &str, value: &str) -> Result<()> {
-    let fd = open_at(dir, path, OFlags::WRONLY, 0)?;
+    write_value(open_at(dir, path, OFlags::WRONLY, 0)?.as_fd(), value)
+        .map_err(|error| Error::new(format!("write({path:?}, {:?})", excerpt(value.as_bytes())), error.errno()))
+}
+
+/// Writes a value to an open file of the kernel, in one `write(2)`. Such a file takes each write as a whole, so the same
+/// descriptor serves for several.
+///
+/// # Errors
+/// What the kernel says, with the value; EIO where it took only a part.
+pub fn write_value(file: BorrowedFd<'_>, value: &str) -> Result<()> {
+    let call = || format!("write({}, {:?})", shown(file), excerpt(value.as_bytes()));
     loop {
-        match rustix::io::write(&fd, value.as_bytes()) {
+        match rustix::io::write(file, value.as_bytes()) {
             Err(Errno::INTR) => {}
-            Ok(n) if n < value.len() => {
-                return Err(Errno::IO)
-                    .call(|| format!("write({path:?}, {:?}): short write", excerpt(value.as_bytes())));
-            }
-            other => {
-                return other.map(drop).call(|| format!("write({path:?}, {:?})", excerpt(value.as_bytes())));
-            }
+            Ok(n) if n < value.len() => return Err(Errno::IO).call(call),
+            other => return other.map(drop).call(call),
         }
     }
 }

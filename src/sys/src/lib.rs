@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod error;
 pub mod fs;
+pub mod heap;
 pub mod keyring;
 pub mod memory;
 pub mod mount;

@@ -6,7 +6,7 @@ use runtime_spec::model::{Limit, Resources};
 use sys::Errno;
 use sys::fs::OFlags;
 
-use super::{Group, Member};
+use super::{Group, LastFile, Member};
 use crate::error::{Error, Result};
 use crate::limit::{Absent, Current, FileWrite, LimitError};
 
@@ -35,15 +35,16 @@ impl Group {
     /// # Errors
     /// [`LimitError`]: the field, the file and the kernel's reason; for a memory limit below the usage, the numbers.
     pub fn apply(&self, writes: &[FileWrite]) -> Result<()> {
-        writes.iter().try_for_each(|write| self.apply_one(write))
+        let mut last = None;
+        writes.iter().try_for_each(|write| self.apply_one(write, &mut last))
     }
 
-    fn apply_one(&self, write: &FileWrite) -> Result<()> {
+    fn apply_one<'a>(&'a self, write: &'a FileWrite, last: &mut Option<LastFile<'a>>) -> Result<()> {
         let member = self.member(&write.controller).ok_or_else(|| LimitError::NoController {
             field: write.field.clone(),
             controller: write.controller.clone().into_owned(),
         })?;
-        let outcome = match (member.write(&write.file, &write.value), &write.absent) {
+        let outcome = match (member.write_on(&write.file, &write.value, last), &write.absent) {
             (Err(error), Absent::Skipped) if error.is(Errno::NOENT) => Ok(()),
             (Err(error), Absent::Instead { file, value }) if error.is(Errno::NOENT) => member.write(file, value),
             (outcome, _) => outcome,

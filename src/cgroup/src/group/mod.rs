@@ -202,6 +202,13 @@ impl Group {
     }
 }
 
+/// The file that was written last.
+struct LastFile<'a> {
+    member: &'a Member,
+    file: &'a str,
+    fd: OwnedFd,
+}
+
 impl Member {
     fn open(&self, file: &str, flags: OFlags) -> sys::Result<OwnedFd> {
         sys::fs::open_at(self.dir.as_fd(), file, flags, 0).map_err(|error| self.named("open", file, &error))
@@ -214,6 +221,16 @@ impl Member {
     fn write(&self, file: &str, value: &str) -> sys::Result<()> {
         let call = || format!("write({:?}, {value:?})", self.path(file));
         sys::fs::write_value_at(self.dir.as_fd(), file, value).map_err(|error| sys::Error::new(call(), error.errno()))
+    }
+
+    /// Writes to a file that the last write may have left open: a device list has a line for each rule.
+    fn write_on<'a>(&'a self, file: &'a str, value: &str, last: &mut Option<LastFile<'a>>) -> sys::Result<()> {
+        let last = match last {
+            Some(last) if std::ptr::eq(last.member, self) && last.file == file => last,
+            other => other.insert(LastFile { member: self, file, fd: self.open(file, OFlags::WRONLY)? }),
+        };
+        let call = || format!("write({:?}, {value:?})", self.path(file));
+        sys::fs::write_value(last.fd.as_fd(), value).map_err(|error| sys::Error::new(call(), error.errno()))
     }
 
     /// The path of a file, for people.

@@ -18,7 +18,8 @@ pub fn render_document(plan: &Plan) -> serde_json::Result<String> {
 /// # Errors
 /// None that can happen: all keys are text.
 pub fn render_text(plan: &Plan) -> serde_json::Result<String> {
-    let document = serde_json::to_value(plan)?;
+    // Through the text: a second serializer for all steps would take 30 KB of the binary.
+    let document: Value = serde_json::from_str(&render_document(plan)?)?;
     let mut text = format!("plan for container {:?}\n", plan.id);
     for (title, key) in [("host side", "host"), ("child side", "child"), ("undo, last first", "undo")] {
         text += &format!("\n{title}:\n");

@@ -15,8 +15,7 @@ use crate::step::{BindMount, CgroupMount, CgroupView, FilesystemMount};
 impl Child<'_> {
     pub(super) fn mount_filesystem(&self, mount: &FilesystemMount) -> Result<()> {
         let links = if mount.nofollow { Links::Refused } else { Links::Inside };
-        let existed = self.look(&mount.destination, links).ok();
-        let target = self.make(&mount.destination, Want::Folder, links)?;
+        let (target, existed) = self.find_or_make(&mount.destination, Want::Folder, links)?;
         refuse_procfs(target.as_fd(), mount.on_proc)?;
         refuse_as_proc(&mount.destination, mount.fstype == "proc")?;
         let context = FsContext::open(&mount.fstype)?;
@@ -25,7 +24,7 @@ impl Child<'_> {
             context.set_flag(flag)?;
         }
         set_options(&context, &mount.data)?;
-        if let Some(mode) = inherited_mode(mount, existed.as_ref())? {
+        if let Some(mode) = inherited_mode(mount, existed.then(|| target.as_fd()))? {
             context.set_string("mode", &mode)?;
         }
         let copied_later = mount.copy_up && mount.attributes.contains(MountAttr::RDONLY);
@@ -242,12 +241,12 @@ fn empty_tmpfs(label: Option<&str>) -> Result<OwnedFd> {
 }
 
 /// A tmpfs over a folder keeps the folder's mode, unless the definition gives one.
-fn inherited_mode(mount: &FilesystemMount, existed: Option<&OwnedFd>) -> Result<Option<String>> {
+fn inherited_mode(mount: &FilesystemMount, existed: Option<BorrowedFd<'_>>) -> Result<Option<String>> {
     if mount.fstype != "tmpfs" || mount.data.iter().any(|option| option.starts_with("mode=")) {
         return Ok(None);
     }
     match existed {
-        Some(fd) => Ok(Some(format!("{:o}", fs::stat(fd.as_fd())?.st_mode & 0o7777))),
+        Some(fd) => Ok(Some(format!("{:o}", fs::stat(fd)?.st_mode & 0o7777))),
         None => Ok(None),
     }
 }

@@ -50,24 +50,30 @@ impl Child<'_> {
 
     /// Opens a destination (O_PATH), making what is missing of it.
     pub(super) fn make(&self, path: &str, want: Want, links: Links) -> Result<OwnedFd> {
+        self.find_or_make(path, want, links).map(|(fd, _)| fd)
+    }
+
+    /// The same, with whether it was there before.
+    pub(super) fn find_or_make(&self, path: &str, want: Want, links: Links) -> Result<(OwnedFd, bool)> {
         let root = self.root()?;
         match open_at(root, path, OFlags::PATH, links) {
-            Ok(fd) => return check_kind(fd, path, want),
+            Ok(fd) => return check_kind(fd, path, want).map(|fd| (fd, true)),
             Err(error) if error.is(Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
         }
         let (parent, name) = split(path);
         let dir = make_folders(root, &parent, links)?;
-        if name.is_empty() {
-            return check_kind(dir, path, want);
-        }
-        match want {
-            Want::Folder => {
-                let made = make_folders(root, &format!("{parent}/{name}"), links)?;
-                check_kind(made, path, want)
-            }
-            Want::File => make_file(root, dir, &parent, &name, links, path),
-        }
+        let made = match want {
+            _ if name.is_empty() => dir,
+            Want::File => make_file(root, dir, &parent, &name, links, path)?,
+            // A path that ends with `..` is no name to make.
+            Want::Folder if name == ".." => make_folders(root, path, links)?,
+            Want::Folder => match make_folder(dir.as_fd(), &name)? {
+                Made::Folder(fd) => fd,
+                Made::DanglingLink(_) => make_folders(root, path, links)?,
+            },
+        };
+        check_kind(made, path, want).map(|fd| (fd, false))
     }
 }
 
@@ -96,6 +102,13 @@ fn make_file(
 
 /// Opens a folder, making what is missing of the path.
 pub(super) fn make_folders(root: BorrowedFd<'_>, path: &str, links: Links) -> Result<OwnedFd> {
+    match open_at(root, path, OFlags::PATH | OFlags::DIRECTORY, links) {
+        Err(error) if error.is(Errno::NOENT) => make_missing_folders(root, path, links),
+        other => Ok(other?),
+    }
+}
+
+fn make_missing_folders(root: BorrowedFd<'_>, path: &str, links: Links) -> Result<OwnedFd> {
     let mut rest: Vec<String> = parts(path).rev().map(str::to_owned).collect();
     let mut done: Vec<String> = Vec::new();
     let mut here = fs::open_at(root, ".", OFlags::PATH | OFlags::DIRECTORY, 0)?;
