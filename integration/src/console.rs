@@ -38,6 +38,11 @@ impl FdSocket {
         FdSocket { listener, path }
     }
 
+    /// The socket itself, to see whether somebody has connected.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
     /// The path as text.
     pub fn text(&self) -> &str {
         self.path.to_str().expect("test paths are UTF-8")

@@ -422,6 +422,26 @@ fn preserving_a_closed_descriptor_is_an_error() {
     });
 }
 
+/// A number that the caller promised and left free may by then be a descriptor of the runtime: the host's `/proc`.
+#[test]
+fn a_promised_descriptor_that_is_missing_is_not_one_of_the_runtimes() {
+    case(|sb| {
+        let c = running(sb);
+        let b = sb.bundle().args(&["true"]);
+        b.write();
+        let dir = b.dir.to_str().expect("UTF-8");
+        for args in [
+            &["run", "--preserve-fds", "1", "--bundle", dir, &b.id][..],
+            &["exec", "--preserve-fds", "1", &c.id, "true"],
+        ] {
+            let closed = "exec \"$@\" 3<&- 4<&- 5<&- 6<&-";
+            let call = sb.program("/bin/sh").args(["-c", closed, "sh"]).arg(&sb.runtime.path);
+            let out = call.arg("--root").arg(&sb.root).args(args).run();
+            assert!(out.code != 0, "{args:?}: {out:#?}");
+        }
+    });
+}
+
 #[test]
 fn listen_fds_are_passed_with_pid_one() {
     case(|sb| {

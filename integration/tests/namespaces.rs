@@ -206,6 +206,23 @@ fn pid_and_user_joined_together() {
     });
 }
 
+/// What stands beside the path of a user namespace must be what that namespace has.
+#[test]
+fn mappings_beside_a_path_are_compared_with_those_of_the_namespace() {
+    case(|sb| {
+        let holder = sb.detached(&sb.bundle().user_namespace().sleeper());
+        let path = format!("/proc/{}/ns/user", holder.pid);
+        let b = sb.bundle().user_namespace().namespace("user", Some(&path)).args(&["true"]);
+        sb.run(&b).ok();
+        for (host_id, size) in [(0, 65_536), (200_000, 65_536), (100_000, 1000)] {
+            let other = json!([{ "containerID": 0, "hostID": host_id, "size": size }]);
+            for map in ["/linux/uidMappings", "/linux/gidMappings"] {
+                sb.run(&b.clone().set(map, other.clone())).fails();
+            }
+        }
+    });
+}
+
 #[test]
 fn a_pod_shares_network_ipc_and_uts() {
     case(|sb| {

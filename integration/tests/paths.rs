@@ -76,6 +76,20 @@ fn a_sysctl_needs_its_namespace() {
     });
 }
 
+/// A namespace by its path may be the host's own, and its kernel parameters with it.
+#[test]
+fn a_sysctl_in_the_hosts_own_namespace_by_its_path_is_refused() {
+    case(|sb| {
+        let before = std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").expect("read");
+        for path in ["/proc/self/ns/net", &format!("/proc/{}/ns/net", std::process::id())] {
+            let b = sb.bundle().namespace("network", Some(path)).args(&["true"]);
+            let b = b.set("/linux/sysctl", json!({ "net.ipv4.ip_default_ttl": "63" }));
+            sb.create(&b).code_is(1).fails();
+        }
+        assert_eq!(std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").expect("read"), before);
+    });
+}
+
 #[test]
 fn a_sysctl_that_does_not_exist_is_an_error() {
     case(|sb| {

@@ -58,6 +58,19 @@ fn groups_exact() {
     });
 }
 
+/// Without the right to drop groups the caller's would stay: an error, not a container in the caller's groups.
+#[test]
+fn groups_that_cannot_be_dropped_fail_the_run() {
+    case(|sb| {
+        let b = sb.bundle().args(&["grep", "^Groups:", "/proc/self/status"]);
+        b.write();
+        let call =
+            sb.program("/usr/bin/setpriv").args(["--groups", "4242", "--inh-caps=-setgid", "--bounding-set=-setgid"]);
+        let call = call.arg(&sb.runtime.path).arg("--root").arg(&sb.root).args(["run", "--bundle"]);
+        call.arg(&b.dir).arg(&b.id).run().fails();
+    });
+}
+
 #[test]
 fn groups_exact_in_exec() {
     case(|sb| {

@@ -19,7 +19,7 @@ mod rdt;
 mod resources;
 mod scheduling;
 pub(crate) mod seccomp;
-mod sysctl;
+pub mod sysctl;
 mod version;
 
 use std::fmt;

@@ -97,12 +97,7 @@ fn check_user(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) {
             None if !map.is_empty() => {
                 log.error(&at, MAPPINGS, "needs a namespace of type \"user\"");
             }
-            // Other runtimes compare the two and refuse what differs; that takes a look at the host.
-            Some(Namespace { path: Some(_), .. }) if !map.is_empty() => log.warn(
-                &at,
-                MAPPINGS,
-                "stands beside a path of a user namespace, whose own mappings count; the two must be the same",
-            ),
+            // Mappings beside a path must be those of the namespace: that takes a look at the host, so the engine does it.
             Some(Namespace { path: None, .. }) if map.is_empty() => {
                 log.error(&at, MAPPINGS, "is required for a new user namespace");
             }

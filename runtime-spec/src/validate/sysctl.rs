@@ -74,16 +74,24 @@ fn check_key(key: &str, spec: &ContainerSpec) -> Result<(), String> {
     if key.split('.').any(|part| matches!(part, "" | "/" | "//") || part.contains('\0')) {
         return Err("is not a name of a kernel parameter".to_owned());
     }
-    let needs = |kind: NamespaceKind| match spec.namespace(kind) {
+    if key == "kernel.hostname" {
+        return Err("is not allowed: the field \"hostname\" sets it".to_owned());
+    }
+    let kind = namespace_of(key).ok_or("is not in a namespace: it would change the host")?;
+    match spec.namespace(kind) {
         Some(_) => Ok(()),
         None => Err(format!("is of the host unless there is a namespace of type \"{}\"", kind.oci_name())),
-    };
+    }
+}
+
+/// The kind of namespace that holds a parameter, by its name with dots; `None` for what is the whole machine's.
+#[must_use]
+pub fn namespace_of(key: &str) -> Option<NamespaceKind> {
     match key {
-        key if IPC.contains(&key) || key.starts_with("fs.mqueue.") => needs(NamespaceKind::Ipc),
-        key if key.starts_with("net.") => needs(NamespaceKind::Network),
-        key if key.starts_with("user.") => needs(NamespaceKind::User),
-        "kernel.domainname" => needs(NamespaceKind::Uts),
-        "kernel.hostname" => Err("is not allowed: the field \"hostname\" sets it".to_owned()),
-        _ => Err("is not in a namespace: it would change the host".to_owned()),
+        key if IPC.contains(&key) || key.starts_with("fs.mqueue.") => Some(NamespaceKind::Ipc),
+        key if key.starts_with("net.") => Some(NamespaceKind::Network),
+        key if key.starts_with("user.") => Some(NamespaceKind::User),
+        "kernel.hostname" | "kernel.domainname" => Some(NamespaceKind::Uts),
+        _ => None,
     }
 }

@@ -50,6 +50,10 @@ pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<
     let caller = Caller::probe()?;
     let root = caller.state_root(global)?;
     let engine = Context::new(root.path.clone(), &tell, log.shows(Level::Debug))?;
+    if !matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
+        // Hooks get nothing of the caller's but the standard streams; the other commands see to it when they protect themselves.
+        sys::process::close_on_exec_from(3)?;
+    }
     let session = Session { global, caller, engine };
     if matches!(command, Command::Create(_) | Command::Run(_)) {
         sys::process::ensure_standard_fds()?;
@@ -113,7 +117,7 @@ impl Session<'_> {
     }
 
     fn create(&self, args: &CreateArgs) -> anyhow::Result<u8> {
-        check_preserved(args.handover.preserve_fds + self.caller.listen_fds)?;
+        check_preserved(args.handover.preserve_fds.saturating_add(self.caller.listen_fds))?;
         let bundle = self.bundle(&args.bundle)?;
         let mut options = self.create_options(&args.id, &bundle, &args.bundle, &args.handover)?;
         options.start_by_other = true;
@@ -123,7 +127,7 @@ impl Session<'_> {
 
     fn run(&self, args: &RunArgs) -> anyhow::Result<u8> {
         let create = &args.create;
-        check_preserved(create.handover.preserve_fds + self.caller.listen_fds)?;
+        check_preserved(create.handover.preserve_fds.saturating_add(self.caller.listen_fds))?;
         let bundle = self.bundle(&create.bundle)?;
         let options = self.create_options(&create.id, &bundle, &create.bundle, &create.handover)?;
         let stay = match (args.detach, args.keep) {
@@ -334,10 +338,11 @@ fn changes(args: &ExecArgs) -> Changes {
     }
 }
 
-/// Descriptors that are to stay open must be there before anything of ours takes their numbers.
+/// Descriptors that are to stay open are the caller's: a number that it left free may be one of our own by now (the log,
+/// the host's `/proc`), which must not reach the container.
 fn check_preserved(count: u32) -> anyhow::Result<()> {
-    for number in 3..3 + count {
-        if !sys::process::is_open(i32::try_from(number)?) {
+    for number in 3..3_u32.saturating_add(count) {
+        if !sys::process::is_inherited(i32::try_from(number)?) {
             bail!(
                 "please check that preserved-fd {} (of {count}) is present: descriptor {number} is not open",
                 number - 2

@@ -25,7 +25,7 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 /// Neither kind of copy can be made.
 pub fn protect(kept_fds: u32) -> anyhow::Result<()> {
     // What the caller left open is nobody's business here: not the hooks', not the container's.
-    sys::process::close_on_exec_from(3 + kept_fds)?;
+    sys::process::close_on_exec_from(3_u32.saturating_add(kept_fds))?;
     let own = sys::fs::open(SELF, OFlags::RDONLY).context("cannot open the program's own file")?;
     if is_protected(&own)? {
         return Ok(());

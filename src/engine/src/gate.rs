@@ -54,8 +54,6 @@ pub(crate) enum Up {
     NeedsMaps,
     /// A step was performed (only when tracing).
     Trace(String),
-    /// Something that is worth a warning.
-    Warning(String),
     /// It failed and has ended.
     Failed(Error),
     /// It closed the connection without a word: it executed, or died.
@@ -98,8 +96,10 @@ impl Channel {
 
     /// Child side: says that it is ready. The word to go on is the start, which the child waits for elsewhere.
     ///
+    /// A filter may be in force, so without descriptors it is a plain `write(2)`, which every program needs anyway.
+    ///
     /// # Errors
-    /// EPIPE when the host side is gone.
+    /// EPIPE when the host side is gone (or SIGPIPE, which ends the child as well).
     pub(crate) fn tell_ready(&self, fds: &[BorrowedFd<'_>]) -> Result<()> {
         let message = [b'R', Gate::Ready.number()];
         // A filter may be in force: without descriptors `write` is enough, as for everything else that is told now.
@@ -145,19 +145,7 @@ impl Channel {
     /// # Errors
     /// EPIPE when the host side is gone.
     pub(crate) fn trace(&self, text: &str) -> Result<()> {
-        self.send_text(b'T', text)
-    }
-
-    /// Child side: a warning for the log.
-    ///
-    /// # Errors
-    /// EPIPE when the host side is gone.
-    pub(crate) fn warn(&self, text: &str) -> Result<()> {
-        self.send_text(b'W', text)
-    }
-
-    fn send_text(&self, kind: u8, text: &str) -> Result<()> {
-        let mut bytes = vec![kind];
+        let mut bytes = vec![b'T'];
         bytes.extend_from_slice(text.as_bytes());
         bytes.truncate(LIMIT);
         Ok(sys::socket::send(self.as_fd(), &bytes, &[])?)
@@ -183,6 +171,21 @@ impl Channel {
         };
         decode(&message.bytes, message.fds)
             .ok_or_else(|| sys::Error::new("message at the gate: unknown kind", sys::Errno::PROTO).into())
+    }
+}
+
+/// Host side: the next message, or [`Up::Gone`] when the process of the pidfd ends without one.
+///
+/// # Errors
+/// As [`Channel::receive`].
+pub(crate) fn next(channel: &Channel, pidfd: BorrowedFd<'_>) -> Result<Up> {
+    let ready = sys::process::poll_readable(&[channel.as_fd(), pidfd], None)?;
+    let is_ready = |ready: sys::process::Ready| ready.readable || ready.hung_up;
+    // Both are looked at one after the other: it may have spoken and ended in between.
+    if is_ready(ready[0]) || is_ready(sys::process::poll_readable(&[channel.as_fd()], Some(0))?[0]) {
+        channel.receive()
+    } else {
+        Ok(Up::Gone)
     }
 }
 
@@ -212,7 +215,6 @@ fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Option<Up> {
         Some((b'M', [])) => Up::NeedsMaps,
         Some((b'S', pid)) => Up::Spawned(i32::from_le_bytes(pid.try_into().ok()?), fds),
         Some((b'T', rest)) => Up::Trace(text(rest)),
-        Some((b'W', rest)) => Up::Warning(text(rest)),
         Some((b'F', _)) => Up::Failed(decode_failure(bytes)),
         Some(_) => return None,
     })
@@ -237,6 +239,17 @@ mod tests {
             Some(Up::Failed(back)) => assert_eq!(back.chain(), error.chain()),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn the_last_word_of_a_process_that_has_ended_is_heard() {
+        let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pidfd = sys::process::pidfd_open(i32::try_from(ended.id()).unwrap()).unwrap();
+        ended.wait().unwrap();
+        let (host, child) = Channel::pair().unwrap();
+        child.tell_ready(&[]).unwrap();
+        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Reached(Gate::Ready, _)));
+        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Gone));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Hooks: started with the state on standard input, nothing inherited, bounded in time, heard when they fail.
 
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
@@ -55,19 +54,13 @@ pub(crate) fn run(
     watched: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
     let fail = |reason: String| Error::Hook { point: point.name(), index, path: hook.path.clone(), reason };
-    let mut child = command(hook, folder).spawn().map_err(|error| fail(format!("cannot be started: {error}")))?;
-    let mut stdin = child.stdin.take();
-    let text = state.render(point);
-    if let Some(pipe) = stdin.as_mut() {
-        match pipe.write_all(text.as_bytes()) {
-            // A hook need not read its state.
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                return Err(fail(format!("cannot be given the state: {error}")));
-            }
-            _ => {}
-        }
-    }
-    drop(stdin);
+    // A file, not a pipe: a hook need not read its state, and a pipe to one that does not would block or send SIGPIPE.
+    let text = sys::memory::data_file("state", state.render(point).as_bytes())
+        .map_err(|error| fail(format!("cannot be given the state: {error}")))?;
+    let mut child = command(hook, folder)
+        .stdin(Stdio::from(text))
+        .spawn()
+        .map_err(|error| fail(format!("cannot be started: {error}")))?;
     let stderr =
         wait(&mut child, hook.timeout_s, watched).map_err(|(reason, stderr)| fail(with_stderr(&reason, &stderr)))?;
     let status = child.wait().map_err(|error| fail(format!("cannot be waited for: {error}")))?;
@@ -92,7 +85,7 @@ fn command(hook: &Hook, folder: Option<&str>) -> Command {
     if let Some(folder) = folder {
         command.current_dir(folder);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
@@ -168,7 +161,11 @@ mod tests {
             env: vec!["MARK=yes".to_owned()],
             timeout_s,
         };
-        let state = State {
+        run(HookPoint::Prestart, 1, &hook, &state(), Some("/"), None).map_err(|error| error.to_string())
+    }
+
+    fn state() -> State {
+        State {
             document: Document {
                 oci_version: "1.3.0".to_owned(),
                 id: "web1".to_owned(),
@@ -181,8 +178,7 @@ mod tests {
                 owner: None,
             },
             pid: Some(42),
-        };
-        run(HookPoint::Prestart, 1, &hook, &state, Some("/"), None).map_err(|error| error.to_string())
+        }
     }
 
     #[test]
@@ -192,6 +188,23 @@ mod tests {
             Ok(())
         );
         assert_eq!(check("test -z \"$HOME\" && test -z \"$CARGO\"", None), Ok(()));
+    }
+
+    #[test]
+    fn a_hook_that_does_not_read_its_state_is_still_bounded_in_time() {
+        let start = Instant::now();
+        let hook = Hook {
+            path: "/bin/sleep".to_owned(),
+            args: vec!["sleep".to_owned(), "20".to_owned()],
+            env: Vec::new(),
+            timeout_s: Some(1),
+        };
+        let mut state = state();
+        // More than a pipe holds.
+        state.document.annotations.insert("long".to_owned(), "x".repeat(200_000));
+        let error = run(HookPoint::Prestart, 0, &hook, &state, None, None).unwrap_err().to_string();
+        assert!(error.contains("timed out after 1 s"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub enum HostStep {
         kind: NamespaceKind,
         /// Absolute path.
         path: String,
+        /// Whether the runtime's own namespace is refused: kernel parameters are going to be set in it.
+        not_own: bool,
         /// Where it goes.
         slot: Slot,
     },
@@ -449,7 +451,7 @@ pub enum ChildStep {
     },
     /// `PR_SET_NO_NEW_PRIVS`.
     SetNoNewPrivs,
-    /// Marks every descriptor above the kept ones close-on-exec.
+    /// Closes every descriptor above the kept ones, but those that the start needs, which close at the exec.
     CloseDescriptors {
         /// How many above 2 stay open.
         keep: u32,

@@ -1,6 +1,6 @@
 //! Files in memory that can be sealed.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
@@ -16,6 +16,20 @@ pub fn create_file(name: &str) -> Result<OwnedFd> {
     rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC)
         .or_else(|_| rustix::fs::memfd_create(name, flags))
         .call(|| format!("memfd_create({name:?})"))
+}
+
+/// `memfd_create(2)` of a file that holds these bytes and is read from its start.
+///
+/// # Errors
+/// What the kernel says.
+pub fn data_file(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
+    // KERNEL(6.3): before, there is no MFD_NOEXEC_SEAL.
+    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC))
+        .call(|| format!("memfd_create({name:?})"))?;
+    crate::fs::write_all(file.as_fd(), bytes)?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).call(|| format!("lseek({name:?}, 0)"))?;
+    Ok(file)
 }
 
 fn all_seals() -> SealFlags {
@@ -38,9 +52,13 @@ pub fn is_sealed(file: BorrowedFd<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
     use super::*;
+
+    #[test]
+    fn data_is_read_from_its_start() {
+        let file = data_file("test", b"state").unwrap();
+        assert_eq!(crate::fs::read_all(file.as_fd()).unwrap(), b"state");
+    }
 
     #[test]
     fn a_sealed_file_does_not_change() {

@@ -213,17 +213,38 @@ impl CStrings {
     }
 }
 
-/// `execve(2)`. Returns only when it fails.
-#[must_use]
-pub fn execve(path: &str, args: &CStrings, env: &CStrings) -> Error {
-    let c_path = match raw::c_string(path) {
-        Ok(c_path) => c_path,
-        Err(errno) => return Error::new(format!("execve({path:?})"), errno),
-    };
-    let (argv, envp) = (args.pointers(), env.pointers());
-    // SAFETY: all three point to NUL terminated strings, the vectors end in a null pointer, and all outlive the call.
-    unsafe { libc::execve(c_path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    Error::new(format!("execve({path:?})"), raw::last_errno())
+/// A program with its vectors in the form that the kernel takes, so that executing it asks for nothing, not even memory.
+#[derive(Debug)]
+pub struct Prepared {
+    path: CString,
+    argv: Vec<*const libc::c_char>,
+    envp: Vec<*const libc::c_char>,
+    // What the pointers point into; a CString's bytes stay where they are when the vector moves.
+    _strings: [CStrings; 2],
+}
+
+impl Prepared {
+    /// Copies everything.
+    ///
+    /// # Errors
+    /// EINVAL where a string holds a NUL byte.
+    pub fn new<S: AsRef<str>>(
+        path: &str,
+        args: impl IntoIterator<Item = S>,
+        env: impl IntoIterator<Item = S>,
+    ) -> Result<Prepared> {
+        let (args, env) = (CStrings::new(args)?, CStrings::new(env)?);
+        let path = raw::c_string(path).call(|| format!("path with a NUL byte: {path:?}"))?;
+        Ok(Prepared { path, argv: args.pointers(), envp: env.pointers(), _strings: [args, env] })
+    }
+
+    /// `execve(2)`. Returns only when it fails.
+    #[must_use]
+    pub fn execute(&self) -> Errno {
+        // SAFETY: all three point to NUL terminated strings, the vectors end in a null pointer, and `self` owns them all.
+        unsafe { libc::execve(self.path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr()) };
+        raw::last_errno()
+    }
 }
 
 /// `execveat(2)` of an open file. Returns only when it fails.
@@ -294,6 +315,16 @@ pub fn keep_on_exec(number: RawFd) -> Result<()> {
     // SAFETY: F_SETFD on a number changes a flag; on a closed one the kernel answers EBADF.
     let result = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
     if result < 0 { Err(raw::last_errno()).call(|| format!("fcntl({number}, F_SETFD)")) } else { Ok(()) }
+}
+
+/// Whether a descriptor number came from whoever executed this program.
+///
+/// What survives an exec has no close-on-exec flag, and everything that this process opens has one, so a file of our own
+/// that happens to have the number does not count.
+#[must_use]
+pub fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: F_GETFD only looks; on a closed number the kernel answers EBADF.
+    unsafe { libc::fcntl(number, libc::F_GETFD) == 0 }
 }
 
 /// Whether a descriptor number is open.

@@ -61,7 +61,8 @@ pub fn send_datagram(path: &str, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What the kernel says; EPIPE when the other side is gone.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
-    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    // On the stack: a process under a filter cannot be sure of getting memory.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Error::new(format!("sendmsg with {} descriptors", fds.len()), Errno::INVAL));

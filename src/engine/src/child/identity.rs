@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use runtime_spec::model::{Capabilities, User};
-use sys::Errno;
 use sys::fs;
 use sys::process::{self, CapMasks};
+use sys::{Errno, ProcFs};
 
 use crate::error::Result;
 
@@ -16,28 +16,41 @@ const CAP_MAX: u32 = 63;
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Root of the new user namespace, with no group of the host's left.
-pub(super) fn become_namespace_root() -> Result<()> {
+pub(super) fn become_namespace_root(proc: &ProcFs) -> Result<()> {
     process::set_gid(0)?;
     process::set_uid(0)?;
-    match process::set_groups(&[]) {
-        // Denied by whoever mapped the ids without privilege; there is no privileged group to lose then.
-        Err(error) if error.is(Errno::PERM) => Ok(()),
+    set_groups(proc, &[])
+}
+
+/// Sets the supplementary groups. Where the user namespace denies that for good (whoever mapped the ids had no right to
+/// drop a group), asking for none is all that can be done; every other refusal would leave the caller's groups.
+fn set_groups(proc: &ProcFs, groups: &[u32]) -> Result<()> {
+    match process::set_groups(groups) {
+        Err(error) if error.is(Errno::PERM) && groups.is_empty() && is_denied(proc)? => Ok(()),
         other => Ok(other?),
     }
 }
 
+/// Whether `setgroups(2)` is switched off in this user namespace (user_namespaces(7)).
+fn is_denied(proc: &ProcFs) -> Result<bool> {
+    let thread = proc.own_thread()?;
+    let process = thread.split('/').next().unwrap_or_default();
+    Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
+}
+
 /// Becomes the user. Permitted capabilities are kept for the last `capset`, and effective ones as well where a filter is
 /// still to be loaded.
-pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_seccomp: bool) -> Result<()> {
+pub(super) fn become_user(
+    proc: &ProcFs,
+    user: &User,
+    capabilities: &Capabilities,
+    keep_for_seccomp: bool,
+) -> Result<()> {
     own_standard_files(user.uid)?;
     drop_bounding(capabilities.bounding.0)?;
     process::set_umask(user.umask.unwrap_or(0o022));
     process::set_keep_caps(true)?;
-    match process::set_groups(&user.additional_gids) {
-        // In a user namespace that denies setgroups none can be set; asking for none is met already.
-        Err(error) if error.is(Errno::PERM) && user.additional_gids.is_empty() => {}
-        other => other?,
-    }
+    set_groups(proc, &user.additional_gids)?;
     process::set_gid(user.gid)?;
     process::set_uid(user.uid)?;
     process::set_keep_caps(false)?;

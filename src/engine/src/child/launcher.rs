@@ -35,6 +35,9 @@ fn prepare_and_clone(
     flags: u64,
     cgroup: Option<OwnedFd>,
 ) -> Result<Cloned> {
+    // Before anything is joined: what lives there may not trace this process or its child, which hold descriptors of the
+    // host.
+    sys::process::set_dumpable(false)?;
     let mut postponed = Vec::new();
     for (kind, slot) in &launcher.join {
         match join(child, *kind, *slot) {

@@ -60,11 +60,9 @@ pub(crate) struct Progress {
     root: Option<OwnedFd>,
     /// Working folder that only the user may enter.
     pending_folder: Option<String>,
-    /// Path of the program.
-    program: Option<String>,
-    /// Home folder from `/etc/passwd`.
-    home: Option<String>,
-    /// Notification descriptor of the filter.
+    /// The program, ready to be executed.
+    program: Option<sys::process::Prepared>,
+    /// Notification descriptor of the filter. It stays until the exec: closing it would be one more call under the filter.
     notify: Option<OwnedFd>,
     /// Whether the start has come.
     started: bool,
@@ -112,7 +110,7 @@ impl Child<'_> {
             ChildStep::PassGate { gate, slots } => self.pass_gate(*gate, slots),
             ChildStep::JoinCgroups => self.join_cgroups(),
             ChildStep::UnshareCgroup => Ok(sys::namespace::unshare(NamespaceKind::Cgroup.clone_flag())?),
-            ChildStep::BecomeNamespaceRoot => identity::become_namespace_root(),
+            ChildStep::BecomeNamespaceRoot => identity::become_namespace_root(self.proc),
             ChildStep::JoinKeyring { name, existing } => self.join_keyring(name, *existing),
             ChildStep::LoopbackUp => Ok(network::loopback_up()?),
             ChildStep::SetRootPropagation { kind, recursive } => rootfs::set_propagation(*kind, *recursive),
@@ -146,7 +144,7 @@ impl Child<'_> {
             }
             ChildStep::SetLsmLabel { lsm, label } => self.set_label(*lsm, label),
             ChildStep::BecomeUser { user, capabilities, keep_for_seccomp } => {
-                identity::become_user(user, capabilities, *keep_for_seccomp)?;
+                identity::become_user(self.proc, user, capabilities, *keep_for_seccomp)?;
                 self.enter_pending_folder()
             }
             ChildStep::FindProgram { name, path } => self.find_program(name, path.as_deref()),
@@ -156,7 +154,7 @@ impl Child<'_> {
             ChildStep::LoadSeccomp { flags, notify, .. } => self.load_seccomp(*flags, *notify),
             ChildStep::SetCapabilities { capabilities } => identity::set_capabilities(capabilities),
             ChildStep::AwaitStart => self.await_start(),
-            ChildStep::Execute { args, env } => self.execute(args, env),
+            ChildStep::Execute { args, .. } => self.execute(args),
         }
     }
 
@@ -198,9 +196,8 @@ impl Child<'_> {
     fn pass_gate(&mut self, gate: Gate, slots: &[Slot]) -> Result<()> {
         if gate == Gate::Ready {
             // The word to go on is the start, which comes later and maybe from another process.
-            let notify = self.progress.notify.take();
-            let fds: Vec<_> = notify.iter().map(AsFd::as_fd).collect();
-            return self.channel.tell_ready(&fds);
+            let notify = self.progress.notify.as_ref().map(AsFd::as_fd);
+            return self.channel.tell_ready(notify.as_slice());
         }
         let received = self.channel.reach(gate, &[])?;
         if received.len() != slots.len() {
@@ -220,14 +217,12 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// A container without keyrings (the kernel has none, or the quota of the user is used up) is no worse than before.
+    /// Where the kernel has no keyrings there is none to be kept apart from. Any other failure would leave the container
+    /// in the caller's, with the caller's keys.
     fn join_keyring(&self, name: &str, existing: bool) -> Result<()> {
         let serial = match sys::keyring::join_session(name) {
             Ok(serial) => serial,
             Err(error) if error.is(sys::Errno::NOSYS) => return Ok(()),
-            Err(error) if error.is(sys::Errno::DQUOT) => {
-                return self.channel.warn(&format!("the caller's session keyring is kept: {error}"));
-            }
             Err(error) => return Err(error.into()),
         };
         if existing {
@@ -294,12 +289,17 @@ impl Child<'_> {
         })
     }
 
-    /// Closes everything but what the program is given and what the start needs; that closes at the exec.
+    /// Closes everything but what the program is given and what the start needs; the latter closes at the exec.
     fn close_descriptors(&mut self, keep: u32) -> Result<()> {
-        for number in 3..3 + keep {
-            sys::process::keep_on_exec(i32::try_from(number).unwrap_or(i32::MAX))?;
+        let end = 3_u32.saturating_add(keep);
+        for number in 3..end {
+            // One of our own in the place of one that the caller forgot would hand the host to the container.
+            if !sys::process::is_inherited(i32::try_from(number).unwrap_or(i32::MAX)) {
+                let text = format!("descriptor {number} was not passed by the caller");
+                return Err(sys::Error::new(text, sys::Errno::BADF).into());
+            }
         }
-        let mut needed: Vec<u32> = (0..3 + keep).collect();
+        let mut needed: Vec<u32> = (0..end).collect();
         let pipes = self.start.iter().flat_map(|pipes| [pipes.start.as_raw_fd(), pipes.result.as_raw_fd()]);
         needed.extend(pipes.chain([self.channel.as_fd().as_raw_fd()]).filter_map(|fd| u32::try_from(fd).ok()));
         Ok(sys::process::close_all_but(needed)?)
@@ -338,13 +338,14 @@ fn new_session() -> Result<()> {
     }
 }
 
-/// After the filter nothing is told but the gate.
+/// After the filter nothing is told but the gate, and after the gate nobody listens any more.
 fn past_filter(step: &ChildStep) -> bool {
     matches!(
         step,
         ChildStep::LoadSeccomp { .. }
             | ChildStep::SetCapabilities { .. }
             | ChildStep::AwaitStart
+            | ChildStep::RunHooks { point: HookPoint::StartContainer, .. }
             | ChildStep::Execute { .. }
             | ChildStep::PassGate { gate: Gate::Ready, .. }
     )

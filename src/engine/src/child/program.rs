@@ -4,10 +4,11 @@ use std::os::fd::AsFd;
 
 use sys::Errno;
 use sys::fs::{FileType, OFlags};
-use sys::process::CStrings;
+use sys::process::Prepared;
 
 use super::Child;
 use crate::error::{Error, Result};
+use crate::step::ChildStep;
 
 /// Where a name without a slash is looked up when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,20 +40,30 @@ impl Child<'_> {
     }
 
     pub(super) fn find_program(&mut self, name: &str, path: Option<&str>) -> Result<()> {
-        self.progress.program = Some(find(name, path.unwrap_or(DEFAULT_PATH))?);
-        self.progress.home = Some(home_of(sys::process::effective_uid()));
+        let program = find(name, path.unwrap_or(DEFAULT_PATH))?;
+        for planned in &self.plan.child {
+            if let ChildStep::Execute { args, env } = &planned.step {
+                self.progress.program = Some(prepare(&program, args, env)?);
+            }
+        }
         Ok(())
     }
 
-    pub(super) fn execute(&self, args: &[String], env: &[String]) -> Result<()> {
-        let program = self.progress.program.as_deref().unwrap_or_default();
-        let mut env = env.to_vec();
-        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
-            env.push(format!("HOME={}", self.progress.home.as_deref().unwrap_or("/")));
-        }
-        let error = sys::process::execve(program, &CStrings::new(args)?, &CStrings::new(&env)?);
-        Err(program_error(args.first().map_or("", String::as_str), &sys::error::Reason(error.errno()).to_string()))
+    /// Everything was prepared before the filter was loaded, so this is one call.
+    pub(super) fn execute(&self, args: &[String]) -> Result<()> {
+        let name = args.first().map_or("", String::as_str);
+        let errno = self.progress.program.as_ref().map_or(Errno::NOENT, Prepared::execute);
+        Err(program_error(name, &sys::error::Reason(errno).to_string()))
     }
+}
+
+/// The exec with its vectors; HOME is added where it is missing.
+fn prepare(program: &str, args: &[String], env: &[String]) -> Result<Prepared> {
+    let mut env = env.to_vec();
+    if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+        env.push(format!("HOME={}", home_of(sys::process::effective_uid())));
+    }
+    Ok(Prepared::new(program, args, &env)?)
 }
 
 /// A folder that is not below the root shows as `(unreachable)/...`: the way out that leaked descriptors have opened.

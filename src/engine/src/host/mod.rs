@@ -7,9 +7,9 @@ mod idmap;
 pub(crate) mod resctrl;
 mod spawn;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::model::{Hook, IdMapping, PropagationKind};
+use runtime_spec::model::{Hook, IdMapping, NamespaceKind, PropagationKind};
 use runtime_spec::state::ContainerProcessState;
 use sys::fs::OFlags;
 use sys::mount::{AttrChange, Depth};
@@ -17,7 +17,7 @@ use sys::process::Exit;
 use sys::{Errno, ProcFs};
 
 use crate::error::{Error, Result};
-use crate::gate::{Channel, Gate, Up};
+use crate::gate::{self, Channel, Gate, Up};
 use crate::hooks;
 use crate::plan::Plan;
 use crate::state::{Folder, Lock, Phase, ProcessId, Record};
@@ -115,7 +115,7 @@ impl<'a> Host<'a> {
             HostStep::MakeCgroups => self.make_cgroups(),
             HostStep::WriteEarlyLimits { writes } => Ok(self.group()?.apply_attach(writes)?),
             HostStep::OpenRootfs { path, slot, detached } => self.open_rootfs(path, *slot, *detached),
-            HostStep::OpenNamespace { kind, path, slot } => self.open_namespace(*kind, path, *slot),
+            HostStep::OpenNamespace { kind, path, not_own, slot } => self.open_namespace(*kind, path, *not_own, *slot),
             HostStep::OpenSource(source) => self.open_source(source),
             HostStep::OpenConsole { socket, slot } => self.open_console(socket.as_deref(), *slot),
             HostStep::Spawn { namespaces, into_cgroup, launcher, pid_namespace } => {
@@ -192,11 +192,17 @@ impl<'a> Host<'a> {
     }
 
     /// Opens a namespace and checks its kind: setns would say no more than EINVAL.
-    fn open_namespace(&mut self, kind: runtime_spec::model::NamespaceKind, path: &str, slot: Slot) -> Result<()> {
+    fn open_namespace(&mut self, kind: NamespaceKind, path: &str, not_own: bool, slot: Slot) -> Result<()> {
         let fd = sys::fs::open(path, OFlags::RDONLY)?;
         let found = sys::namespace::kind(fd.as_fd())?;
         if found != kind.clone_flag() {
             return Err(Error::Unsupported(format!("{path} is not a {} namespace", kind.oci_name())));
+        }
+        if not_own && same_file(fd.as_fd(), self.proc.open_own_namespace(kind.proc_name())?.as_fd())? {
+            let kind = kind.oci_name();
+            return Err(Error::Unsupported(format!(
+                "{path} is the host's own {kind} namespace: linux.sysctl would set kernel parameters of the host"
+            )));
         }
         self.slots[slot] = Some(fd);
         Ok(())
@@ -255,15 +261,12 @@ impl<'a> Host<'a> {
     fn await_gate(&mut self, gate: Gate) -> Result<()> {
         loop {
             let spawned = self.spawned()?;
-            let ready = sys::process::poll_readable(&[spawned.channel.as_fd(), spawned.pidfd.as_fd()], None)?;
-            let up = if ready[0].readable || ready[0].hung_up { spawned.channel.receive()? } else { Up::Gone };
-            match up {
+            match gate::next(&spawned.channel, spawned.pidfd.as_fd())? {
                 Up::Reached(reached, fds) if reached == gate => {
                     self.notify = fds.into_iter().next().or_else(|| self.notify.take());
                     return Ok(());
                 }
                 Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
-                Up::Warning(text) => (self.log)(Level::Warning, &text),
                 Up::Failed(error) => return Err(error),
                 Up::Gone => return Err(self.died(gate.during())),
                 Up::Reached(..) | Up::Spawned(..) | Up::NeedsMaps => {
@@ -414,6 +417,12 @@ impl Recorder<'_> {
     pub(crate) fn write(&self) -> Result<()> {
         self.folder.write(&self.record, self.config)
     }
+}
+
+/// Whether two descriptors stand for one file.
+fn same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<bool> {
+    let (a, b) = (sys::fs::stat(a)?, sys::fs::stat(b)?);
+    Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
 fn is_symlink(path: &str) -> Result<bool> {

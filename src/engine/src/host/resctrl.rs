@@ -41,6 +41,14 @@ pub(super) fn join(root: &str, rdt: &IntelRdt, id: &str, pid: i32) -> Result<()>
     Ok(())
 }
 
+/// The folders that belong to the container alone and go with it. A class that the definition names is somebody else's.
+pub(crate) fn groups_of(rdt: &IntelRdt, id: &str) -> impl Iterator<Item = String> {
+    let class = rdt.clos_id.is_none().then(|| format!("{ROOT}/{id}"));
+    let class_of_monitor = rdt.clos_id.as_deref().unwrap_or(id);
+    let monitor = rdt.enable_monitoring.then(|| format!("{ROOT}/{class_of_monitor}/mon_groups/{id}"));
+    class.into_iter().chain(monitor)
+}
+
 /// Changes the schemata of a class that is there.
 pub(crate) fn write_schemata(root: &str, rdt: &IntelRdt, id: &str) -> Result<()> {
     let dir = fs::open_dir(&format!("{root}/{}", rdt.clos_id.as_deref().unwrap_or(id)))?;
@@ -70,6 +78,18 @@ mod tests {
             ..IntelRdt::default()
         };
         assert_eq!(schemata(&rdt), "L3:0=f\nMB:0=20\nL3:0=ff\n");
+    }
+
+    #[test]
+    fn only_the_containers_own_folders_are_removed() {
+        let of = |clos_id: Option<&str>, enable_monitoring| {
+            let rdt = IntelRdt { clos_id: clos_id.map(str::to_owned), enable_monitoring, ..IntelRdt::default() };
+            groups_of(&rdt, "web1").collect::<Vec<_>>()
+        };
+        assert_eq!(of(None, false), ["/sys/fs/resctrl/web1"]);
+        assert_eq!(of(None, true), ["/sys/fs/resctrl/web1", "/sys/fs/resctrl/web1/mon_groups/web1"]);
+        assert_eq!(of(Some("gold"), true), ["/sys/fs/resctrl/gold/mon_groups/web1"]);
+        assert!(of(Some("gold"), false).is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sys::process::Cloned;
 use super::{Host, Spawned};
 use crate::child::{Child, Progress, StartPipes, launch};
 use crate::error::{Error, Result};
-use crate::gate::{Channel, Up};
+use crate::gate::{self, Channel, Up};
 use crate::state::{Folder, ProcessId, RESULT_FIFO, START_FIFO};
 use crate::step::{HostStep, Launcher, Slot};
 
@@ -107,9 +107,7 @@ impl Host<'_> {
 
     fn serve_launcher(&self, channel: &Channel, launcher: i32, pidfd: &OwnedFd) -> Result<(i32, OwnedFd)> {
         loop {
-            let ready = sys::process::poll_readable(&[channel.as_fd(), pidfd.as_fd()], None)?;
-            let up = if ready[0].readable || ready[0].hung_up { channel.receive()? } else { Up::Gone };
-            match up {
+            match gate::next(channel, pidfd.as_fd())? {
                 Up::NeedsMaps => {
                     let maps = self.plan.host.iter().find_map(|planned| match &planned.step {
                         HostStep::MapIds { uids, gids } => Some((uids, gids)),

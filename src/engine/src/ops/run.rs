@@ -69,7 +69,6 @@ pub(super) fn release(host: &mut Host<'_>) -> Result<()> {
         match host.spawned()?.channel.receive()? {
             Up::Gone => return Ok(()),
             Up::Failed(error) => return Err(error),
-            Up::Warning(text) => (host.log)(Level::Warning, &text),
             Up::Trace(text) => (host.log)(Level::Debug, &format!("child step {text}")),
             Up::Reached(..) | Up::Spawned(..) | Up::NeedsMaps => {}
         }

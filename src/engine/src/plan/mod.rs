@@ -127,6 +127,7 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     cgroups::plan_limits(&mut plan);
     process::plan_scheduling(&mut plan, spec);
     if let Some(rdt) = &spec.intel_rdt {
+        plan.undo.extend(crate::host::resctrl::groups_of(rdt, &options.id).map(|path| Undo::Resctrl { path }));
         plan.host_from("/linux/intelRdt", HostStep::JoinResctrl { rdt: rdt.clone() });
     }
     plan_host_hooks(&mut plan, spec);

@@ -2,6 +2,7 @@
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::NamespaceKind;
+use runtime_spec::validate::sysctl;
 
 use super::{Plan, has_user_namespace};
 use crate::facts::HostFacts;
@@ -18,7 +19,8 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
         if let Some(path) = &namespace.path {
             let slot = plan.slot();
             joined.push((namespace.kind, slot));
-            let step = HostStep::OpenNamespace { kind: namespace.kind, path: path.clone(), slot };
+            let not_own = spec.sysctl.keys().any(|key| sysctl::namespace_of(key) == Some(namespace.kind));
+            let step = HostStep::OpenNamespace { kind: namespace.kind, path: path.clone(), not_own, slot };
             plan.host_from(format!("/linux/namespaces/{index}/path"), step);
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! The order of the last part is fixed by the kernel. Without `noNewPrivileges` the filter is loaded while CAP_SYS_ADMIN
 //! is still effective, and one last `capset` follows; with it, capabilities go first and the filter last. After the
-//! filter only these calls are made: `sendmsg` (with the notification descriptor), `capset` and `prctl` (without
-//! `noNewPrivileges`), `read` of the start, `execve`, `write` of an error, `exit_group` (and what hooks need, where
-//! there are `startContainer` hooks).
+//! filter only these calls are made: `capset` and `prctl` (without `noNewPrivileges`), `write` at the gate (`sendmsg`
+//! where the notification descriptor rides along), `read` of the start, `execve`, then on failure `write` of the error
+//! and `exit_group` (and what hooks need, where there are `startContainer` hooks). What these calls need is prepared
+//! before the filter, so that no memory has to be asked for.
 
 use runtime_spec::ContainerSpec;
-use runtime_spec::model::{Capabilities, Process, Seccomp};
+use runtime_spec::model::{Capabilities, Process, Seccomp, SeccompAction};
 
 use super::Plan;
 use crate::error::{Error, Result};
@@ -72,7 +73,7 @@ pub(super) fn plan_inside(
     if let Some(policy) = &spec.memory_policy {
         plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
     }
-    let keep = options.preserve_fds + options.listen_fds;
+    let keep = options.preserve_fds.saturating_add(options.listen_fds);
     let Some(process) = &spec.process else {
         plan.child(ChildStep::CloseDescriptors { keep });
         plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
@@ -110,7 +111,10 @@ pub(super) fn plan_identity(
 ) -> Result<()> {
     plan_label(plan, process, facts)?;
     let filter = match seccomp {
-        Some(seccomp) => Some(compile(plan, seccomp)?),
+        Some(seccomp) => {
+            refuse_notify(seccomp, process.no_new_privileges)?;
+            Some(compile(plan, seccomp)?)
+        }
         None => None,
     };
     let before_caps = filter.is_some() && !process.no_new_privileges;
@@ -165,6 +169,24 @@ fn plan_label(plan: &mut Plan, process: &Process, facts: &HostFacts) -> Result<(
         plan.child_from("/process/selinuxLabel", step);
     }
     Ok(())
+}
+
+/// The process itself hands over the notification descriptor, so what it calls until then nobody could answer.
+fn refuse_notify(seccomp: &Seccomp, no_new_privileges: bool) -> Result<()> {
+    let own: &[&str] = if no_new_privileges { &["sendmsg"] } else { &["sendmsg", "capset", "prctl"] };
+    let notified = seccomp
+        .rules
+        .iter()
+        .filter(|rule| rule.action == SeccompAction::Notify && rule.args.is_empty())
+        .flat_map(|rule| &rule.names)
+        .find(|name| own.contains(&name.as_str()));
+    match notified {
+        None => Ok(()),
+        Some(name) => Err(Error::Unsupported(format!(
+            "seccomp: {name} cannot have the action SCMP_ACT_NOTIFY: the process calls it before an agent can answer \
+             (/linux/seccomp/syscalls)"
+        ))),
+    }
 }
 
 fn compile(plan: &mut Plan, seccomp: &Seccomp) -> Result<crate::step::Planned<ChildStep>> {
