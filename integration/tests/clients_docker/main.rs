@@ -4,6 +4,7 @@ mod filesystem;
 mod lifecycle;
 mod limits;
 mod namespaces;
+mod nested;
 mod security;
 mod supervision;
 
@@ -49,6 +50,7 @@ fn run_cases(cell: &Cell) -> Result<()> {
         &filesystem::CASES,
         &limits::CASES,
         &namespaces::CASES,
+        &nested::CASES,
         &security::CASES,
         &supervision::CASES,
         &supervision::ALONE,

@@ -1,0 +1,76 @@
+//! The runtime under test inside a docker container: what a build service or a test machine does.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use integration::bundle::{Bundle, default_spec};
+use integration::cases;
+use integration::client::{Case, Test};
+
+pub(crate) const CASES: [Case; 4] = cases![
+    runtime_inside,
+    runtime_inside_with_own_cgroup_namespace,
+    runtime_inside_with_the_machine_s_cgroups,
+    runtime_inside_read_only_cgroups,
+];
+
+/// Makes the cgroup file systems writable, as a privileged container has them.
+const WRITABLE: &str = "for at in /sys/fs/cgroup/*; do mount -o remount,bind,rw $at; done; ";
+
+/// Runs the inner container, then tells what it left.
+const RUN: &str = "/runtime --root /tmp/state run --bundle /bundle inner && ls /tmp/state && \
+                   find /sys/fs/cgroup/*/ -type d -name inner";
+
+/// Runs a shell script in a container that has the runtime, its libraries and a bundle whose container says hello.
+///
+/// Mounting needs CAP_SYS_ADMIN, bringing the loopback device up CAP_NET_ADMIN. Not `--privileged`: a machine whose root
+/// lacks a capability refuses that.
+fn run(t: &Test<'_>, options: &[&str], script: &str) -> Result<integration::client::Done> {
+    let dir = t.folder()?;
+    Bundle { id: "inner".to_owned(), dir: dir.clone(), spec: default_spec() }
+        .sh("echo hello from $(hostname); grep :memory: /proc/self/cgroup | grep -o '[^/]*$'")
+        .without_namespace("cgroup")
+        .write();
+    let mut volumes = vec![
+        format!("--volume={}:/runtime:ro", t.cell.runtime.path.display()),
+        format!("--volume={}:/bundle", dir.display()),
+        format!("--volume={}:/bundle/rootfs", t.cell.dir.join("image/root").display()),
+    ];
+    let libraries = ["/lib", "/lib64"].iter().filter(|path| Path::new(path).is_dir());
+    volumes.extend(libraries.map(|path| format!("--volume={path}:{path}:ro")));
+    let mut words = vec!["run", "--rm", "--name={}", "--network=none", "--security-opt=seccomp=unconfined"];
+    words.extend(["--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN"]);
+    words.extend(volumes.iter().map(String::as_str));
+    words.extend(options);
+    words.extend(["bb", "sh", "-c", script]);
+    t.words(&words)
+}
+
+fn runs(t: &Test<'_>, options: &[&str], script: &str) -> Result<()> {
+    let got = run(t, options, script)?.ok()?;
+    ensure!(got == "hello from skep-test\ninner", "it printed {got:?}");
+    Ok(())
+}
+
+/// The paths in `/proc/self/cgroup` begin with the docker container's group, and so do the mounts.
+fn runtime_inside(t: &Test<'_>) -> Result<()> {
+    runs(t, &["--cgroupns=host"], &format!("{WRITABLE}{RUN}"))
+}
+
+fn runtime_inside_with_own_cgroup_namespace(t: &Test<'_>) -> Result<()> {
+    runs(t, &["--cgroupns=private"], &format!("{WRITABLE}{RUN}"))
+}
+
+fn runtime_inside_with_the_machine_s_cgroups(t: &Test<'_>) -> Result<()> {
+    runs(t, &["--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup"], RUN)
+}
+
+/// Docker's default. Limits could not apply, so it is an error that names the path, and not a container without limits.
+fn runtime_inside_read_only_cgroups(t: &Test<'_>) -> Result<()> {
+    let script = "/runtime --root /tmp/state run --bundle /bundle inner; echo ended with $?; ls /tmp/state";
+    let done = run(t, &["--cgroupns=host"], script)?;
+    let said = done.err.to_lowercase();
+    ensure!(done.out == "ended with 1" && said.contains("read-only file system"), "{done:?}");
+    ensure!(said.contains("/sys/fs/cgroup/"), "no path in: {said}");
+    Ok(())
+}
