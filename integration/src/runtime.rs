@@ -189,7 +189,7 @@ impl Call {
         command.stdin(self.stdin);
         command.stdout(File::create(&out).expect("create stdout file"));
         command.stderr(File::create(&err).expect("create stderr file"));
-        let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {line}: {e}"));
+        let child = spawn(&mut command).unwrap_or_else(|e| panic!("cannot start {line}: {e}"));
         Running { child, line, out, err, ended: None }
     }
 
@@ -376,4 +376,18 @@ impl Output {
 
 fn read_text(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// Starts a program. While a process of a container tries to open the very file for writing, through a read-only mount, the
+/// kernel counts a writer for an instant, and a start at that moment is told that the file is busy.
+fn spawn(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
+    for _ in 0..50 {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            other => return other,
+        }
+    }
+    command.spawn()
 }
