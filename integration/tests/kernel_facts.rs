@@ -66,6 +66,8 @@ fn one_clone3_makes_the_namespaces_with_the_user_namespace_and_its_mappings() {
         for flag in ["NEWUSER", "NEWPID", "NEWNS", "NEWNET", "NEWIPC", "NEWUTS"] {
             assert!(made[0].line.contains(&format!("CLONE_{flag}")), "{flag}: {made:#?}");
         }
+        // Memory that is shared with what enters a container would be within reach of a tracer in it.
+        assert!(!made[0].line.contains("CLONE_VM") && !made[0].line.contains("CLONE_VFORK"), "{made:#?}");
         let unshared: Vec<_> = trace.iter().filter(|t| t.call == "unshare").collect();
         assert!(unshared.iter().all(|t| t.line.contains("(CLONE_NEWCGROUP)")), "{unshared:#?}");
     });
@@ -118,6 +120,21 @@ fn every_kind_but_mount_is_joined_at_once() {
             assert_eq!(namespace_of(c.pid, file), namespace_of(holder.pid, file), "{kind}");
         }
         assert_eq!(sb.exec(&c.id, &["id", "-u"]).ok(), "0");
+    });
+}
+
+/// The namespace has to show the root file system at its path, so the holder is a copy of the host's mounts.
+#[test]
+fn a_mount_namespace_is_joined_by_its_path() {
+    case(|sb| {
+        let holder = sb.program("/usr/bin/unshare").args(["--mount", "--propagation", "private", "sleep", "1000"]);
+        let holder = holder.spawn();
+        let own = namespace_of(i32::try_from(std::process::id()).expect("a pid"), "mnt");
+        host::eventually("it has its own", || namespace_of(holder.pid(), "mnt") != own);
+        let c = sb.detached(&sb.bundle().namespace("mount", Some(&path_of(holder.pid(), "mnt"))).sleeper());
+        assert_eq!(namespace_of(c.pid, "mnt"), namespace_of(holder.pid(), "mnt"));
+        assert_eq!(sb.exec(&c.id, &["cat", "/etc/passwd"]).ok().lines().count(), 2, "the bundle's root");
+        sb.delete_force(&c.id).ok();
     });
 }
 

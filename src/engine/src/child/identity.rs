@@ -19,14 +19,14 @@ const CAP_SYS_ADMIN: u32 = 21;
 pub(super) fn become_namespace_root(proc: &ProcFs) -> Result<()> {
     process::set_gid(0)?;
     process::set_uid(0)?;
-    set_groups(proc, &[])
+    drop_groups(proc)
 }
 
-/// Sets the supplementary groups. Where the user namespace denies that for good (whoever mapped the ids had no right to
-/// drop a group), asking for none is all that can be done; every other refusal would leave the caller's groups.
-fn set_groups(proc: &ProcFs, groups: &[u32]) -> Result<()> {
-    match process::set_groups(groups) {
-        Err(error) if error.is(Errno::PERM) && groups.is_empty() && is_denied(proc)? => Ok(()),
+/// Leaves the caller's supplementary groups. Where the user namespace denies that for good (whoever mapped the ids had no
+/// right to drop a group) they stay; every other refusal is an error, since it would leave them too.
+pub(super) fn drop_groups(proc: &ProcFs) -> Result<()> {
+    match process::set_groups(&[]) {
+        Err(error) if error.is(Errno::PERM) && is_denied(proc)? => Ok(()),
         other => Ok(other?),
     }
 }
@@ -39,18 +39,15 @@ fn is_denied(proc: &ProcFs) -> Result<bool> {
 }
 
 /// Becomes the user. Permitted capabilities are kept for the last `capset`, and effective ones as well where a filter is
-/// still to be loaded.
-pub(super) fn become_user(
-    proc: &ProcFs,
-    user: &User,
-    capabilities: &Capabilities,
-    keep_for_seccomp: bool,
-) -> Result<()> {
+/// still to be loaded. The caller's groups were left before, see [`drop_groups`].
+pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_seccomp: bool) -> Result<()> {
     own_standard_files(user.uid)?;
     drop_bounding(capabilities.bounding.0)?;
     process::set_umask(user.umask.unwrap_or(0o022));
     process::set_keep_caps(true)?;
-    set_groups(proc, &user.additional_gids)?;
+    if !user.additional_gids.is_empty() {
+        process::set_groups(&user.additional_gids)?;
+    }
     process::set_gid(user.gid)?;
     process::set_uid(user.uid)?;
     process::set_keep_caps(false)?;

@@ -144,7 +144,7 @@ impl Child<'_> {
             }
             ChildStep::SetLsmLabel { lsm, label } => self.set_label(*lsm, label),
             ChildStep::BecomeUser { user, capabilities, keep_for_seccomp } => {
-                identity::become_user(self.proc, user, capabilities, *keep_for_seccomp)?;
+                identity::become_user(user, capabilities, *keep_for_seccomp)?;
                 self.enter_pending_folder()
             }
             ChildStep::FindProgram { name, path } => self.find_program(name, path.as_deref()),
@@ -291,6 +291,8 @@ impl Child<'_> {
 
     /// Closes everything but what the program is given and what the start needs; the latter closes at the exec.
     fn close_descriptors(&mut self, keep: u32) -> Result<()> {
+        // Now, while the host's /proc can still tell whether a refusal is one for good.
+        identity::drop_groups(self.proc)?;
         let end = 3_u32.saturating_add(keep);
         for number in 3..end {
             // One of our own in the place of one that the caller forgot would hand the host to the container.

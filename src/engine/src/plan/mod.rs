@@ -161,3 +161,124 @@ fn plan_host_hooks(plan: &mut Plan, spec: &ContainerSpec) {
 fn has_user_namespace(spec: &ContainerSpec) -> bool {
     spec.namespace(NamespaceKind::User).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use cgroup::{Hierarchy, Layout, Mode};
+
+    use super::*;
+
+    fn facts(mode: Mode) -> HostFacts {
+        let unified = Hierarchy {
+            id: 0,
+            controllers: vec!["memory".to_owned(), "pids".to_owned()],
+            mountpoint: "/sys/fs/cgroup".to_owned(),
+            own_path: "/".to_owned(),
+        };
+        let unified = (mode == Mode::Unified).then_some(unified);
+        HostFacts {
+            euid: 0,
+            in_user_namespace: false,
+            cgroups: Layout { mode, hierarchies: Vec::new(), unified },
+            apparmor: true,
+            selinux: false,
+        }
+    }
+
+    /// Plans the example, which has no names of its own here, with these changes of its process and its `linux`.
+    fn plan(mode: Mode, process: serde_json::Value, linux: serde_json::Value) -> Plan {
+        let mut config = serde_json::to_value(runtime_spec::example::example(false)).unwrap();
+        config.as_object_mut().unwrap().remove("hostname");
+        for (part, changes) in [("process", process), ("linux", linux)] {
+            for (key, value) in changes.as_object().unwrap() {
+                config[part][key] = value.clone();
+            }
+        }
+        let report = runtime_spec::load(&serde_json::to_vec(&config).unwrap());
+        let spec = report.spec.unwrap_or_else(|| panic!("{:?}", report.findings));
+        let options =
+            CreateOptions { id: "web1".to_owned(), rootfs: "/b/rootfs".to_owned(), ..CreateOptions::default() };
+        plan_create(&spec, &facts(mode), &options).unwrap()
+    }
+
+    fn names(plan: &Plan) -> Vec<&'static str> {
+        plan.child.iter().map(|planned| crate::child::step_name(&planned.step)).collect()
+    }
+
+    #[track_caller]
+    fn ends_in(plan: &Plan, expected: &[&str]) {
+        let names = names(plan);
+        assert_eq!(names[names.len() - expected.len()..], *expected);
+    }
+
+    fn filter() -> serde_json::Value {
+        let rule = serde_json::json!({ "names": ["swapon"], "action": "SCMP_ACT_ERRNO" });
+        serde_json::json!({ "seccomp": { "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] } })
+    }
+
+    #[test]
+    fn the_filter_comes_last_with_no_new_privileges() {
+        let process = serde_json::json!({ "noNewPrivileges": true, "apparmorProfile": "web" });
+        let expected = [
+            "set_lsm_label",
+            "close_descriptors",
+            "change_folder",
+            "become_user",
+            "find_program",
+            "set_no_new_privs",
+            "set_capabilities",
+            "load_seccomp",
+            "pass_gate",
+            "await_start",
+            "execute",
+        ];
+        ends_in(&plan(Mode::Legacy, process, filter()), &expected);
+    }
+
+    #[test]
+    fn the_filter_comes_before_the_last_capset_without() {
+        let process = serde_json::json!({ "noNewPrivileges": false, "apparmorProfile": "web" });
+        let expected = [
+            "set_lsm_label",
+            "close_descriptors",
+            "change_folder",
+            "become_user",
+            "find_program",
+            "load_seccomp",
+            "set_capabilities",
+            "pass_gate",
+            "await_start",
+            "execute",
+        ];
+        ends_in(&plan(Mode::Legacy, process, filter()), &expected);
+    }
+
+    #[test]
+    fn where_unified_is_alone_the_clone_enters_the_group_and_makes_the_cgroup_namespace() {
+        let check = |mode, expected: (bool, bool)| {
+            let linux = serde_json::json!({
+                "namespaces": [{ "type": "mount" }, { "type": "cgroup" }, { "type": "pid" }],
+                "resources": {}
+            });
+            let plan = plan(mode, serde_json::json!({}), linux);
+            let spawn = plan.host.iter().find_map(|planned| match &planned.step {
+                HostStep::Spawn { namespaces, into_cgroup, .. } => {
+                    Some((namespaces.contains(&NamespaceKind::Cgroup), *into_cgroup))
+                }
+                _ => None,
+            });
+            assert_eq!(spawn, Some(expected));
+            assert_eq!(names(&plan).contains(&"unshare_cgroup"), !expected.0);
+            assert!(!names(&plan).contains(&"join_cgroups"), "no v1 hierarchy is there");
+        };
+        check(Mode::Unified, (true, true));
+        check(Mode::Legacy, (false, false));
+    }
+
+    #[test]
+    fn a_resctrl_group_of_its_own_goes_with_the_container() {
+        let linux = serde_json::json!({ "intelRdt": { "l3CacheSchema": "L3:0=f" } });
+        let undo = plan(Mode::Legacy, serde_json::json!({}), linux).undo;
+        assert!(undo.contains(&Undo::Resctrl { path: "/sys/fs/resctrl/web1".to_owned() }), "{undo:?}");
+    }
+}
