@@ -243,6 +243,21 @@ fn a_failing_poststart_stops_the_container() {
     });
 }
 
+/// The specification has the lifecycle go on with the container's end (runtime.md, lifecycle, step 9).
+#[test]
+fn a_failing_poststart_takes_a_started_container_away() {
+    case(|sb| {
+        let file = log(sb);
+        let b = sb.bundle().hook("poststart", "exit 7").hook("poststop", &format!("echo gone > {}", file.display()));
+        let b = b.sleeper();
+        sb.create(&b).ok();
+        let text = sb.start(&b.id).fails();
+        assert!(text.contains("poststart") && text.contains('7'), "{text}");
+        sb.call(&["state", &b.id]).run().fails();
+        assert_eq!(read(sb), "gone\n");
+    });
+}
+
 #[test]
 fn a_failing_poststop_is_a_warning_and_the_others_run() {
     case(|sb| {

@@ -525,6 +525,17 @@ fn copy_symlink_makes_the_same_link() {
     });
 }
 
+/// Options of a file system have nobody to take them; runc and crun leave them out as well.
+#[test]
+fn data_options_of_a_bind_mount_are_left_out() {
+    case(|sb| {
+        let dir = sb.host_dir("source");
+        let b = sb.bundle().bind(&dir, "/m", &["mode=755", "size=1k", "nosuid"]).sh("grep ' /m ' /proc/self/mountinfo");
+        let out = sb.run(&b).ok();
+        assert!(out.contains("nosuid") && !out.contains("size="), "{out}");
+    });
+}
+
 #[test]
 fn mounts_are_made_in_the_order_of_the_config() {
     case(|sb| {

@@ -343,10 +343,36 @@ fn a_user_that_is_not_mapped_is_an_error() {
     });
 }
 
+/// runc refuses it, crun maps as here.
 #[test]
-fn a_user_namespace_without_mappings_is_an_error() {
+fn a_user_namespace_without_mappings_has_root_alone() {
     case(|sb| {
-        sb.create(&sb.bundle().namespace("user", None)).code_is(1).fails();
+        let script = "cat /proc/self/uid_map /proc/self/gid_map; readlink /proc/self/ns/user";
+        let b = sb.bundle().without_mount("/dev/pts").namespace("user", None).sh(script);
+        let out = sb.run(&b).ok();
+        let words: Vec<&str> = out.split_whitespace().collect();
+        assert_eq!(words[..6], ["0", "0", "1", "0", "0", "1"]);
+        let own = std::fs::read_link("/proc/self/ns/user").expect("the link of a namespace");
+        assert_ne!(words[6], own.to_string_lossy());
+        sb.run(&b.set("/process/user", json!({ "uid": 1, "gid": 0 }))).fails();
+    });
+}
+
+#[test]
+fn one_map_without_the_other_is_an_error() {
+    case(|sb| {
+        sb.create(&sb.bundle().user_namespace().unset("/linux/gidMappings")).code_is(1).fails();
+    });
+}
+
+#[test]
+fn bound_devices_hold_no_programs() {
+    case(|sb| {
+        let b = sb.bundle().user_namespace().args(&["grep", " /dev/null ", "/proc/self/mountinfo"]);
+        let out = sb.run(&b).ok();
+        let options = out.split(' ').nth(5).expect("the options of a mount");
+        assert!(options.contains("nosuid") && options.contains("noexec"), "{out}");
+        assert!(!options.contains("nodev"), "{out}");
     });
 }
 

@@ -56,6 +56,16 @@ fn the_domain_name_is_a_sysctl_of_uts() {
 }
 
 #[test]
+fn a_domain_name_and_its_sysctl_must_agree() {
+    case(|sb| {
+        let b = sb.bundle().set("/linux/sysctl", json!({ "kernel.domainname": "example.org" }));
+        sb.run(&b.clone().set("/domainname", json!("other.org")).args(&["true"])).fails();
+        let b = b.set("/domainname", json!("example.org")).args(&["cat", "/proc/sys/kernel/domainname"]);
+        assert_eq!(sb.run(&b).ok(), "example.org");
+    });
+}
+
+#[test]
 fn a_sysctl_of_the_whole_machine_is_refused() {
     case(|sb| {
         for key in ["kernel.core_pattern", "vm.swappiness", "kernel.sysrq", "fs.file-max", "kernel.panic", "nosuch.key"]

@@ -37,6 +37,7 @@ pub(super) fn lower(config: &oci::Config, log: &mut Log) -> ContainerSpec {
     lower_linux(linux, &root.key("linux"), &mut spec, log);
     spec.hostname = uts_name(&config.hostname, &root.key("hostname"), &spec, "config.md, hostname", log);
     spec.domainname = uts_name(&config.domainname, &root.key("domainname"), &spec, "config.md, domainname", log);
+    sysctl::check_domainname(&spec, &root.key("domainname"), log);
     let has_user = spec.namespace(NamespaceKind::User).is_some();
     spec.mounts = mounts::lower(items(&config.mounts), has_user, &root.key("mounts"), log);
     namespaces::check_ids(&spec, log);

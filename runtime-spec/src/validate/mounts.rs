@@ -129,7 +129,9 @@ fn check_bind(mount: &mut Mount, at: &Path<'_>, log: &mut Log) {
     if !mount.data.is_empty() {
         let data = mount.data.join(",");
         let data = quote(&data);
-        log.error(&at.key("options"), OPTIONS, format_args!("has {data}, which a bind mount cannot change"));
+        // Other runtimes are silent about them, and configurations in the field have them.
+        log.warn(&at.key("options"), OPTIONS, format_args!("has {data}, which a bind mount does not change"));
+        mount.data.clear();
     }
     let others = SuperFlags::RDONLY.complement();
     if mount.super_set.intersects(others) || mount.super_clear.intersects(others) {

@@ -12,11 +12,25 @@ const OFFSETS: &str = "config-linux.md, offset for time namespace";
 /// Most ranges that the kernel takes in one map (UID_GID_MAP_MAX_EXTENTS, include/linux/user_namespace.h).
 const MAX_RANGES: usize = 340;
 
+/// The least that a new user namespace can be used with, where the definition says nothing: the specification has no
+/// default, and more ids would be a right that nobody asked for.
+const ROOT_ALONE: IdMapping = IdMapping { container_id: 0, host_id: 0, size: 1 };
+
 /// Judges and lowers namespaces, mappings and offsets into `spec`.
 pub(super) fn lower(linux: &oci::Linux, at: &Path<'_>, spec: &mut ContainerSpec, log: &mut Log) {
     spec.namespaces = namespaces(items(&linux.namespaces), &at.key("namespaces"), log);
     spec.uid_mappings = mappings(items(&linux.uid_mappings), &at.key("uidMappings"), MAPPINGS, log);
     spec.gid_mappings = mappings(items(&linux.gid_mappings), &at.key("gidMappings"), MAPPINGS, log);
+    let absent = items(&linux.uid_mappings).is_empty() && items(&linux.gid_mappings).is_empty();
+    if absent && spec.makes(NamespaceKind::User) {
+        log.warn(
+            &at.key("uidMappings"),
+            MAPPINGS,
+            "is absent, and so is linux.gidMappings: id 0 alone is mapped, to id 0 outside",
+        );
+        spec.uid_mappings.push(ROOT_ALONE);
+        spec.gid_mappings.push(ROOT_ALONE);
+    }
     check_user(spec, at, log);
     spec.time_offsets = time_offsets(linux, spec, &at.key("timeOffsets"), log);
 }
@@ -99,7 +113,7 @@ fn check_user(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) {
             }
             // Mappings beside a path must be those of the namespace: that takes a look at the host, so the engine does it.
             Some(Namespace { path: None, .. }) if map.is_empty() => {
-                log.error(&at, MAPPINGS, "is required for a new user namespace");
+                log.error(&at, MAPPINGS, "is required for a new user namespace that has the other map");
             }
             Some(Namespace { path: None, .. }) if !contains(map, 0) => {
                 log.warn(&at, MAPPINGS, "does not map id 0, so files that the runtime makes have no owner inside");

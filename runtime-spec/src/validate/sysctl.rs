@@ -50,6 +50,15 @@ pub(super) fn lower(
     result
 }
 
+/// The field and the parameter of the same meaning must agree: whichever is written last would win unseen.
+pub(super) fn check_domainname(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) {
+    let (Some(field), Some(parameter)) = (&spec.domainname, spec.sysctl.get("kernel.domainname")) else { return };
+    if field != parameter {
+        let parameter = quote(parameter);
+        log.error(at, SECTION, format_args!("contradicts linux.sysctl[\"kernel.domainname\"], which is {parameter}"));
+    }
+}
+
 /// The name with dots as separators. The first separator decides which of the two a name uses (sysctl.d(5)).
 fn with_dots(name: &str) -> String {
     match name.find(['.', '/']) {

@@ -35,10 +35,10 @@ fn mappings() {
     let good = json!([range(0, 1000, 32_000)]);
     let spec = lowered(user(good.clone(), good.clone()));
     assert_eq!(spec.uid_mappings, [IdMapping { container_id: 0, host_id: 1000, size: 32_000 }]);
-    check(
-        user(json!([]), Value::Null),
-        &[(Error, "/linux/uidMappings", "is required"), (Error, "/linux/gidMappings", "is required")],
-    );
+    check(user(json!([]), Value::Null), &[(Warning, "/linux/uidMappings", "is absent")]);
+    let root = [IdMapping { container_id: 0, host_id: 0, size: 1 }];
+    let spec = lowered(user(Value::Null, Value::Null));
+    assert_eq!((&spec.uid_mappings[..], &spec.gid_mappings[..]), (&root[..], &root[..]));
     check(user(good.clone(), json!([])), &[(Error, "/linux/gidMappings", "is required for a new user namespace")]);
     check(
         json!({"linux": {"uidMappings": good}}),

@@ -5,9 +5,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use runtime_spec::model::{Device, DeviceKind};
+use runtime_spec::model::{Device, DeviceKind, MountAttr};
 use sys::Errno;
 use sys::fs::{self, FileType, OFlags};
+use sys::mount::{AttrChange, Depth};
 
 use super::Child;
 use super::resolve::{Links, make_folders, split};
@@ -53,7 +54,11 @@ impl Child<'_> {
             _ => {}
         }
         let target = fs::open_at(dir, name, OFlags::PATH | OFlags::NOFOLLOW, 0)?;
-        Ok(sys::mount::attach(self.slot(slot)?, target.as_fd())?)
+        let mount = self.slot(slot)?;
+        sys::mount::attach(mount, target.as_fd())?;
+        // A device is not a program, whatever the host's own mount of /dev allows.
+        let change = AttrChange { set: (MountAttr::NOSUID | MountAttr::NOEXEC).bits(), ..AttrChange::default() };
+        Ok(sys::mount::set_attr(mount, change, Depth::One)?)
     }
 
     pub(super) fn make_device_links(&self) -> Result<()> {

@@ -7,6 +7,7 @@ use runtime_spec::state::Status;
 use sys::Errno;
 use sys::fs::OFlags;
 
+use super::delete::{Force, delete};
 use super::{Context, hook_state, spec_of};
 use crate::error::{Error, Result};
 use crate::gate::decode_failure;
@@ -18,7 +19,7 @@ use crate::step::HookPoint;
 ///
 /// # Errors
 /// The exec's own failure; [`Error::StartRunning`], [`Error::StartStopped`]; a failed hook (`startContainer` or
-/// `poststart`), which also stops the container.
+/// `poststart`). A failed `poststart` hook also stops and deletes the container.
 pub fn start(context: &Context<'_>, id: &str) -> Result<()> {
     let (_, folder) = context.find(id)?;
     let lock = folder.lock()?;
@@ -38,7 +39,11 @@ pub fn start(context: &Context<'_>, id: &str) -> Result<()> {
         sys::fs::unlink_at(folder.as_fd(), name)?;
     }
     drop(lock);
-    run_poststart(context, &spec, &record)
+    run_poststart(context, &spec, &record).or_else(|error| {
+        // The life of the container goes on with its end, as if it had been deleted (runtime.md, lifecycle, step 9).
+        delete(context, id, Force::Yes)?;
+        Err(error)
+    })
 }
 
 /// Sends the byte and reads the outcome: bytes are a failure, the end of the file is the exec.
