@@ -160,8 +160,11 @@ fn cwd_proc_self_fd_of_exec() {
 fn cwd_link_to_proc_self_fd() {
     case(|sb| {
         for n in 3..12 {
-            let b =
-                sb.bundle().link("/place", &format!("/proc/self/fd/{n}")).set("/process/cwd", json!("/place")).sh(WHERE);
+            let b = sb
+                .bundle()
+                .link("/place", &format!("/proc/self/fd/{n}"))
+                .set("/process/cwd", json!("/place"))
+                .sh(WHERE);
             let out = sb.run(&b);
             assert!(out.code != 0, "cwd /place -> /proc/self/fd/{n} is accepted: {out:#?}");
         }

@@ -38,8 +38,8 @@ fn is_denied(proc: &ProcFs) -> Result<bool> {
     Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
 }
 
-/// Becomes the user. Permitted capabilities are kept for the last `capset`, and effective ones as well where a filter is
-/// still to be loaded.
+/// Becomes the user. Permitted capabilities are kept for the last `capset`. Effective at once are those that the program
+/// will have (the search for it is judged by them), and CAP_SYS_ADMIN where a filter is still to be loaded.
 pub(super) fn become_user(
     proc: &ProcFs,
     user: &User,
@@ -54,9 +54,11 @@ pub(super) fn become_user(
     process::set_gid(user.gid)?;
     process::set_uid(user.uid)?;
     process::set_keep_caps(false)?;
-    if keep_for_seccomp {
-        let kept = process::capget()?;
-        process::capset(CapMasks { effective: kept.permitted & (1 << CAP_SYS_ADMIN) | kept.effective, ..kept })?;
+    let kept = process::capget()?;
+    let for_filter = if keep_for_seccomp { 1 << CAP_SYS_ADMIN } else { 0 };
+    let effective = kept.permitted & (capabilities.effective.0 | for_filter) | kept.effective;
+    if effective != kept.effective {
+        process::capset(CapMasks { effective, ..kept })?;
     }
     Ok(())
 }
