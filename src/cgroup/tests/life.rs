@@ -194,6 +194,7 @@ fn freezes_and_thaws_in_both_kinds() {
         assert!(!fixture.group.is_frozen().unwrap());
         fixture.group.freeze(BOUND, &fixture.proc).unwrap();
         assert!(fixture.group.is_frozen().unwrap());
+        assert!(Group::open_freezer(&fixture.places).unwrap().is_frozen().unwrap());
         let ticks = cpu_ticks(pid);
         std::thread::sleep(Duration::from_millis(60));
         assert_eq!(cpu_ticks(pid), ticks, "a frozen task used the CPU (unified: {unified})");

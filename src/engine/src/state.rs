@@ -303,7 +303,7 @@ impl Folder {
             (Phase::Creating, _) if is_alive(proc, record.creator) => Status::Creating,
             (_, false) | (Phase::Creating, true) => Status::Stopped,
             (Phase::Made, true) if self.awaits_start() => Status::Created,
-            (Phase::Made, true) => match cgroup::Group::open(&record.groups)?.is_frozen()? {
+            (Phase::Made, true) => match cgroup::Group::open_freezer(&record.groups)?.is_frozen()? {
                 true => Status::Paused,
                 false => Status::Running,
             },

@@ -223,7 +223,8 @@ pub fn fsync(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// What the kernel says.
 pub fn read_all(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(1024);
+    // The state of a container and most definitions fit at once.
+    let mut bytes = Vec::with_capacity(16 * 1024);
     loop {
         if bytes.capacity() - bytes.len() < 512 {
             bytes.reserve(bytes.capacity());

@@ -195,35 +195,64 @@ mod tests {
         assert_eq!(class(layout(8, 64)), None);
     }
 
-    #[test]
-    fn blocks_come_back_keep_their_bytes_and_never_overlap() {
-        static HEAP: Heap = Heap::new();
-        let fill = |block: *mut u8, size: usize, byte: u8| unsafe { block.write_bytes(byte, size) };
-        let holds = |block: *mut u8, size: usize, byte: u8| {
-            unsafe { std::slice::from_raw_parts(block, size) }.iter().all(|b| *b == byte)
-        };
-        let mut live: Vec<(*mut u8, usize, u8)> = Vec::new();
-        // More than both arrays hold, with sizes on both sides of every border.
-        for round in 0..4_000_usize {
-            let size = [1, 16, 17, 100, 1000, 5000, 40_000][round % 7];
-            let byte = u8::try_from(round % 251).unwrap();
+    /// A block with one byte all over it.
+    struct Filled {
+        block: *mut u8,
+        size: usize,
+        byte: u8,
+    }
+
+    static HEAP: Heap = Heap::new();
+
+    impl Filled {
+        fn new(size: usize, byte: u8) -> Filled {
+            // SAFETY: the size is not 0, and the block is as long as it says.
             let block = unsafe { HEAP.alloc(layout(size, 16)) };
             assert!(!block.is_null() && block.addr().is_multiple_of(16));
-            fill(block, size, byte);
-            live.push((block, size, byte));
+            // SAFETY: as above.
+            unsafe { block.write_bytes(byte, size) };
+            Filled { block, size, byte }
+        }
+
+        fn grow(&mut self, size: usize) {
+            // SAFETY: the block is ours and has this layout.
+            self.block = unsafe { HEAP.realloc(self.block, layout(self.size, 16), size) };
+            self.check();
+            // SAFETY: the block is as long as it was asked for.
+            unsafe { self.block.write_bytes(self.byte, size) };
+            self.size = size;
+        }
+
+        /// The bytes that were written before are still there.
+        fn check(&self) {
+            // SAFETY: the block is ours and its bytes were all written.
+            let bytes = unsafe { std::slice::from_raw_parts(self.block, self.size) };
+            assert!(bytes.iter().all(|byte| *byte == self.byte), "{} bytes of {}", self.size, self.byte);
+        }
+
+        fn give_back(self) {
+            self.check();
+            // SAFETY: the block is ours, has this layout, and is not used again.
+            unsafe { HEAP.dealloc(self.block, layout(self.size, 16)) };
+        }
+    }
+
+    #[test]
+    fn blocks_come_back_keep_their_bytes_and_never_overlap() {
+        let mut live: Vec<Filled> = Vec::new();
+        // More than the first array holds, with sizes on both sides of every border.
+        for round in 0..4_000_usize {
+            let size = [1, 16, 17, 100, 1000, 5000, 40_000][round % 7];
+            live.push(Filled::new(size, u8::try_from(round % 251).unwrap()));
             if round % 3 == 0 {
-                let (block, size, byte) = live.swap_remove((round * 7) % live.len());
-                assert!(holds(block, size, byte));
-                let grown = unsafe { HEAP.realloc(block, layout(size, 16), size * 3) };
-                assert!(holds(grown, size, byte), "{size} bytes grew");
-                unsafe { HEAP.dealloc(grown, layout(size * 3, 16)) };
+                let mut one = live.swap_remove((round * 7) % live.len());
+                one.grow(one.size * 3);
+                one.give_back();
             }
         }
-        for (block, size, byte) in live {
-            assert!(holds(block, size, byte));
-            unsafe { HEAP.dealloc(block, layout(size, 16)) };
-        }
-        let zeroed = unsafe { HEAP.alloc_zeroed(layout(100, 8)) };
-        assert!(holds(zeroed, 100, 0), "a block that was used before is cleared");
+        live.into_iter().for_each(Filled::give_back);
+        // SAFETY: the size is not 0, and all bytes of the block are written by the call.
+        let zeroed = unsafe { std::slice::from_raw_parts(HEAP.alloc_zeroed(layout(100, 8)), 100) };
+        assert!(zeroed.iter().all(|byte| *byte == 0), "a block that was used before is cleared");
     }
 }

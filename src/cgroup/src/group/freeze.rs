@@ -14,6 +14,7 @@ use super::kill::{Survivor, survivors};
 use super::procs::{self, is_gone};
 use super::{Group, Member};
 use crate::error::{Error, Result};
+use crate::path::GroupPath;
 
 /// Reads of `freezer.state` between two attempts from the beginning.
 const READS_PER_ATTEMPT: u32 = 50;
@@ -82,6 +83,15 @@ impl Group {
     /// As [`Group::freezer_state`].
     pub fn is_frozen(&self) -> Result<bool> {
         Ok(matches!(self.freezer_state()?, Freezer::Frozen | Freezer::Freezing))
+    }
+
+    /// Opens only the groups that [`Group::is_frozen`] asks; `state` and `list` want nothing else.
+    ///
+    /// # Errors
+    /// As [`Group::open`].
+    pub fn open_freezer(places: &[GroupPath]) -> Result<Group> {
+        let asked = places.iter().filter(|place| place.has("freezer") || place.is_unified());
+        Group::open(&asked.cloned().collect::<Vec<_>>())
     }
 
     /// The v1 freezer where there is one, as runc chooses, else the unified hierarchy.
