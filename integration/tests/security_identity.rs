@@ -159,8 +159,9 @@ fn hook_env_empty() {
         let b = b.push("/process/env", json!("FROM_THE_IMAGE=1"));
         let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
         // What a shell sets by itself does not count. /proc is the host's for some kinds, so only `self` is known there.
+        // cat opens the file, for a redirection would open the shell's, which ends with its memory at the exec of tr.
         let script = |to: &str| {
-            format!("tr '\\0' '\\n' < /proc/self/environ | grep -vE '^(PWD|OLDPWD|SHLVL|PATH|_)=' > {to}; true")
+            format!("cat /proc/self/environ | tr '\\0' '\\n' | grep -vE '^(PWD|OLDPWD|SHLVL|PATH|_)=' > {to}; true")
         };
         let b = kinds.iter().fold(b, |b, kind| b.hook(kind, &script(&file(kind).display().to_string())));
         let b = b.hook("startContainer", &script("/hooks/startContainer")).sh("sleep 0.1");
