@@ -45,6 +45,32 @@ fn run_in_the_order_of_the_life_cycle() {
 }
 
 #[test]
+fn start_container_without_an_environment_has_that_of_the_process() {
+    case(|sb| {
+        let dir = sb.host_dir("hooks");
+        let b = sb.bundle().bind(&dir, "/hooks", &[]).set("/process/env", json!(["PATH=/bin", "ONE=two"]));
+        let b = b.hook("startContainer", "env > /hooks/bare");
+        let own = json!({ "path": "/bin/sh", "args": ["sh", "-c", "/bin/env > /hooks/own"], "env": ["MINE=1"] });
+        sb.run(&b.push("/hooks/startContainer", own).args(&["true"])).ok();
+        let seen = |name: &str| fs::read_to_string(dir.join(name)).expect("the hook ran");
+        for entry in ["PATH=/bin", "ONE=two", "HOME=/root"] {
+            assert!(seen("bare").lines().any(|line| line == entry), "{entry}: {}", seen("bare"));
+        }
+        assert!(seen("own").contains("MINE=1") && !seen("own").contains("ONE="), "{}", seen("own"));
+    });
+}
+
+#[test]
+fn a_failure_names_the_hook_as_callers_look_for_it() {
+    case(|sb| {
+        for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+            let out = sb.run(&sb.bundle().hook(kind, "true").hook(kind, "exit 3").args(&["true"]));
+            out.fails_saying(&format!("error running {kind} hook #1:"));
+        }
+    });
+}
+
+#[test]
 fn poststart_runs_after_the_process_started() {
     case(|sb| {
         let dir = sb.host_dir("hooks");

@@ -279,6 +279,19 @@ fn kill_works_on_a_created_one() {
 }
 
 #[test]
+fn term_ends_one_that_waits_for_its_start() {
+    case(|sb| {
+        for signal in ["TERM", "INT", "HUP"] {
+            let b = sb.bundle().sleeper();
+            sb.create(&b).ok();
+            sb.kill(&b.id, signal).ok();
+            sb.wait_status(&b.id, "stopped");
+            sb.delete(&b.id).ok();
+        }
+    });
+}
+
+#[test]
 fn kill_reaches_init_alone() {
     case(|sb| {
         let b = sb.bundle().sh("(trap 'echo child' USR1; echo c; while :; do sleep 0.02; done) & trap 'echo init' USR1; echo i; while :; do sleep 0.02; done");
@@ -313,6 +326,22 @@ fn kill_all_works_without_a_pid_namespace_after_init_died() {
         assert!(wait_pid(c.pid, Duration::from_secs(10)));
         sb.call(&["kill", "--all", &c.id, "KILL"]).run().ok();
         eventually("none is left", || sb.cgroup_read("pids", &c.id, "cgroup.procs").is_empty());
+    });
+}
+
+#[test]
+fn sigkill_without_a_pid_namespace_reaches_who_outlived_init() {
+    case(|sb| {
+        let b = sb.bundle().without_namespace("pid").sh("sleep 1000 & sleep 1000 & echo ready; sleep 1000");
+        let c = sb.detached(&b);
+        eventually("it runs", || c.output.stdout_now().contains("ready"));
+        sb.kill(&c.id, "TERM").ok();
+        assert!(wait_pid(c.pid, Duration::from_secs(10)));
+        assert!(!sb.cgroup_read("pids", &c.id, "cgroup.procs").is_empty(), "the others live on");
+        sb.kill(&c.id, "TERM").code_is(1).fails_saying("container not running");
+        sb.kill(&c.id, "KILL").ok();
+        eventually("none is left", || sb.cgroup_read("pids", &c.id, "cgroup.procs").is_empty());
+        sb.kill(&c.id, "KILL").code_is(1).fails_saying("container not running");
     });
 }
 

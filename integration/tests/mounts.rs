@@ -340,6 +340,29 @@ fn the_propagation_of_the_rootfs_is_as_written() {
 }
 
 #[test]
+fn a_rootfs_that_is_no_mount_becomes_a_shared_root() {
+    case(|sb| {
+        for value in ["shared", "rshared"] {
+            let seen = mounts_of(sb, sb.bundle().set("/linux/rootfsPropagation", json!(value)));
+            let fields = at(&seen, "/").propagation.join(" ");
+            assert!(fields.contains("shared:"), "{value}: {fields:?}");
+        }
+    });
+}
+
+#[test]
+fn a_path_that_is_named_twice_is_covered_once() {
+    case(|sb| {
+        let twice = json!(["/etc/passwd", "/etc", "/etc/passwd", "/etc"]);
+        let b = sb.bundle().set("/linux/maskedPaths", json!(["/home", "/home"])).set("/linux/readonlyPaths", twice);
+        let seen = mounts_of(sb, b);
+        for path in ["/home", "/etc", "/etc/passwd"] {
+            assert_eq!(seen.iter().filter(|mount| mount.target == path).count(), 1, "{path}: {seen:?}");
+        }
+    });
+}
+
+#[test]
 fn a_slave_rootfs_receives_what_the_host_mounts_in_it() {
     case(|sb| {
         let b = sb.bundle().set("/linux/rootfsPropagation", json!("slave")).sleeper();

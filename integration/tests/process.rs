@@ -313,6 +313,71 @@ fn exec_cpu_affinity_is_set_for_exec() {
     });
 }
 
+/// Runs the runtime with this thread's affinity, which is what it inherits.
+fn bound_to_the_first_cpu<T>(work: impl FnOnce() -> T) -> T {
+    let before = rustix::thread::sched_getaffinity(None).expect("read the affinity");
+    let mut first = rustix::thread::CpuSet::new();
+    let cpu = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu)).expect("a CPU");
+    first.set(cpu);
+    rustix::thread::sched_setaffinity(None, &first).expect("bind the thread");
+    let result = work();
+    rustix::thread::sched_setaffinity(None, &before).expect("put the affinity back");
+    result
+}
+
+#[test]
+fn the_affinity_of_the_caller_is_not_inherited() {
+    case(|sb| {
+        if skip_without(&[Need::Cpus(2)]) {
+            return;
+        }
+        let b = sb.bundle().sleeper();
+        let (init, exec) = bound_to_the_first_cpu(|| {
+            let c = sb.detached(&b);
+            let exec = sb.exec(&c.id, &["grep", "Cpus_allowed_list", "/proc/self/status"]).ok();
+            (status_field(c.pid, "Cpus_allowed_list").expect("status"), exec)
+        });
+        assert!(init.contains('-') || init.contains(','), "create: {init}");
+        assert!(exec.contains('-') || exec.contains(','), "exec: {exec}");
+    });
+}
+
+#[test]
+fn few_open_files_do_not_stop_many_mounts() {
+    case(|sb| {
+        let dir = sb.host_dir("many");
+        let limit = json!([{ "type": "RLIMIT_NOFILE", "soft": 8, "hard": 9 }]);
+        let b = (0..24).fold(sb.bundle(), |b, n| b.bind(&dir, &format!("/mnt/{n}"), &[]));
+        let b = b.set("/process/rlimits", limit).sh("ulimit -Sn; ulimit -Hn; ls /mnt | wc -l");
+        assert_eq!(sb.run(&b).ok(), "8\n9\n24");
+    });
+}
+
+#[test]
+fn a_program_is_found_with_the_capabilities_that_it_will_have() {
+    case(|sb| {
+        let bundle = || {
+            let b = sb.bundle().file("/bin/own", "#!/bin/sh\necho ran\n", 0o744);
+            b.set("/process/user", json!({ "uid": 1000, "gid": 1000 })).args(&["/bin/own"])
+        };
+        sb.run(&bundle().capabilities(&[])).fails_saying("permission denied");
+        assert_eq!(sb.run(&bundle().capabilities(&["CAP_DAC_OVERRIDE"])).ok(), "ran");
+    });
+}
+
+#[test]
+fn exec_has_the_memory_policy_of_the_container() {
+    case(|sb| {
+        if skip_without(&[Need::Program("/proc/self/numa_maps")]) {
+            return;
+        }
+        let policy = json!({ "mode": "MPOL_BIND", "nodes": "0" });
+        let c = sb.detached(&sb.bundle().set("/linux/memoryPolicy", policy).sleeper());
+        let seen = sb.exec_sh(&c.id, "head -n 1 /proc/self/numa_maps").ok();
+        assert!(seen.contains(" bind:0 "), "{seen}");
+    });
+}
+
 #[test]
 fn home_comes_from_the_passwd_file() {
     case(|sb| {
@@ -331,6 +396,14 @@ fn home_of_the_config_wins() {
     case(|sb| {
         let b = sb.bundle().push("/process/env", json!("HOME=/elsewhere")).sh("echo $HOME");
         assert_eq!(sb.run(&b).ok(), "/elsewhere");
+    });
+}
+
+#[test]
+fn an_empty_home_is_filled_in() {
+    case(|sb| {
+        let b = sb.bundle().set("/process/env", json!(["PATH=/bin", "HOME=", "A=1", "HOME="])).args(&["env"]);
+        assert_eq!(sb.run(&b).ok(), "PATH=/bin\nA=1\nHOME=/root");
     });
 }
 

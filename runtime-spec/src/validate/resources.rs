@@ -58,7 +58,8 @@ fn device_rule(rule: &oci::DeviceRule, at: &Path<'_>, log: &mut Log) -> Option<D
     if access.is_empty() {
         log.error(&access_at, DEVICES, "must have at least one of r, w and m");
     } else if !access.bytes().all(|b| b"rwm".contains(&b)) {
-        log.error(&access_at, DEVICES, format_args!("must be made of r, w and m, not {}", quote(access)));
+        let what = format_args!("is made of r, w and m; the rest of {} is ignored", quote(access)).to_string();
+        log.warn(&access_at, DEVICES, what);
     }
     let kind = super::lookup(&KINDS, text(&rule.kind).unwrap_or("a"), &at.key("type"), DEVICES, log)?;
     Some(DeviceRule {

@@ -105,7 +105,7 @@ pub enum Error {
         how: String,
     },
     /// A hook failed.
-    #[error("{point} hook #{index} ({path}): {reason}")]
+    #[error("error running {point} hook #{index}: {path}: {reason}")]
     Hook {
         /// Hook point.
         point: &'static str,

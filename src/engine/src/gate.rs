@@ -261,4 +261,15 @@ mod tests {
         drop(child);
         assert!(matches!(host.receive().unwrap(), Up::Gone));
     }
+
+    #[test]
+    fn what_a_process_said_before_its_end_is_heard() {
+        let (host, child) = Channel::pair().unwrap();
+        let mut process = std::process::Command::new("true").spawn().unwrap();
+        let pidfd = sys::process::pidfd_open(i32::try_from(process.id()).unwrap()).unwrap();
+        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Gone));
+        child.warn("last words").unwrap();
+        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Warning(text) if text == "last words"));
+        process.wait().unwrap();
+    }
 }

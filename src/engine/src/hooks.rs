@@ -211,9 +211,12 @@ mod tests {
     fn a_failure_says_which_and_why() {
         assert_eq!(
             check("echo no such luck >&2; exit 3", None).unwrap_err(),
-            "prestart hook #1 (/bin/sh): exit status 3, stderr: no such luck"
+            "error running prestart hook #1: /bin/sh: exit status 3, stderr: no such luck"
         );
-        assert_eq!(check("kill -9 $$", None).unwrap_err(), "prestart hook #1 (/bin/sh): killed by signal 9");
+        assert_eq!(
+            check("kill -9 $$", None).unwrap_err(),
+            "error running prestart hook #1: /bin/sh: killed by signal 9"
+        );
     }
 
     #[test]

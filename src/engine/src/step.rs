@@ -87,7 +87,8 @@ pub enum HostStep {
         /// Groups.
         gids: Vec<IdMapping>,
     },
-    /// Sets resource limits of the process; from outside, since inside a user namespace none can be raised.
+    /// Sets resource limits of the process; from outside, since inside a user namespace none can be raised. The number of
+    /// open files is not lowered yet, see [`ChildStep::LimitFiles`].
     SetRlimits {
         /// Each kind once.
         rlimits: Vec<Rlimit>,
@@ -163,6 +164,8 @@ pub enum HostStep {
         /// CPUs by number.
         cpus: Vec<u32>,
     },
+    /// Takes the caller's CPU affinity from the process: every CPU of its cpuset.
+    ResetAffinity,
     /// Runs hooks in the runtime's namespaces.
     RunHooks {
         /// Hook point.
@@ -455,6 +458,13 @@ pub enum ChildStep {
     CloseDescriptors {
         /// How many above 2 stay open.
         keep: u32,
+    },
+    /// The final limits of open files, once what was opened for the making is closed.
+    LimitFiles {
+        /// Soft limit.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
     },
     /// Loads the filter.
     LoadSeccomp {

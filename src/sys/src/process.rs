@@ -572,7 +572,22 @@ const SYS_SETRESGID: libc::c_long = libc::SYS_setresgid;
 #[cfg(not(any(target_arch = "x86", target_arch = "arm")))]
 const SYS_SETRESUID: libc::c_long = libc::SYS_setresuid;
 
-/// `prlimit(2)` of a process: sets soft and hard.
+/// `getrlimit(2)` of the caller: soft and hard.
+///
+/// # Errors
+/// What the kernel says.
+pub fn own_limit(resource: u32) -> Result<(u64, u64)> {
+    let mut limits = [0u64; 2];
+    // SAFETY: the kernel writes two u64 into `limits`, which outlives the call; no new value is given.
+    unsafe { raw::syscall(libc::SYS_prlimit64, [0, resource as usize, 0, limits.as_mut_ptr() as usize, 0, 0]) }
+        .map(|_| (limits[0], limits[1]))
+        .call(|| format!("prlimit(0, {resource})"))
+}
+
+/// The number of open files ([`prlimit`]).
+pub const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE;
+
+/// `prlimit(2)` of a process (0 is the caller): sets soft and hard.
 ///
 /// # Errors
 /// What the kernel says; EPERM for raising a hard limit without CAP_SYS_RESOURCE.

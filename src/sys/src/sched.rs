@@ -67,6 +67,21 @@ pub fn set_affinity(pid: i32, cpus: &[u32]) -> Result<()> {
     .call(|| format!("sched_setaffinity({pid}, {cpus:?})"))
 }
 
+/// Highest number of CPUs that a kernel can be built for (`NR_CPUS` with `MAXSMP`).
+const CPUS_MAX: usize = 8192;
+
+/// Allows every CPU that the task's cpuset allows, those included that it will allow later.
+///
+/// # Errors
+/// What the kernel says.
+pub fn reset_affinity(pid: i32) -> Result<()> {
+    let mask = [u64::MAX; CPUS_MAX / 64];
+    // SAFETY: pointer and length in bytes describe `mask`, which outlives the call.
+    unsafe { raw::syscall(libc::SYS_sched_setaffinity, [pid as usize, CPUS_MAX / 8, mask.as_ptr() as usize, 0, 0, 0]) }
+        .map(drop)
+        .call(|| format!("sched_setaffinity({pid}, all)"))
+}
+
 /// `set_mempolicy(2)` of the caller.
 ///
 /// # Errors

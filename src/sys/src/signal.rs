@@ -66,6 +66,21 @@ pub fn reset_all() {
     }
 }
 
+/// Makes the signals that ask a program to end do so, until an exec puts the default back.
+///
+/// The first process of a pid namespace ignores every signal that it has no handler for, so without this one that waits
+/// for its start could not be ended but by SIGKILL. The exit status is 128 and the signal's number, as shells have it.
+pub fn end_on_termination() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit may be called in a signal handler and runs nothing of this process.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+        // SAFETY: `end` has the signature of a handler and calls async-signal-safe functions alone.
+        unsafe { libc::signal(signal, end as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+}
+
 /// Ignores SIGPIPE, so that writing to a closed pipe is an error that can be handled.
 pub fn ignore_pipe() {
     // SAFETY: SIG_IGN has no handler.

@@ -53,7 +53,7 @@ fn device_rules() {
         &[
             (Error, "/devices/0/allow", "is required"),
             (Error, "/devices/1/access", "at least one of r, w and m"),
-            (Error, "/devices/2/access", "must be made of r, w and m, not \"rx\""),
+            (Warning, "/devices/2/access", "is made of r, w and m; the rest of \"rx\" is ignored"),
             (Error, "/devices/3/type", "has no value \"p\"; known are a, c, b"),
             (Error, "/devices/4/minor", "-1 for any, not -2"),
         ],

@@ -38,8 +38,9 @@ fn is_denied(proc: &ProcFs) -> Result<bool> {
     Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
 }
 
-/// Becomes the user. Permitted capabilities are kept for the last `capset`, and effective ones as well where a filter is
-/// still to be loaded. The caller's groups were left before, see [`drop_groups`].
+/// Becomes the user. Permitted capabilities are kept for the last `capset`. Effective at once are those that the program
+/// will have (the search for it is judged by them), and CAP_SYS_ADMIN where a filter is still to be loaded. The caller's
+/// groups were left before, see [`drop_groups`].
 pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_seccomp: bool) -> Result<()> {
     own_standard_files(user.uid)?;
     drop_bounding(capabilities.bounding.0)?;
@@ -51,9 +52,11 @@ pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_sec
     process::set_gid(user.gid)?;
     process::set_uid(user.uid)?;
     process::set_keep_caps(false)?;
-    if keep_for_seccomp {
-        let kept = process::capget()?;
-        process::capset(CapMasks { effective: kept.permitted & (1 << CAP_SYS_ADMIN) | kept.effective, ..kept })?;
+    let kept = process::capget()?;
+    let for_filter = if keep_for_seccomp { 1 << CAP_SYS_ADMIN } else { 0 };
+    let effective = kept.permitted & (capabilities.effective.0 | for_filter) | kept.effective;
+    if effective != kept.effective {
+        process::capset(CapMasks { effective, ..kept })?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ mod terminal;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::model::NamespaceKind;
+use runtime_spec::model::{Hook, NamespaceKind};
 use sys::ProcFs;
 
 use crate::error::{Error, Result};
@@ -60,6 +60,8 @@ pub(crate) struct Progress {
     root: Option<OwnedFd>,
     /// Working folder that only the user may enter.
     pending_folder: Option<String>,
+    /// The environment of the program.
+    environment: Vec<String>,
     /// The program, ready to be executed.
     program: Option<sys::process::Prepared>,
     /// Notification descriptor of the filter. It stays until the exec: closing it would be one more call under the filter.
@@ -151,6 +153,9 @@ impl Child<'_> {
             ChildStep::ChangeFolder { path } => self.change_folder(path),
             ChildStep::SetNoNewPrivs => Ok(sys::process::set_no_new_privs()?),
             ChildStep::CloseDescriptors { keep } => self.close_descriptors(*keep),
+            ChildStep::LimitFiles { soft, hard } => {
+                Ok(sys::process::prlimit(0, sys::process::RLIMIT_NOFILE, *soft, *hard)?)
+            }
             ChildStep::LoadSeccomp { flags, notify, .. } => self.load_seccomp(*flags, *notify),
             ChildStep::SetCapabilities { capabilities } => identity::set_capabilities(capabilities),
             ChildStep::AwaitStart => self.await_start(),
@@ -234,7 +239,10 @@ impl Child<'_> {
         Ok(sys::keyring::set_permissions(serial, permissions | USER_SEARCH)?)
     }
 
-    fn run_hooks(&self, point: HookPoint, list: &[runtime_spec::model::Hook]) -> Result<()> {
+    /// A `startContainer` hook that names no environment gets the process' own, as it always had: it is a program of the
+    /// container that runs in the container.
+    fn run_hooks(&self, point: HookPoint, list: &[Hook]) -> Result<()> {
+        let inherited: &[String] = if point == HookPoint::StartContainer { &self.progress.environment } else { &[] };
         let mut state = self.hook_state.clone();
         state.pid = match point {
             // It runs inside, where the process knows itself by this number.
@@ -242,7 +250,8 @@ impl Child<'_> {
             _ => self.proc.own_thread()?.split('/').next().and_then(|pid| pid.parse().ok()),
         };
         for (index, hook) in list.iter().enumerate() {
-            hooks::run(point, index, hook, &state, None, None)?;
+            let env = if hook.env.is_empty() { inherited.to_vec() } else { hook.env.clone() };
+            hooks::run(point, index, &Hook { env, ..hook.clone() }, &state, None, None)?;
         }
         Ok(())
     }
@@ -331,6 +340,7 @@ impl Child<'_> {
 fn new_session() -> Result<()> {
     sys::process::set_dumpable(false)?;
     sys::signal::reset_all();
+    sys::signal::end_on_termination();
     sys::process::set_umask(0);
     match sys::process::new_session() {
         // A process that was born as a session leader of nothing cannot be here; a group leader can (pid 1 of a joined
@@ -391,6 +401,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::ChangeFolder { .. } => "change_folder",
         ChildStep::SetNoNewPrivs => "set_no_new_privs",
         ChildStep::CloseDescriptors { .. } => "close_descriptors",
+        ChildStep::LimitFiles { .. } => "limit_files",
         ChildStep::LoadSeccomp { .. } => "load_seccomp",
         ChildStep::SetCapabilities { .. } => "set_capabilities",
         ChildStep::AwaitStart => "await_start",

@@ -15,7 +15,13 @@ use crate::step::{BindMount, CgroupMount, CgroupView, FilesystemMount};
 impl Child<'_> {
     pub(super) fn mount_filesystem(&self, mount: &FilesystemMount) -> Result<()> {
         let links = if mount.nofollow { Links::Refused } else { Links::Inside };
-        let (target, existed) = self.find_or_make(&mount.destination, Want::Folder, links)?;
+        let (target, existed) =
+            self.find_or_make(&mount.destination, Want::Folder, links).map_err(|error| match error.errno() {
+                Some(sys::Errno::LOOP) if mount.nofollow => {
+                    error.in_step(format!("{} must be mounted on ordinary directory", mount.destination))
+                }
+                _ => error,
+            })?;
         refuse_procfs(target.as_fd(), mount.on_proc)?;
         refuse_as_proc(&mount.destination, mount.fstype == "proc")?;
         let context = FsContext::open(&mount.fstype)?;

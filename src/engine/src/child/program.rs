@@ -43,7 +43,9 @@ impl Child<'_> {
         let program = find(name, path.unwrap_or(DEFAULT_PATH))?;
         for planned in &self.plan.child {
             if let ChildStep::Execute { args, env } = &planned.step {
-                self.progress.program = Some(prepare(&program, args, env)?);
+                let env = with_home(env);
+                self.progress.program = Some(Prepared::new(&program, args, &env)?);
+                self.progress.environment = env;
             }
         }
         Ok(())
@@ -57,13 +59,13 @@ impl Child<'_> {
     }
 }
 
-/// The exec with its vectors; HOME is added where it is missing.
-fn prepare(program: &str, args: &[String], env: &[String]) -> Result<Prepared> {
-    let mut env = env.to_vec();
+/// The environment with a home. An empty one is none: programs would take it for the current folder.
+fn with_home(env: &[String]) -> Vec<String> {
+    let mut env: Vec<String> = env.iter().filter(|entry| *entry != "HOME=").cloned().collect();
     if !env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(format!("HOME={}", home_of(sys::process::effective_uid())));
     }
-    Ok(Prepared::new(program, args, &env)?)
+    env
 }
 
 /// A folder that is not below the root shows as `(unreachable)/...`: the way out that leaked descriptors have opened.

@@ -78,17 +78,16 @@ impl Child<'_> {
         Ok(sys::process::chdir("/")?)
     }
 
-    /// For a root that cannot be pivoted. The host's `/proc` and `/sys` are taken away first: bare, they would be within
-    /// reach below the moved mount.
+    /// For a root that cannot be pivoted. Every bare procfs and sysfs outside the root is taken away first, wherever it is
+    /// mounted: it would stay within reach below the moved mount, and the kernel lets a user namespace mount a new one as
+    /// long as one is wholly visible.
     fn move_root(&mut self) -> Result<()> {
-        for path in ["/proc", "/sys"] {
-            match sys::mount::unmount(path, UnmountFlags::DETACH) {
-                Err(error) if error.is(sys::Errno::INVAL) || error.is(sys::Errno::NOENT) => {}
-                Err(error) if error.is(sys::Errno::PERM) => cover(path)?,
-                other => other?,
-            }
-        }
         sys::process::chdir_fd(self.root()?)?;
+        let own = sys::process::current_dir()?;
+        let mountinfo = self.proc.read(&format!("{}/mountinfo", self.proc.own_thread()?))?;
+        for path in bare_mounts(&mountinfo, &own) {
+            take_away(&path)?;
+        }
         sys::mount::move_here_to_root()?;
         sys::process::chroot_here()?;
         Ok(sys::process::chdir("/")?)
@@ -122,10 +121,62 @@ impl Child<'_> {
     }
 }
 
+/// Mount points of whole procfs and sysfs instances outside `own`.
+fn bare_mounts(mountinfo: &str, own: &str) -> Vec<String> {
+    let bare = |line: &str| -> Option<String> {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let whole = fields.next()? == "/" && matches!(filesystem.split(' ').next()?, "proc" | "sysfs");
+        let path = unescape(fields.next()?);
+        let inside = path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        (whole && !inside).then_some(path)
+    };
+    mountinfo.lines().filter_map(bare).collect()
+}
+
+/// The kernel writes space, tab, newline and backslash as three octal digits.
+fn unescape(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(field.to_owned(), |text, (escape, character)| text.replace(escape, character))
+}
+
+fn take_away(path: &str) -> Result<()> {
+    let mount = match sys::mount::open_mount(path) {
+        // It went with one above it.
+        Err(error) if error.is(sys::Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    // The host keeps its own.
+    let change = AttrChange { propagation: Some(Propagation::Slave), ..AttrChange::default() };
+    sys::mount::set_attr(mount.as_fd(), change, Depth::Tree)?;
+    drop(mount);
+    match sys::mount::unmount(path, UnmountFlags::DETACH) {
+        Err(error) if error.is(sys::Errno::INVAL) || error.is(sys::Errno::PERM) => cover(path),
+        other => Ok(other?),
+    }
+}
+
 /// Hides a mount that may not be taken away behind an empty file system.
 fn cover(path: &str) -> Result<()> {
     let tmpfs = sys::mount::FsContext::open("tmpfs")?;
     tmpfs.set_string("size", "0")?;
     let mount = tmpfs.mount(MountAttr::RDONLY.bits())?;
     Ok(sys::mount::attach(mount.as_fd(), sys::fs::open_dir(path)?.as_fd())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_whole_procfs_and_sysfs_outside_the_root_is_found() {
+        let mountinfo = "22 27 0:21 / /proc rw - proc proc rw\n\
+            23 22 0:21 /sys /mnt/part rw - proc proc rw\n\
+            24 27 0:22 / /srv/a\\040b/sys ro shared:1 - sysfs sysfs rw\n\
+            25 27 0:23 / /b/rootfs/proc rw - proc proc rw\n\
+            26 27 0:23 / /b/rootfs2/proc rw - proc proc rw\n\
+            27 1 8:1 / / rw - ext4 /dev/sda rw\n";
+        assert_eq!(bare_mounts(mountinfo, "/b/rootfs"), ["/proc", "/srv/a b/sys", "/b/rootfs2/proc"]);
+    }
 }

@@ -130,7 +130,7 @@ impl<'a> Host<'a> {
             }
             HostStep::SetRlimits { rlimits } => {
                 let pid = self.pid()?;
-                rlimits.iter().try_for_each(|l| Ok(sys::process::prlimit(pid, l.resource, l.soft, l.hard)?))
+                rlimits.iter().try_for_each(|limit| set_rlimit(pid, limit))
             }
             HostStep::SetOomScoreAdj { value } => self.set_oom_score_adj(*value),
             HostStep::IdmapSource { slot, recursive, uids, gids } => self.idmap_source(*slot, *recursive, uids, gids),
@@ -155,6 +155,7 @@ impl<'a> Host<'a> {
                 Ok(sys::sched::set_io_priority(self.pid()?, priority.class, priority.level)?)
             }
             HostStep::SetAffinity { cpus } => Ok(sys::sched::set_affinity(self.pid()?, cpus)?),
+            HostStep::ResetAffinity => self.reset_affinity(),
             HostStep::RunHooks { point, hooks } => self.run_hooks(*point, hooks),
             HostStep::SendSeccompNotify { listener, metadata } => self.send_notify(listener, metadata.as_deref()),
             HostStep::SendPidfd { socket } => self.send_pidfd(socket),
@@ -247,6 +248,18 @@ impl<'a> Host<'a> {
             return Ok(());
         }
         Ok(self.proc.write(&path, &value.to_string())?)
+    }
+
+    /// The kernel remembers what the caller was bound to, beyond the move into another cpuset.
+    fn reset_affinity(&self) -> Result<()> {
+        match sys::sched::reset_affinity(self.pid()?) {
+            // Not allowed to choose for another user's process, which then runs where the caller does.
+            Err(error) if error.is(Errno::PERM) => {
+                (self.log)(Level::Warning, &format!("the caller's CPU affinity is kept: {error}"));
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 
     fn attach_device_program(&self) -> Result<()> {
@@ -425,6 +438,19 @@ fn same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<bool> {
     Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
+/// The number of open files is only ever raised here: the child has many open until it is done, and lowers it then.
+fn set_rlimit(pid: i32, limit: &runtime_spec::model::Rlimit) -> Result<()> {
+    let (mut soft, mut hard) = (limit.soft, limit.hard);
+    if limit.resource == sys::process::RLIMIT_NOFILE {
+        let own = sys::process::own_limit(limit.resource)?;
+        (soft, hard) = (soft.max(own.0), hard.max(own.1));
+        if (soft, hard) == own {
+            return Ok(());
+        }
+    }
+    Ok(sys::process::prlimit(pid, limit.resource, soft, hard)?)
+}
+
 fn is_symlink(path: &str) -> Result<bool> {
     Ok(sys::fs::file_type(&sys::fs::stat_at(sys::fs::CWD, path)?) == sys::fs::FileType::Symlink)
 }
@@ -483,6 +509,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::SetScheduler { .. } => "set_scheduler",
         HostStep::SetIoPriority { .. } => "set_io_priority",
         HostStep::SetAffinity { .. } => "set_affinity",
+        HostStep::ResetAffinity => "reset_affinity",
         HostStep::RunHooks { .. } => "run_hooks",
         HostStep::SendSeccompNotify { .. } => "send_seccomp_notify",
         HostStep::SendPidfd { .. } => "send_pidfd",

@@ -7,7 +7,7 @@ use sys::{Errno, ProcFs};
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::state::{ProcessId, is_alive};
+use crate::state::{ProcessId, Record, is_alive};
 
 /// Who gets the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Target {
 /// Sends a signal. Never waits for a lock.
 ///
 /// SIGKILL reaches every process of a container that has no pid namespace of its own (where the death of the first one
-/// does not take the others with it), and a frozen container is thawed to die.
+/// does not take the others with it), even when the first one has ended before; a frozen container is thawed to die.
 ///
 /// # Errors
 /// [`Error::NotRunning`] for a container that has ended, [`Error::NotFound`].
@@ -31,7 +31,7 @@ pub fn kill(context: &Context<'_>, id: &str, signal: i32, target: Target) -> Res
     let status = folder.status(&record, &context.proc)?;
     let group = cgroup::Group::open(&record.groups)?;
     if target == Target::All || (signal == sys::signal::SIGKILL && !record.own_pid_namespace) {
-        if status == Status::Stopped && target == Target::Init {
+        if status == Status::Stopped && target == Target::Init && !has_orphans(&record, &group)? {
             return Err(Error::NotRunning);
         }
         if signal == sys::signal::SIGKILL && !group.is_empty() {
@@ -48,6 +48,11 @@ pub fn kill(context: &Context<'_>, id: &str, signal: i32, target: Target) -> Res
         group.thaw()?;
     }
     Ok(())
+}
+
+/// Whether processes of the container outlived its first one.
+fn has_orphans(record: &Record, group: &cgroup::Group) -> Result<bool> {
+    Ok(record.init.is_some() && !group.procs()?.is_empty())
 }
 
 /// A signal to a process that is still the one that was recorded.

@@ -57,15 +57,22 @@ pub fn plan_exec(
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
 
     plan.host(HostStep::AwaitGate { gate: Gate::Rootfs });
-    process::plan_process_scheduling(&mut plan, process, "/process");
-    if let Some(cpus) = process.exec_cpu_affinity.as_ref().and_then(|a| a.final_.clone()) {
-        plan.host_from("/process/execCPUAffinity/final", HostStep::SetAffinity { cpus });
+    match process.exec_cpu_affinity.as_ref().map(|affinity| (&affinity.initial, &affinity.final_)) {
+        Some((_, Some(cpus))) => {
+            plan.host_from("/process/execCPUAffinity/final", HostStep::SetAffinity { cpus: cpus.clone() });
+        }
+        Some((Some(_), None)) => {}
+        Some((None, None)) | None => plan.host(HostStep::ResetAffinity),
     }
+    process::plan_process_scheduling(&mut plan, process, "/process");
     plan.host(HostStep::OpenGate { gate: Gate::Rootfs, slots: Vec::new() });
 
     process::plan_terminal(&mut plan, Some(process), console, false);
     if let Some(personality) = spec.personality {
         plan.child_from("/linux/personality", ChildStep::SetPersonality { domain: personality.domain });
+    }
+    if let Some(policy) = &spec.memory_policy {
+        plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
     }
     process::plan_identity(&mut plan, process, spec.seccomp.as_ref(), facts, options.preserve_fds)?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });

@@ -330,12 +330,23 @@ pub(super) fn plan_after_root(plan: &mut Plan, spec: &ContainerSpec, console: Op
         plan.child_from("/linux/sysctl", ChildStep::WriteSysctls { values });
     }
     if !spec.readonly_paths.is_empty() && has_own_mounts(spec) {
-        plan.child_from("/linux/readonlyPaths", ChildStep::ProtectPaths { paths: spec.readonly_paths.clone() });
+        plan.child_from("/linux/readonlyPaths", ChildStep::ProtectPaths { paths: unique(&spec.readonly_paths) });
     }
     if !spec.masked_paths.is_empty() && has_own_mounts(spec) {
         let label = spec.mount_label.as_ref().map(|label| format!("context=\"{label}\""));
-        plan.child_from("/linux/maskedPaths", ChildStep::MaskPaths { paths: spec.masked_paths.clone(), label });
+        plan.child_from("/linux/maskedPaths", ChildStep::MaskPaths { paths: unique(&spec.masked_paths), label });
     }
+}
+
+/// A path that is named twice is covered once.
+fn unique(paths: &[String]) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::with_capacity(paths.len());
+    for path in paths {
+        if !kept.contains(path) {
+            kept.push(path.clone());
+        }
+    }
+    kept
 }
 
 /// `net.ipv4.ip_forward` is `net/ipv4/ip_forward`. A key that has slashes already keeps its dots, which may then be part

@@ -30,6 +30,7 @@ pub(super) fn plan_outside(plan: &mut Plan, process: Option<&Process>, from: &st
 
 /// Scheduling comes once the process has joined its groups, which may be what allows it (realtime budget).
 pub(super) fn plan_scheduling(plan: &mut Plan, spec: &ContainerSpec) {
+    plan.host(HostStep::ResetAffinity);
     if let Some(process) = &spec.process {
         plan_process_scheduling(plan, process, "/process");
     }
@@ -133,6 +134,9 @@ pub(super) fn plan_identity(
     let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).map(str::to_owned);
     let name = process.args.first().cloned().unwrap_or_default();
     plan.child_from("/process/args/0", ChildStep::FindProgram { name, path });
+    if let Some(limit) = process.rlimits.iter().find(|limit| limit.resource == sys::process::RLIMIT_NOFILE) {
+        plan.child_from("/process/rlimits", ChildStep::LimitFiles { soft: limit.soft, hard: limit.hard });
+    }
     if process.no_new_privileges {
         plan.child_from("/process/noNewPrivileges", ChildStep::SetNoNewPrivs);
         plan_capabilities(plan, process.capabilities);
