@@ -22,7 +22,9 @@ const NEEDS: [Need; 5] = [
     Need { program: "conmon", package: "conmon" },
 ];
 
-const CASES: [Case; 3] = cases![alone: docker, docker_without_cgroup_namespace, podman];
+const CASES: [Case; 4] = cases![
+    alone: docker, docker_without_cgroup_namespace, podman, own_group_is_not_mistaken_for_one_of_the_same_id,
+];
 
 /// A container that ended leaves nothing at all.
 const KEPT: Kept = Kept { group: |_| false, bridges: &[], mounts: &[], states: &[STATE] };
@@ -113,4 +115,23 @@ fn docker_without_cgroup_namespace(t: &Test<'_>) -> Result<()> {
 
 fn podman(t: &Test<'_>) -> Result<()> {
     prints(t, &privileged(t, include_str!("podman.sh"))?, "hello\n67108864\nexec\ngroups left:")
+}
+
+/// In a container without a cgroup namespace there may be a group with the container's own path below the mount, which
+/// begins at the container's group.
+fn own_group_is_not_mistaken_for_one_of_the_same_id(t: &Test<'_>) -> Result<()> {
+    let script = format!(
+        "set -e; for at in /sys/fs/cgroup/*/; do mkdir $at/{id}; done
+         /runtime --root /run/state run --bundle /inner inner
+         for at in /sys/fs/cgroup/*/; do rmdir $at/{id}; done",
+        id = t.name
+    );
+    let inner = t.folder()?.join("inner");
+    fs::create_dir(&inner)?;
+    let bundle = Bundle { id: "inner".to_owned(), dir: inner, spec: default_spec() }.without_namespace("cgroup");
+    let bundle = bundle.sh("grep -E ':(memory|pids)?:' /proc/self/cgroup | cut -d: -f3 | sort -u");
+    bundle.write();
+    let image = t.cell.dir.join("image/root");
+    let outer = privileged(t, &script)?.without_namespace("cgroup").bind(&bundle.dir, "/inner", &[]);
+    prints(t, &outer.bind(&image, "/inner/rootfs", &[]), &format!("/{}/inner", t.name))
 }

@@ -15,6 +15,8 @@ pub const ROOT: &str = "/sys/fs/cgroup";
 const CGROUP_V1: u64 = 0x0027_e0eb;
 /// `CGROUP2_SUPER_MAGIC` of linux/magic.h: the unified hierarchy.
 const CGROUP_V2: u64 = 0x6367_7270;
+/// Inode number of the topmost folder of a hierarchy: kernfs counts its nodes from 1.
+const TOP_INO: u64 = 1;
 
 /// How a host arranges its hierarchies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,19 +89,20 @@ pub fn probe_at(root: &str, proc: &ProcFs) -> Result<Layout> {
     let own = proc.own_thread()?;
     let memberships = parse_memberships(&proc.read(&format!("{own}/cgroup"))?)?;
     let own_unified = memberships.iter().find(|membership| membership.id == 0);
+    let mut mounts = Mounts { read: &|| Ok(proc.read(&format!("{own}/mountinfo"))?), list: None };
     if magic(root)? == Some(CGROUP_V2) {
-        let own_path = own_unified.map_or("/", |membership| &membership.path);
+        let own_path = own_in_unified(root, own_unified, &mut mounts)?;
         let controllers = sys::fs::read_text_at(sys::fs::CWD, &format!("{root}/cgroup.controllers"))?;
         let unified = Hierarchy {
             id: 0,
             controllers: controllers.split_ascii_whitespace().map(str::to_owned).collect(),
             mountpoint: root.to_owned(),
-            own_path: own_path.to_owned(),
+            own_path,
         };
         return Ok(Layout { mode: Mode::Unified, hierarchies: Vec::new(), unified: Some(unified) });
     }
-    let hierarchies = probe_legacy(root, &memberships, || Ok(proc.read(&format!("{own}/mountinfo"))?))?;
-    let unified = probe_hybrid(root, own_unified)?;
+    let hierarchies = probe_legacy(root, &memberships, &mut mounts)?;
+    let unified = probe_hybrid(root, own_unified, &mut mounts)?;
     if hierarchies.is_empty() && unified.is_none() {
         return Err(Error::NoHierarchy { root: root.to_owned() });
     }
@@ -107,40 +110,52 @@ pub fn probe_at(root: &str, proc: &ProcFs) -> Result<Layout> {
     Ok(Layout { mode, hierarchies, unified })
 }
 
-fn probe_legacy(
-    root: &str,
-    memberships: &[Membership],
-    read_mountinfo: impl Fn() -> Result<String>,
-) -> Result<Vec<Hierarchy>> {
-    let mut mountinfo: Option<Vec<CgroupMount>> = None;
+/// The cgroup mounts of `/proc/self/mountinfo`, read when they are first needed.
+struct Mounts<'a> {
+    read: &'a dyn Fn() -> Result<String>,
+    list: Option<Vec<CgroupMount>>,
+}
+
+impl Mounts<'_> {
+    fn get(&mut self) -> Result<&[CgroupMount]> {
+        if self.list.is_none() {
+            self.list = Some(parse_mountinfo(&(self.read)()?));
+        }
+        Ok(self.list.as_deref().unwrap_or_default())
+    }
+}
+
+fn probe_legacy(root: &str, memberships: &[Membership], mounts: &mut Mounts<'_>) -> Result<Vec<Hierarchy>> {
     let mut found = Vec::with_capacity(memberships.len());
     for membership in memberships.iter().filter(|membership| membership.id != 0) {
         if let Some(hierarchy) = at_its_name(root, membership)? {
             found.push(hierarchy);
             continue;
         }
-        let mounts = match &mut mountinfo {
-            Some(mounts) => mounts,
-            empty => empty.insert(parse_mountinfo(&read_mountinfo()?)),
-        };
         // A hierarchy that the kernel knows and nobody has mounted here is no error: limits that need it will be.
-        found.extend(in_mountinfo(mounts, membership));
+        found.extend(in_mountinfo(mounts.get()?, root, membership));
     }
     Ok(found)
 }
 
-fn probe_hybrid(root: &str, own: Option<&Membership>) -> Result<Option<Hierarchy>> {
+fn probe_hybrid(root: &str, own: Option<&Membership>, mounts: &mut Mounts<'_>) -> Result<Option<Hierarchy>> {
     let mountpoint = format!("{root}/unified");
     if magic(&mountpoint)? != Some(CGROUP_V2) {
         return Ok(None);
     }
-    let own_path = own_below(&mountpoint, own.map_or("/", |membership| &membership.path))?;
-    Ok(Some(Hierarchy {
-        id: 0,
-        controllers: Vec::new(),
-        mountpoint,
-        own_path: own_path.unwrap_or_else(|| "/".to_owned()),
-    }))
+    let own_path = own_in_unified(&mountpoint, own, mounts)?;
+    Ok(Some(Hierarchy { id: 0, controllers: Vec::new(), mountpoint, own_path }))
+}
+
+/// The own path below the mount of the unified hierarchy.
+fn own_in_unified(mountpoint: &str, own: Option<&Membership>, mounts: &mut Mounts<'_>) -> Result<String> {
+    let path = own.map_or("/", |membership| &membership.path);
+    if let Some(own_path) = own_below(mountpoint, path)? {
+        return Ok(own_path);
+    }
+    // What is mounted last on a place is what is seen there.
+    let mount = mounts.get()?.iter().rfind(|mount| mount.unified && mount.mountpoint == mountpoint);
+    Ok(below_mount_root(path, mount.map_or("/", |mount| &mount.root)))
 }
 
 /// The hierarchy at `/sys/fs/cgroup/<controllers>` or `/sys/fs/cgroup/<first controller>`.
@@ -150,7 +165,6 @@ fn at_its_name(root: &str, membership: &Membership) -> Result<Option<Hierarchy>>
         if magic(&mountpoint)? != Some(CGROUP_V1) {
             continue;
         }
-        // In a container without a cgroup namespace, the mount shows only a part of the tree that the path is told from.
         if let Some(own_path) = own_below(&mountpoint, &membership.path)? {
             let controllers = membership.controllers.clone();
             return Ok(Some(Hierarchy { id: membership.id, controllers, mountpoint, own_path }));
@@ -159,15 +173,27 @@ fn at_its_name(root: &str, membership: &Membership) -> Result<Option<Hierarchy>>
     Ok(None)
 }
 
-/// The own path where it exists below the mount point.
+/// The own path below a mount that shows the whole hierarchy; `None` where only the list of mounts can tell.
+///
+/// In a container without a cgroup namespace, the mount begins at the container's group while the path is told from the
+/// top. That the path exists proves nothing then: a container in there, with the same id, has a group of this path.
 fn own_below(mountpoint: &str, path: &str) -> Result<Option<String>> {
-    if path == "/" || magic(&format!("{mountpoint}{path}"))?.is_some() { Ok(Some(path.to_owned())) } else { Ok(None) }
+    let whole = || -> Result<bool> {
+        let top = sys::fs::stat_at(sys::fs::CWD, mountpoint)?.st_ino == TOP_INO;
+        Ok(top && magic(&format!("{mountpoint}{path}"))?.is_some())
+    };
+    if path == "/" || whole()? { Ok(Some(path.to_owned())) } else { Ok(None) }
 }
 
-fn in_mountinfo(mounts: &[CgroupMount], membership: &Membership) -> Option<Hierarchy> {
+/// The hierarchy where the list of mounts has it: at one of its usual places, or at any other.
+fn in_mountinfo(mounts: &[CgroupMount], top: &str, membership: &Membership) -> Option<Hierarchy> {
     let controllers = &membership.controllers;
-    let holds = |mount: &&CgroupMount| controllers.iter().all(|name| mount.options.iter().any(|option| option == name));
-    let mount = mounts.iter().find(holds)?;
+    let holds = |mount: &&CgroupMount| {
+        !mount.unified && controllers.iter().all(|name| mount.options.iter().any(|option| option == name))
+    };
+    let places: Vec<String> = usual_names(controllers).iter().map(|name| format!("{top}/{name}")).collect();
+    let is_usual = |mount: &&CgroupMount| holds(mount) && places.contains(&mount.mountpoint);
+    let mount = mounts.iter().rfind(is_usual).or_else(|| mounts.iter().find(holds))?;
     Some(Hierarchy {
         id: membership.id,
         controllers: controllers.clone(),
@@ -242,18 +268,20 @@ pub fn parse_memberships(text: &str) -> Result<Vec<Membership>> {
         .collect()
 }
 
-/// One v1 mount of `/proc/self/mountinfo`.
+/// One mount of a hierarchy in `/proc/self/mountinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupMount {
     /// Which part of the hierarchy is mounted.
     pub root: String,
     /// Where.
     pub mountpoint: String,
-    /// Options of the superblock: the controllers and `name=`, among others.
+    /// Options of the superblock: for v1 the controllers and `name=`, among others.
     pub options: Vec<String>,
+    /// Whether it is the unified hierarchy.
+    pub unified: bool,
 }
 
-/// Picks the mounts of type `cgroup` out of `/proc/self/mountinfo`. Lines that are anything else are passed over.
+/// Picks the mounts of type `cgroup` and `cgroup2` out of `/proc/self/mountinfo`. Lines that are anything else are passed over.
 ///
 /// Kernel: proc_pid_mountinfo(5): fixed fields, optional fields up to a lone `-`, then type, source and options.
 #[must_use]
@@ -264,10 +292,11 @@ pub fn parse_mountinfo(text: &str) -> Vec<CgroupMount> {
         let (root, mountpoint) = (fixed.next()?, fixed.next()?);
         let mut rest = rest.split(' ');
         let (kind, _source, options) = (rest.next()?, rest.next()?, rest.next()?);
-        (kind == "cgroup").then(|| CgroupMount {
+        matches!(kind, "cgroup" | "cgroup2").then(|| CgroupMount {
             root: unescape(root),
             mountpoint: unescape(mountpoint),
             options: options.split(',').map(str::to_owned).collect(),
+            unified: kind == "cgroup2",
         })
     };
     text.lines().filter_map(parse).collect()
@@ -320,23 +349,39 @@ mod tests {
     }
 
     #[test]
-    fn mountinfo_keeps_v1_mounts_only() {
+    fn mountinfo_keeps_cgroup_mounts_only() {
         let text = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
                     32 31 0:29 /docker/x /sys/fs/cgroup/cpu\\040x rw shared:9 master:2 - cgroup cgroup rw,cpu,cpuacct\n\
                     41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n\
                     broken line\n";
-        let options = ["rw", "cpu", "cpuacct"].map(str::to_owned).to_vec();
-        let mount =
-            CgroupMount { root: "/docker/x".to_owned(), mountpoint: "/sys/fs/cgroup/cpu x".to_owned(), options };
-        assert_eq!(parse_mountinfo(text), [mount]);
+        let mount = |root: &str, mountpoint: &str, options: &[&str], unified| CgroupMount {
+            root: root.to_owned(),
+            mountpoint: mountpoint.to_owned(),
+            options: options.iter().map(|&option| option.to_owned()).collect(),
+            unified,
+        };
+        let expected = [
+            mount("/docker/x", "/sys/fs/cgroup/cpu x", &["rw", "cpu", "cpuacct"], false),
+            mount("/", "/sys/fs/cgroup/unified", &["rw"], true),
+        ];
+        assert_eq!(parse_mountinfo(text), expected);
     }
 
     #[test]
     fn finds_co_mounted_controllers_wherever_they_are() {
         let mounts = parse_mountinfo("1 1 0:1 / /x/both rw - cgroup cgroup rw,net_cls,net_prio\n");
-        let found = in_mountinfo(&mounts, &membership(3, &["net_cls", "net_prio"], "/own")).unwrap();
+        let found = in_mountinfo(&mounts, ROOT, &membership(3, &["net_cls", "net_prio"], "/own")).unwrap();
         assert_eq!((found.mountpoint.as_str(), found.own_path.as_str()), ("/x/both", "/own"));
-        assert_eq!(in_mountinfo(&mounts, &membership(4, &["hugetlb"], "/")), None);
+        assert_eq!(in_mountinfo(&mounts, ROOT, &membership(4, &["hugetlb"], "/")), None);
+    }
+
+    #[test]
+    fn prefers_the_mount_at_its_usual_place() {
+        let text = "1 1 0:1 / /elsewhere rw - cgroup cgroup rw,pids\n\
+                    2 1 0:1 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+                    3 1 0:1 /ct /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+        let found = in_mountinfo(&parse_mountinfo(text), ROOT, &membership(3, &["pids"], "/ct/sub")).unwrap();
+        assert_eq!((found.mountpoint.as_str(), found.own_path.as_str()), ("/sys/fs/cgroup/pids", "/sub"));
     }
 
     #[test]

@@ -75,12 +75,15 @@ pub fn render_usage_for_people(program: Program, usage: &Usage) -> String {
     format!("error: {}\nhint: `{} {verb}--help` tells more\n", usage.error, program.name())
 }
 
+/// The kernel's rule against uncovering what is hidden ("Mount too revealing"), in force inside most containers.
+const COVERED: &str = "a new user namespace may mount proc and sysfs only when the runtime's own are not partly covered or \
+                       read-only (in docker: --security-opt systempaths=unconfined)";
+
 /// What to do about a failure, by the words of which its message has all.
 static HINTS: &[(&[&str], &str)] = &[
-    (
-        &["fsopen(\"proc\")", "EPERM"],
-        "a new user namespace may mount proc only when the host's /proc is not partly covered",
-    ),
+    (&["fsopen(\"proc\")", "EPERM"], COVERED),
+    (&["fsmount(proc)", "EPERM"], COVERED),
+    (&["fsmount(sysfs)", "EPERM"], COVERED),
     (
         &["fsopen(\"sysfs\")", "EPERM"],
         "a new user namespace may mount sysfs only together with a new network namespace",
@@ -95,7 +98,19 @@ static HINTS: &[(&[&str], &str)] = &[
         "the command is searched in the PATH of process.env, inside the container's root file system",
     ),
     (&["cgroup", "EACCES"], "an unprivileged user needs a cgroup of its own, or --cgroup-manager=disabled"),
-    (&["cgroup", "EROFS"], "the cgroup file systems are mounted read-only here, as inside most containers"),
+    (
+        &["cgroup", "EROFS"],
+        "the cgroup file systems are mounted read-only here, as inside most containers: remount them writable, or give up \
+         limits with --cgroup-manager=disabled",
+    ),
+    (
+        &["SIOCSIFFLAGS", "EPERM"],
+        "to bring up the loopback device of a new network namespace needs CAP_NET_ADMIN, or a new user namespace",
+    ),
+    (
+        &["exec: \"", "no such file or directory (ENOENT)"],
+        "the program is there, but not the interpreter of its first line or its dynamic loader",
+    ),
     (&["clone3", "ENOSPC"], "/proc/sys/user/max_*_namespaces limits how many namespaces there may be"),
     (
         &["clone3", "EPERM"],
@@ -127,7 +142,7 @@ mod tests {
 error: cannot create container \"web1\"
   caused by: mount /proc (config.json /mounts/0)
   caused by: fsopen(\"proc\"): operation not permitted (EPERM)
-hint: a new user namespace may mount proc only when the host's /proc is not partly covered
+hint: a new user namespace may mount proc and sysfs only when the runtime's own are not partly covered or read-only (in docker: --security-opt systempaths=unconfined)
 ";
         assert_eq!(render_for_people(&failure()), expected);
     }
@@ -146,5 +161,15 @@ hint: a new user namespace may mount proc only when the host's /proc is not part
     fn a_hint_needs_all_its_signs() {
         assert_eq!(hint("open cgroup: no such file or directory (ENOENT)"), None);
         assert!(hint("mkdirat(cgroup): permission denied (EACCES)").is_some());
+    }
+
+    #[test]
+    fn what_fails_inside_other_containers_has_a_hint() {
+        let check = |message, part| assert!(hint(message).is_some_and(|hint| hint.contains(part)), "{message}");
+        check("fsmount(proc) [VFS: Mount too revealing]: operation not permitted (EPERM)", "systempaths");
+        check("mkdir(\"/sys/fs/cgroup/pids/c1\"): read-only file system (EROFS)", "remount");
+        check("ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP): operation not permitted (EPERM)", "CAP_NET_ADMIN");
+        check("exec: \"sh\": no such file or directory (ENOENT)", "dynamic loader");
+        assert_eq!(hint("exec: \"/no\": stat /no: no such file or directory"), None);
     }
 }
