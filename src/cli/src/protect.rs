@@ -5,7 +5,9 @@
 //! copy of the mount that the file is on: no path leads there and nothing can be written through it. Where no mount can be
 //! copied (without CAP_SYS_ADMIN), a sealed copy in memory does the same.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 
 use anyhow::{Context, bail};
 use sys::fs::OFlags;
@@ -34,22 +36,14 @@ pub fn protect(kept_fds: u32) -> anyhow::Result<()> {
         Err(error) if error.is(sys::Errno::PERM) || error.is(sys::Errno::NOSYS) => sealed_copy(&own)?,
         other => other.context("cannot protect the program's own file")?,
     };
-    let args = CStrings::new(text(std::env::args_os())?)?;
-    let env = CStrings::new(text(std::env::vars_os().map(|(name, value)| {
-        let mut entry = name;
-        entry.push("=");
-        entry.push(value);
+    let args = CStrings::from_bytes(std::env::args_os().map(OsString::into_vec))?;
+    let env = CStrings::from_bytes(std::env::vars_os().map(|(name, value)| {
+        let mut entry = name.into_vec();
+        entry.push(b'=');
+        entry.extend(value.into_vec());
         entry
-    }))?)?;
+    }))?;
     Err(sys::process::execve_fd(copy.as_fd(), &args, &env)).context("cannot execute the protected program")
-}
-
-/// Arguments reached this point as text; a variable that is no text is passed over by nobody who reads it later, but it
-/// cannot be passed on either.
-fn text(strings: impl Iterator<Item = std::ffi::OsString>) -> anyhow::Result<Vec<String>> {
-    strings
-        .map(|string| string.into_string().map_err(|bad| anyhow::anyhow!("argument or variable {bad:?} is not UTF-8")))
-        .collect()
 }
 
 fn is_protected(own: &OwnedFd) -> anyhow::Result<bool> {

@@ -85,6 +85,9 @@ pub struct Record {
     /// Whether the death of its first process takes all others with it.
     #[serde(default)]
     pub own_pid_namespace: bool,
+    /// Whether it has its creator's session keyring in the place of its own.
+    #[serde(default)]
+    pub callers_keyring: bool,
 }
 
 /// The folder of all containers.
@@ -372,6 +375,7 @@ mod tests {
             undo: Vec::new(),
             annotations: BTreeMap::new(),
             own_pid_namespace: true,
+            callers_keyring: false,
         }
     }
 

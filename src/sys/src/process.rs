@@ -208,6 +208,18 @@ impl CStrings {
             .map(|strings| CStrings { strings })
     }
 
+    /// Takes the bytes, which need not be UTF-8.
+    ///
+    /// # Errors
+    /// EINVAL where one holds a NUL byte.
+    pub fn from_bytes(strings: impl IntoIterator<Item = Vec<u8>>) -> Result<CStrings> {
+        strings
+            .into_iter()
+            .map(|bytes| CString::new(bytes).map_err(|_| Errno::INVAL).call(|| "string with a NUL byte".to_owned()))
+            .collect::<Result<Vec<CString>>>()
+            .map(|strings| CStrings { strings })
+    }
+
     fn pointers(&self) -> Vec<*const libc::c_char> {
         self.strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
     }

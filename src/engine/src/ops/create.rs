@@ -95,6 +95,7 @@ fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, p
         undo: plan.undo.clone(),
         annotations: BTreeMap::clone(&bundle.spec.annotations),
         own_pid_namespace: bundle.spec.makes(NamespaceKind::Pid),
+        callers_keyring: options.no_new_keyring,
     })
 }
 

@@ -66,6 +66,7 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     };
     check_terminal(&process, options)?;
     let facts = facts::probe(&context.proc)?;
+    let options = &ExecOptions { no_new_keyring: record.callers_keyring, ..options.clone() };
     let plan = plan_exec(&spec, &process, &facts, id, record.groups.clone(), options)?;
 
     let pidfd = sys::process::pidfd_open(init.pid).map_err(|_| Error::ExecStopped)?;

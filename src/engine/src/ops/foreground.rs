@@ -84,6 +84,7 @@ pub fn follow(session: Session, pid: i32, pidfd: &OwnedFd) -> Result<Exit> {
     let stdin = std::io::stdin();
     let mut stdin_open = session.terminal.is_some();
     let mut master_open = session.terminal.is_some();
+    let mut ended = None;
     loop {
         let mut fds: Vec<BorrowedFd<'_>> = vec![pidfd.as_fd(), session.signals.as_fd()];
         let master = session.terminal.as_ref().map(|t| t.master.as_fd()).filter(|_| master_open);
@@ -91,7 +92,10 @@ pub fn follow(session: Session, pid: i32, pidfd: &OwnedFd) -> Result<Exit> {
         fds.extend(Some(stdin.as_fd()).filter(|_| stdin_open && master_open));
         let ready = sys::process::poll_readable(&fds, None)?;
         if ready[1].readable {
-            forward(&session, pidfd, sys::signal::next(session.signals.as_fd())?)?;
+            match sys::signal::next(session.signals.as_fd())? {
+                sys::signal::SIGCHLD => ended = reap(pid)?.or(ended),
+                signal => forward(&session, pidfd, signal)?,
+            }
         }
         if let Some(master) = master {
             if ready.get(2).is_some_and(|r| r.readable || r.hung_up) {
@@ -105,9 +109,21 @@ pub fn follow(session: Session, pid: i32, pidfd: &OwnedFd) -> Result<Exit> {
             if let Some(master) = session.terminal.as_ref().map(|t| t.master.as_fd()).filter(|_| master_open) {
                 drain(master)?;
             }
-            return Ok(sys::process::wait(pid)?);
+            return ended.map_or_else(|| Ok(sys::process::wait(pid)?), Ok);
         }
     }
+}
+
+/// Reaps whatever has ended: orphans of the container come here when it has no first process of its own that takes them.
+/// Returns how the process itself ended, if it did.
+fn reap(pid: i32) -> Result<Option<Exit>> {
+    let mut ended = None;
+    while let Some((child, exit)) = sys::process::reap_any()? {
+        if child == pid {
+            ended = Some(exit);
+        }
+    }
+    Ok(ended)
 }
 
 /// What the process wrote before it ended.
@@ -126,10 +142,11 @@ fn relay(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool> {
     match sys::fs::read_some(from, &mut buffer) {
         Ok(0) => Ok(false),
         Err(error) if error.is(Errno::IO) => Ok(false),
-        Ok(n) => {
-            sys::fs::write_all(to, &buffer[..n])?;
-            Ok(true)
-        }
+        Ok(n) => match sys::fs::write_all(to, &buffer[..n]) {
+            // Nobody reads any more; the process goes on, as it would with a closed terminal.
+            Err(error) if error.is(Errno::PIPE) => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        },
         Err(error) => Err(error.into()),
     }
 }
@@ -137,7 +154,7 @@ fn relay(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool> {
 /// A signal of the runtime's is the process's, but for those that concern the runtime alone.
 fn forward(session: &Session, pidfd: &OwnedFd, signal: i32) -> Result<()> {
     match signal {
-        sys::signal::SIGCHLD | sys::signal::SIGPIPE => Ok(()),
+        sys::signal::SIGPIPE => Ok(()),
         sys::signal::SIGWINCH => {
             if let Some(terminal) = &session.terminal {
                 terminal.resize();

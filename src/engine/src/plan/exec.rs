@@ -53,7 +53,9 @@ pub fn plan_exec(
     if has_user_namespace(spec) {
         plan.child(ChildStep::BecomeNamespaceRoot);
     }
-    plan.child(ChildStep::JoinKeyring { name: format!("_ses.{id}"), existing: true });
+    if !options.no_new_keyring {
+        plan.child(ChildStep::JoinKeyring { name: format!("_ses.{id}"), existing: true });
+    }
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
 
     plan.host(HostStep::AwaitGate { gate: Gate::Rootfs });
