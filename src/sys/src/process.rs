@@ -597,6 +597,7 @@ pub fn own_limit(resource: u32) -> Result<(u64, u64)> {
 }
 
 /// The number of open files ([`prlimit`]).
+#[allow(clippy::unnecessary_cast)] // i32 with musl, u32 with glibc.
 pub const RLIMIT_NOFILE: u32 = libc::RLIMIT_NOFILE as u32;
 
 /// `prlimit(2)` of a process (0 is the caller): sets soft and hard.
