@@ -33,7 +33,7 @@ test: ## every test, with the real clients (root); ends with "N passed, N failed
 	.ci/build
 	RUNTIME="$(RUNTIME)" cargo xtask test
 
-check: ## formatting, lints, the rules of the tree, unit tests, aarch64
+check: ## formatting, lints, the rules of the tree, unit tests, the size of the binary, aarch64
 	@.ci/check
 
 fmt: ## formats all Rust code

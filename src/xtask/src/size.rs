@@ -13,8 +13,8 @@ pub(crate) struct Options {
     /// The binary
     #[arg(default_value = "dist/bin/skep")]
     binary: PathBuf,
-    /// The limit in bytes; 600 KB is what the runtime aims to stay below
-    #[arg(long, default_value_t = 600_000)]
+    /// The limit in bytes. The aim is 600 KB (docs/design/0003-small-binary.md); until it is reached, nothing may be lost
+    #[arg(long, default_value_t = 1_500_000)]
     max: u64,
     /// Says so and ends with success when the binary is larger
     #[arg(long)]
