@@ -268,8 +268,8 @@ mod tests {
         let mut process = std::process::Command::new("true").spawn().unwrap();
         let pidfd = sys::process::pidfd_open(i32::try_from(process.id()).unwrap()).unwrap();
         assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Gone));
-        child.warn("last words").unwrap();
-        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Warning(text) if text == "last words"));
+        child.trace("last words").unwrap();
+        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Trace(text) if text == "last words"));
         process.wait().unwrap();
     }
 }
