@@ -253,7 +253,7 @@ fn list_extra(runtime: &Runtime) -> Result<String> {
     let mut extra = Vec::new();
     for line in fs::read_to_string("/proc/self/cgroup")?.lines() {
         let controllers = line.split(':').nth(1).unwrap_or_default();
-        if !controllers.is_empty() && !Path::new(CGROUPS).join(controllers.trim_start_matches("name=")).exists() {
+        if !controllers.is_empty() && !is_mounted(controllers) {
             extra.push(controllers.to_owned());
         }
     }
@@ -263,6 +263,11 @@ fn list_extra(runtime: &Runtime) -> Result<String> {
         extra.extend(left.split_whitespace().filter(|name| *name == "hugetlb").map(str::to_owned));
     }
     Ok(extra.join(" "))
+}
+
+/// Whether a v1 hierarchy is mounted under its usual name; a runtime may have left an empty folder of that name.
+fn is_mounted(controllers: &str) -> bool {
+    Path::new(CGROUPS).join(controllers.trim_start_matches("name=")).join("cgroup.procs").exists()
 }
 
 /// The groups of this process, one in each mounted hierarchy.
