@@ -508,3 +508,14 @@ fn the_process_ends_with_its_own_children_left_to_init() {
         });
     });
 }
+
+#[test]
+fn the_process_may_come_through_a_descriptor() {
+    case(|sb| {
+        let c = sb.detached(&sb.bundle().sleeper());
+        let file = sb.host_dir("process").join("process.json");
+        std::fs::write(&file, json!({ "args": ["/bin/echo", "read"], "cwd": "/" }).to_string()).expect("write");
+        let call = sb.call(&["exec", "--process", "/dev/fd/9", &c.id]).fd(9, &file);
+        assert_eq!(call.run().ok(), "read");
+    });
+}

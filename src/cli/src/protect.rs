@@ -32,6 +32,14 @@ pub fn protect(kept_fds: u32) -> anyhow::Result<()> {
     if is_protected(&own)? {
         return Ok(());
     }
+    // `--process <(...)` names a descriptor that the protected program still has to read.
+    for number in std::env::args_os().filter_map(|arg| named_descriptor(arg.to_str()?)) {
+        match sys::process::keep_on_exec(number) {
+            // Whoever opens it says that it is not there.
+            Err(error) if !error.is(sys::Errno::BADF) => return Err(error.into()),
+            _ => {}
+        }
+    }
     let copy = match detached_copy() {
         Err(error) if error.is(sys::Errno::PERM) || error.is(sys::Errno::NOSYS) => sealed_copy(&own)?,
         other => other.context("cannot protect the program's own file")?,
@@ -44,6 +52,12 @@ pub fn protect(kept_fds: u32) -> anyhow::Result<()> {
         entry
     }))?;
     Err(sys::process::execve_fd(copy.as_fd(), &args, &env)).context("cannot execute the protected program")
+}
+
+/// The descriptor behind `/dev/fd/N` or `/proc/self/fd/N`, alone or as the value of an option.
+fn named_descriptor(arg: &str) -> Option<i32> {
+    let path = arg.split_once('=').map_or(arg, |(_, value)| value);
+    path.strip_prefix("/dev/fd/").or_else(|| path.strip_prefix("/proc/self/fd/"))?.parse().ok()
 }
 
 fn is_protected(own: &OwnedFd) -> anyhow::Result<bool> {
@@ -66,4 +80,18 @@ fn sealed_copy(own: &OwnedFd) -> anyhow::Result<OwnedFd> {
         bail!("the copy in memory could not be sealed");
     }
     Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_known_by_their_paths() {
+        for (arg, expected) in
+            [("/dev/fd/63", Some(63)), ("--process=/proc/self/fd/9", Some(9)), ("/dev/fd/", None), ("/dev/fdx/3", None)]
+        {
+            assert_eq!(named_descriptor(arg), expected, "{arg}");
+        }
+    }
 }
