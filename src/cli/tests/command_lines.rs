@@ -358,7 +358,7 @@ mod exec {
             cwd: text("/w"),
             env: vec!["A=b=c".to_owned(), "D=".to_owned()],
             user: Some(UserArg { uid: 1, gid: Some(2) }),
-            additional_gids: vec![3, 4_294_967_295],
+            additional_gids: vec![3, 4_294_967_294],
             process_label: text("l"),
             apparmor: text("a"),
             no_new_privs: Some(false),
@@ -367,7 +367,7 @@ mod exec {
             ignore_paused: true,
             ..exec(&["true"])
         };
-        let line = "--cwd /w -e A=b=c --env=D= -u 1:2 -g 3 --additional-gids 4294967295 --process-label l --apparmor a \
+        let line = "--cwd /w -e A=b=c --env=D= -u 1:2 -g 3 --additional-gids 4294967294 --process-label l --apparmor a \
                     --no-new-privs=false -c CAP_NET_RAW --cap CAP_KILL --cgroup sub --ignore-paused web true";
         check_exec(line, expected);
         check_exec("-u 7 web true", ExecArgs { user: Some(UserArg { uid: 7, gid: None }), ..exec(&["true"]) });
@@ -402,7 +402,7 @@ mod exec {
         check_refused("skep exec -u 1: web true", &format!("invalid value \"1:\" for flag -user: bad gid: {bad}"));
         check_refused(
             "skep exec -g -1 web true",
-            "invalid value \"-1\" for flag -additional-gids: want a group id from 0 to 4294967295",
+            "invalid value \"-1\" for flag -additional-gids: want a group id from 0 to 4294967294",
         );
     }
 }

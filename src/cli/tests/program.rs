@@ -122,6 +122,7 @@ fn a_failure_goes_to_the_log_and_bare_to_the_error_output() {
     let log = scratch.path("log.json");
     fs::write(&log, "{\"level\":\"info\",\"msg\":\"before\"}\n").expect("a log");
     let bundle = scratch.path("missing");
+    fs::create_dir(&bundle).expect("a bundle without a definition");
     let reason = format!("JSON specification file {bundle}/config.json not found");
     for _ in 0..2 {
         let (code, out, err) = told(run(&["--log", &log, "--log-format", "json", "check", "--bundle", &bundle]));

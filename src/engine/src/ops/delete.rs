@@ -16,6 +16,9 @@ use crate::undo::{self, Undo};
 /// How long a process may take to die of SIGKILL before it is named as one that will not.
 const KILL_BOUND_MS: u64 = 10_000;
 
+/// How long a process may take to end whose runtime was killed before it could record it: it sees the end of its gate.
+const ORPHAN_BOUND: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Whether a container may still run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
@@ -82,7 +85,8 @@ pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, rec
         // Nothing was ever started in the groups, so what is in them is not this container's.
         let list: Vec<Undo> = record.undo.iter().filter(|u| !matches!(u, Undo::Cgroups { .. })).cloned().collect();
         undo::replay(&list, &context.proc)?;
-        if let Err(error) = remove_empty_groups(record) {
+        // Its own process, born just before the runtime was killed, ends by itself.
+        if let Err(error) = cgroup::group::remove(&record.groups, ORPHAN_BOUND, &context.proc) {
             context.warn(&format!("a group of {} stays: {error}", record.id));
         }
         return store.remove(folder);
@@ -95,16 +99,6 @@ pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, rec
     wait_for_end(&context.proc, init)?;
     undo::replay(&record.undo, &context.proc)?;
     store.remove(folder)
-}
-
-fn remove_empty_groups(record: &Record) -> Result<()> {
-    for group in &record.groups {
-        match sys::fs::rmdir_at(sys::fs::CWD, &group.dir()) {
-            Err(error) if !error.is(Errno::NOENT) => return Err(error.into()),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Kills every process of the groups.
