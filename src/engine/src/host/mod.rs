@@ -202,7 +202,7 @@ impl<'a> Host<'a> {
         if not_own && same_file(fd.as_fd(), self.proc.open_own_namespace(kind.proc_name())?.as_fd())? {
             let kind = kind.oci_name();
             return Err(Error::Unsupported(format!(
-                "{path} is the host's own {kind} namespace: linux.sysctl would set kernel parameters of the host"
+                "{path} is the host's own {kind} namespace: what the definition asks for would change the host"
             )));
         }
         self.slots[slot] = Some(fd);

@@ -216,6 +216,24 @@ mod tests {
         serde_json::json!({ "seccomp": { "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] } })
     }
 
+    /// A new root there would be that of the host's processes.
+    #[test]
+    fn a_joined_mount_namespace_may_not_be_the_hosts() {
+        let linux = serde_json::json!({
+            "namespaces": [{ "type": "mount", "path": "/proc/1/ns/mnt" }, { "type": "ipc", "path": "/proc/1/ns/ipc" }],
+        });
+        let plan = plan(Mode::Legacy, serde_json::json!({}), linux);
+        let refused: Vec<_> = plan
+            .host
+            .iter()
+            .filter_map(|planned| match &planned.step {
+                HostStep::OpenNamespace { kind, not_own, .. } => Some((*kind, *not_own)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(refused, [(NamespaceKind::Mount, true), (NamespaceKind::Ipc, false)]);
+    }
+
     #[test]
     fn the_filter_comes_last_with_no_new_privileges() {
         let process = serde_json::json!({ "noNewPrivileges": true, "apparmorProfile": "web" });

@@ -19,7 +19,9 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
         if let Some(path) = &namespace.path {
             let slot = plan.slot();
             joined.push((namespace.kind, slot));
-            let not_own = spec.sysctl.keys().any(|key| sysctl::namespace_of(key) == Some(namespace.kind));
+            // Kernel parameters would be the host's, and the new root that of the host's processes.
+            let not_own = namespace.kind == NamespaceKind::Mount
+                || spec.sysctl.keys().any(|key| sysctl::namespace_of(key) == Some(namespace.kind));
             let step = HostStep::OpenNamespace { kind: namespace.kind, path: path.clone(), not_own, slot };
             plan.host_from(format!("/linux/namespaces/{index}/path"), step);
         }
