@@ -13,4 +13,3 @@ pub mod log;
 pub mod output;
 pub mod protect;
 pub mod run;
-pub mod time;

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use crate::args::command::{Global, Level, LogFormat, LogTarget};
-use crate::time;
+use engine::clock as time;
 
 /// Where journald receives records in its own protocol (systemd: "Native Journal Protocol").
 const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";

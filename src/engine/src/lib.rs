@@ -11,7 +11,7 @@
 
 pub mod bundle;
 mod child;
-mod clock;
+pub mod clock;
 mod error;
 pub mod facts;
 mod gate;

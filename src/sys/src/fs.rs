@@ -148,15 +148,6 @@ pub fn chmod(fd: BorrowedFd<'_>, mode: u32) -> Result<()> {
     fs::fchmod(fd, Mode::from_raw_mode(mode)).call(|| format!("fchmod({}, {mode:#o})", shown(fd)))
 }
 
-/// `fchmodat(2)`. Follows a link in the last place: use only where `path` cannot be one.
-///
-/// # Errors
-/// What the kernel says.
-pub fn chmod_at(dir: BorrowedFd<'_>, path: &str, mode: u32) -> Result<()> {
-    fs::chmodat(dir, path, Mode::from_raw_mode(mode), AtFlags::empty())
-        .call(|| format!("fchmodat({}, {path:?}, {mode:#o})", shown(dir)))
-}
-
 /// `fchownat(2)` without following a link; an empty path means `dir` itself.
 ///
 /// # Errors

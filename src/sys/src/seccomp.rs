@@ -29,7 +29,6 @@ struct Program {
 }
 
 const SECCOMP_SET_MODE_FILTER: usize = 1;
-const SECCOMP_GET_ACTION_AVAIL: usize = 2;
 
 /// Puts a filter on the calling thread. With [`NEW_LISTENER`] among the flags the descriptor is returned.
 ///
@@ -53,14 +52,4 @@ pub fn load(instructions: &[FilterInstruction], flags: u64) -> Result<Option<Own
     let number = RawFd::try_from(got).map_err(|_| rustix::io::Errno::BADF).call(call)?;
     // SAFETY: with NEW_LISTENER the kernel returns a new descriptor, which nobody else owns.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
-}
-
-/// Whether the kernel knows an action (SECCOMP_RET_*).
-#[must_use]
-pub fn knows_action(action: u32) -> bool {
-    // SAFETY: the kernel reads one u32 at the pointer, which outlives the call.
-    unsafe {
-        raw::syscall(libc::SYS_seccomp, [SECCOMP_GET_ACTION_AVAIL, 0, std::ptr::from_ref(&action) as usize, 0, 0, 0])
-    }
-    .is_ok()
 }

@@ -44,18 +44,6 @@ pub fn connect(path: &str) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A datagram to a socket of the file system, without waiting.
-///
-/// # Errors
-/// What the kernel says.
-pub fn send_datagram(path: &str, bytes: &[u8]) -> Result<()> {
-    let call = || format!("sendto({path:?})");
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .call(|| "socket(AF_UNIX)".to_owned())?;
-    let address = SocketAddrUnix::new(path).call(call)?;
-    rustix::net::sendto(&socket, bytes, SendFlags::NOSIGNAL, &address).map(drop).call(call)
-}
-
 /// `sendmsg(2)` of bytes and descriptors.
 ///
 /// # Errors

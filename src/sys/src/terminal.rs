@@ -48,15 +48,6 @@ pub fn open_pty(proc: &crate::ProcFs, ptmx: BorrowedFd<'_>) -> Result<Pty> {
     pty_of(master)
 }
 
-/// Opens a new pseudo terminal of the caller's own `/dev/ptmx`.
-///
-/// # Errors
-/// What the kernel says.
-pub fn open_own_pty() -> Result<Pty> {
-    let master = crate::fs::open("/dev/ptmx", crate::fs::OFlags::RDWR | crate::fs::OFlags::NOCTTY)?;
-    pty_of(master)
-}
-
 fn pty_of(master: OwnedFd) -> Result<Pty> {
     rustix::pty::unlockpt(&master).call(|| "ioctl(TIOCSPTLCK)".to_owned())?;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)

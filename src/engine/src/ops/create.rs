@@ -86,7 +86,7 @@ fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, p
         oci_version: bundle.spec.oci_version.clone(),
         bundle: bundle.path.clone(),
         rootfs: bundle.rootfs.clone(),
-        created: clock::now(),
+        created: clock::render_nanos(clock::now()),
         owner: sys::process::effective_uid(),
         phase: Phase::Creating,
         creator: ProcessId { pid, start_time: context.proc.start_time(pid)? },
