@@ -130,6 +130,16 @@ fn a_negative_pids_limit_means_none() {
 }
 
 #[test]
+fn a_pids_limit_of_zero_is_a_limit() {
+    check_files(json!({ "pids": { "limit": 0 } }), &[("pids", "pids.max", "0")]);
+    case(|sb| {
+        let b = sb.bundle().set("/linux/resources/pids", json!({ "limit": 0 }));
+        let out = sb.run(&b.sh("echo alone; true | true; echo more"));
+        assert!(out.stdout.starts_with("alone\n") && !out.stdout.contains("more"), "{}", out.stdout);
+    });
+}
+
+#[test]
 fn blkio_throttle_values() {
     case(|sb| {
         if skip_without(&[Need::BlockDevice]) {

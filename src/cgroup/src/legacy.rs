@@ -11,7 +11,7 @@ use runtime_spec::model::{
 use crate::convert::SHARES;
 use crate::limit::{
     Absent, Context, FileWrite, First, Ignored, LimitError, Limits, bandwidth_order, burst_first, finite, minus_one,
-    pids_value, set, set_number, weight_and_idle,
+    or_max, set, set_number, weight_and_idle,
 };
 
 /// Renders all limits of a container for v1 hierarchies, for creation and for `update` alike.
@@ -34,7 +34,7 @@ pub fn writes(resources: &Resources, context: &Context<'_>) -> Result<Limits, Li
     rest.extend(context.device_lines.iter().map(|(file, line)| FileWrite::new("devices", file, line, "devices")));
     rest.extend(memory(&resources.memory, context)?);
     rest.extend(cpu(&resources.cpu, context)?);
-    rest.extend(resources.pids.map(|limit| FileWrite::new("pids", "pids.max", pids_value(limit), "pids.limit")));
+    rest.extend(resources.pids.map(|limit| FileWrite::new("pids", "pids.max", or_max(limit), "pids.limit")));
     rest.extend(blkio(&resources.block_io));
     rest.extend(resources.hugepages.iter().flat_map(hugetlb));
     rest.extend(net_prio(&resources.network));

@@ -245,7 +245,7 @@ pub(crate) fn minus_one(limit: Limit) -> String {
     }
 }
 
-/// A limit as v2 files and `pids.max` take it.
+/// A limit as v2 files and `pids.max` take it. 0 is a limit there: no task more (config-linux.md, PIDs).
 pub(crate) fn or_max(limit: Limit) -> String {
     match limit {
         Limit::Max => "max".to_owned(),
@@ -261,11 +261,6 @@ pub(crate) fn set(limit: Option<Limit>) -> Option<Limit> {
 /// A number that is set, 0 being "leave it".
 pub(crate) fn set_number(number: Option<u64>) -> Option<u64> {
     number.filter(|number| *number != 0)
-}
-
-/// The value of `pids.max`. 0 becomes 1 as in runc: the first task counts itself, so neither allows a fork.
-pub(crate) fn pids_value(limit: Limit) -> String {
-    if limit == Limit::Value(0) { "1".to_owned() } else { or_max(limit) }
 }
 
 /// Which of two dependent numbers is written first.

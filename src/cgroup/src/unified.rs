@@ -8,7 +8,7 @@ use runtime_spec::model::{BlockIo, CpuLimits, HugepageLimit, Limit, MemoryLimits
 use crate::convert::{blkio_to_io_weight, shares_to_weight};
 use crate::legacy::rdma;
 use crate::limit::{
-    Absent, Context, FileWrite, Ignored, LimitError, Limits, Shrink, burst_first, or_max, pids_value, set, set_number,
+    Absent, Context, FileWrite, Ignored, LimitError, Limits, Shrink, burst_first, or_max, set, set_number,
     weight_and_idle,
 };
 
@@ -24,7 +24,7 @@ pub fn writes(resources: &Resources, context: &Context<'_>) -> Result<Limits, Li
     let mut limits = Limits::default();
     limits.attach.extend(cpuset(&resources.cpu));
     let rest = &mut limits.rest;
-    rest.extend(resources.pids.map(|limit| FileWrite::new("pids", "pids.max", pids_value(limit), "pids.limit")));
+    rest.extend(resources.pids.map(|limit| FileWrite::new("pids", "pids.max", or_max(limit), "pids.limit")));
     rest.extend(memory(&resources.memory, context)?);
     rest.extend(io(&resources.block_io));
     rest.extend(cpu(&resources.cpu, context));

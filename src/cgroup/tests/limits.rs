@@ -192,7 +192,7 @@ fn update_changes_every_field_of_a_running_container() {
     check(&|r| r.cpu.cpus = Some("0".to_owned()), &[("cpuset", "cpuset.cpus", "0")]);
     check(&|r| r.cpu.mems = Some("0".to_owned()), &[("cpuset", "cpuset.mems", "0")]);
     check(&|r| r.pids = value(12_345), &[("pids", "pids.max", "12345")]);
-    check(&|r| r.pids = value(0), &[("pids", "pids.max", "1")]);
+    check(&|r| r.pids = value(0), &[("pids", "pids.max", "0")]);
     check(&|r| r.pids = Some(Limit::Max), &[("pids", "pids.max", "max")]);
     child.kill().unwrap();
     child.wait().unwrap();

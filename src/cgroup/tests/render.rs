@@ -291,7 +291,7 @@ fn memory_fields_of_v1() {
 #[test]
 fn pids() {
     check(|r| r.pids = value(20), &["pids.max=20"], &["pids.max=20"]);
-    check(|r| r.pids = value(0), &["pids.max=1"], &["pids.max=1"]);
+    check(|r| r.pids = value(0), &["pids.max=0"], &["pids.max=0"]);
     check(|r| r.pids = Some(Limit::Max), &["pids.max=max"], &["pids.max=max"]);
 }
 
