@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use integration::host::eventually;
 use integration::{Bundle, Container, Sandbox, case, json};
 
 /// The eight kinds: the name in config.json and that in /proc/PID/ns.
@@ -477,5 +478,24 @@ fn namespaces_vanish_with_the_container() {
             .flatten()
             .any(|entry| fs::read_link(entry.path().join("ns/net")).is_ok_and(|link| link.to_string_lossy() == net));
         assert!(!held);
+    });
+}
+
+/// Files of the runtime's belong to the process's user then, since no root exists to own them.
+#[test]
+fn a_user_namespace_need_not_map_root() {
+    case(|sb| {
+        let map = json!([{ "containerID": 1000, "hostID": 101_000, "size": 10 }]);
+        let b = sb.bundle().user_namespace().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+        let b = b.without_mount("/dev/pts").folder("made").set("/process/user", json!({ "uid": 1000, "gid": 1001 }));
+        for path in [b.dir.clone(), b.rootfs(), b.rootfs().join("dev"), b.rootfs().join("proc"), b.rootfs().join("sys")]
+        {
+            std::os::unix::fs::lchown(&path, Some(101_000), Some(101_001)).expect("chown");
+        }
+        let b = b.sh("id -u; id -g; stat -c %u:%g /dev /dev/null; cat /proc/self/uid_map | tr -s ' '; sleep 1000");
+        let c = sb.detached(&b);
+        eventually("its output", || c.output.stdout_now().lines().count() == 5);
+        assert_eq!(c.output.stdout_now(), "1000\n1001\n1000:1001\n65534:65534\n 1000 101000 10\n");
+        assert_eq!(sb.exec_sh(&c.id, "id -u; id -g").ok(), "1000\n1001");
     });
 }

@@ -116,7 +116,7 @@ fn check_user(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) {
                 log.error(&at, MAPPINGS, "is required for a new user namespace that has the other map");
             }
             Some(Namespace { path: None, .. }) if !contains(map, 0) => {
-                log.warn(&at, MAPPINGS, "does not map id 0, so files that the runtime makes have no owner inside");
+                log.warn(&at, MAPPINGS, "does not map id 0: what the runtime makes belongs to the process's user");
             }
             _ => {}
         }

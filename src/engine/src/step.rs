@@ -293,8 +293,13 @@ pub enum ChildStep {
     JoinCgroups,
     /// A cgroup namespace whose root is the groups that were joined.
     UnshareCgroup,
-    /// Becomes user and group 0 of the new user namespace.
-    BecomeNamespaceRoot,
+    /// Becomes the user and group of the user namespace that make files and folders in it.
+    BecomeNamespaceRoot {
+        /// 0 where it is mapped, else the process's.
+        uid: u32,
+        /// 0 where it is mapped, else the process's.
+        gid: u32,
+    },
     /// A session keyring of its own, by name.
     JoinKeyring {
         /// `_ses.` and the container's id.

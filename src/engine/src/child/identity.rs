@@ -15,10 +15,11 @@ const CAP_MAX: u32 = 63;
 /// CAP_SYS_ADMIN.
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// Root of the new user namespace, with no group of the host's left.
-pub(super) fn become_namespace_root(proc: &ProcFs) -> Result<()> {
-    process::set_gid(0)?;
-    process::set_uid(0)?;
+/// Whoever makes files in the user namespace, with no group of the host's left. An id other than 0 keeps the capabilities
+/// too: where 0 is not mapped, no change of the user counts as leaving root (security/commoncap.c, `cap_emulate_setxuid`).
+pub(super) fn become_namespace_root(uid: u32, gid: u32, proc: &ProcFs) -> Result<()> {
+    process::set_gid(gid)?;
+    process::set_uid(uid)?;
     drop_groups(proc)
 }
 

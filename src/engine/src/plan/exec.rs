@@ -51,7 +51,7 @@ pub fn plan_exec(
     let joined: Vec<_> = kinds.iter().copied().filter(|kind| *kind != NamespaceKind::Pid).collect();
     plan.child(ChildStep::JoinContainer { kinds: joined, slot: init });
     if has_user_namespace(spec) {
-        plan.child(ChildStep::BecomeNamespaceRoot);
+        plan.child(super::namespaces::become_root(spec));
     }
     if !options.no_new_keyring {
         plan.child(ChildStep::JoinKeyring { name: format!("_ses.{id}"), existing: true });

@@ -235,6 +235,25 @@ mod tests {
     }
 
     #[test]
+    fn where_root_is_not_mapped_the_user_makes_the_files() {
+        let check = |first: u32, expected: (u32, u32)| {
+            let map = serde_json::json!([{ "containerID": first, "hostID": 100_000, "size": 5000 }]);
+            let whole = serde_json::json!([{ "containerID": 0, "hostID": 100_000, "size": 5000 }]);
+            let namespaces = serde_json::json!([{ "type": "user" }, { "type": "mount" }]);
+            let linux = serde_json::json!({ "namespaces": namespaces, "uidMappings": map, "gidMappings": whole });
+            let process = serde_json::json!({ "user": { "uid": 1000, "gid": 1001 } });
+            let plan = plan(Mode::Legacy, process, linux);
+            let ids = plan.child.iter().find_map(|planned| match planned.step {
+                ChildStep::BecomeNamespaceRoot { uid, gid } => Some((uid, gid)),
+                _ => None,
+            });
+            assert_eq!(ids, Some(expected));
+        };
+        check(0, (0, 0));
+        check(500, (1000, 0));
+    }
+
+    #[test]
     fn the_filter_comes_last_with_no_new_privileges() {
         let process = serde_json::json!({ "noNewPrivileges": true, "apparmorProfile": "web" });
         let expected = [

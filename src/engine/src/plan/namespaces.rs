@@ -1,7 +1,7 @@
 //! Which namespaces the clone makes, which are joined and by whom, and what is set up in them.
 
 use runtime_spec::ContainerSpec;
-use runtime_spec::model::NamespaceKind;
+use runtime_spec::model::{IdMapping, NamespaceKind};
 use runtime_spec::validate::sysctl;
 
 use super::{Plan, has_user_namespace};
@@ -76,6 +76,16 @@ pub(super) fn plan_id_maps(plan: &mut Plan, spec: &ContainerSpec) {
     }
 }
 
+/// Root of the user namespace, or the process's user where the definition maps no root: files need an owner that exists.
+pub(super) fn become_root(spec: &ContainerSpec) -> ChildStep {
+    let root_or = |map: &[IdMapping], id: u32| {
+        let mapped = map.is_empty() || map.iter().any(|range| range.container_id == 0);
+        if mapped { 0 } else { id }
+    };
+    let (uid, gid) = spec.process.as_ref().map_or((0, 0), |process| (process.user.uid, process.user.gid));
+    ChildStep::BecomeNamespaceRoot { uid: root_or(&spec.uid_mappings, uid), gid: root_or(&spec.gid_mappings, gid) }
+}
+
 /// Network devices that come from the host.
 pub(super) fn plan_links(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions) {
     for device in &spec.net_devices {
@@ -92,7 +102,7 @@ pub(super) fn plan_links(plan: &mut Plan, spec: &ContainerSpec, options: &Create
 /// What the child sets up in its namespaces before it mounts.
 pub(super) fn plan_inside(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions) {
     if has_user_namespace(spec) {
-        plan.child_from("/linux/uidMappings", ChildStep::BecomeNamespaceRoot);
+        plan.child_from("/linux/uidMappings", become_root(spec));
     }
     if !options.no_new_keyring {
         plan.child(ChildStep::JoinKeyring { name: format!("_ses.{}", options.id), existing: false });
