@@ -100,6 +100,34 @@ fn a_sysctl_in_the_hosts_own_namespace_by_its_path_is_refused() {
     });
 }
 
+/// The values are those that the host has, so that a runtime that does not refuse them changes nothing.
+#[test]
+fn the_hosts_own_namespaces_by_their_paths_are_not_written_to() {
+    let value =
+        |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).expect("read").trim().to_owned();
+    case(|sb| {
+        // The runtime in the namespaces of the first process, and in others.
+        let inside = ["unshare", "-p", "-f", "--mount-proc", "sh", "-c", "unshare -u -i \"$@\"; exit $?", "sh"];
+        for (kind, pointer, setting) in [
+            ("uts", "/hostname", json!(value("hostname"))),
+            ("uts", "/domainname", json!(value("domainname"))),
+            ("uts", "/linux/sysctl", json!({ "kernel.domainname": value("domainname") })),
+            ("ipc", "/linux/sysctl", json!({ "kernel.shmmni": value("shmmni") })),
+        ] {
+            for (prefix, process) in [(&["env"][..], "self"), (&inside[..], "1")] {
+                let path = format!("/proc/{process}/ns/{kind}");
+                let b = sb.bundle().unset("/hostname").namespace(kind, Some(&path)).set(pointer, setting.clone());
+                b.write();
+                let bundle = b.dir.to_string_lossy().into_owned();
+                let runtime = sb.runtime.path.to_string_lossy().into_owned();
+                let root = sb.root.to_string_lossy().into_owned();
+                let call = sb.program(prefix[0]).args(&prefix[1..]).args([&runtime, "--root", &root, "run"]);
+                call.args(["--bundle", &bundle, &b.id]).run().fails_saying(&format!("host's own {kind} namespace"));
+            }
+        }
+    });
+}
+
 #[test]
 fn a_sysctl_that_does_not_exist_is_an_error() {
     case(|sb| {

@@ -53,7 +53,8 @@ pub enum HostStep {
         kind: NamespaceKind,
         /// Absolute path.
         path: String,
-        /// Whether the runtime's own namespace is refused: kernel parameters are going to be set in it.
+        /// Whether the runtime's own namespace and that of the host's first process are refused: what is going to be set
+        /// in it (kernel parameters, names, the root) would be the host's.
         not_own: bool,
         /// Where it goes.
         slot: Slot,

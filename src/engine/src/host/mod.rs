@@ -199,7 +199,7 @@ impl<'a> Host<'a> {
         if found != kind.clone_flag() {
             return Err(Error::Unsupported(format!("{path} is not a {} namespace", kind.oci_name())));
         }
-        if not_own && same_file(fd.as_fd(), self.proc.open_own_namespace(kind.proc_name())?.as_fd())? {
+        if not_own && self.is_hosts_own(fd.as_fd(), kind)? {
             let kind = kind.oci_name();
             return Err(Error::Unsupported(format!(
                 "{path} is the host's own {kind} namespace: what the definition asks for would change the host"
@@ -207,6 +207,19 @@ impl<'a> Host<'a> {
         }
         self.slots[slot] = Some(fd);
         Ok(())
+    }
+
+    /// Whether a namespace is the runtime's own or that of the host's first process.
+    fn is_hosts_own(&self, namespace: BorrowedFd<'_>, kind: NamespaceKind) -> Result<bool> {
+        if same_file(namespace, self.proc.open_own_namespace(kind.proc_name())?.as_fd())? {
+            return Ok(true);
+        }
+        match self.proc.open_namespace(1, kind.proc_name()) {
+            Ok(first) => same_file(namespace, first.as_fd()),
+            // Whoever may not look at the first process has no right to join its namespaces either.
+            Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn open_source(&mut self, source: &Source) -> Result<()> {

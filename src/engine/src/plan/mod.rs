@@ -235,6 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn a_joined_uts_namespace_is_not_the_hosts_where_it_gets_a_name() {
+        let check = |sysctl: serde_json::Value, expected: bool| {
+            let uts = serde_json::json!({ "type": "uts", "path": "/proc/9/ns/uts" });
+            let linux = serde_json::json!({ "namespaces": [{ "type": "mount" }, uts], "sysctl": sysctl });
+            let plan = plan(Mode::Legacy, serde_json::json!({}), linux);
+            let refused = plan.host.iter().find_map(|planned| match &planned.step {
+                HostStep::OpenNamespace { kind: NamespaceKind::Uts, not_own, .. } => Some(*not_own),
+                _ => None,
+            });
+            assert_eq!(refused, Some(expected));
+        };
+        check(serde_json::json!({}), false);
+        check(serde_json::json!({ "kernel.domainname": "example.org" }), true);
+    }
+
+    #[test]
     fn where_root_is_not_mapped_the_user_makes_the_files() {
         let check = |first: u32, expected: (u32, u32)| {
             let map = serde_json::json!([{ "containerID": first, "hostID": 100_000, "size": 5000 }]);

@@ -19,9 +19,7 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
         if let Some(path) = &namespace.path {
             let slot = plan.slot();
             joined.push((namespace.kind, slot));
-            // Kernel parameters would be the host's, and the new root that of the host's processes.
-            let not_own = namespace.kind == NamespaceKind::Mount
-                || spec.sysctl.keys().any(|key| sysctl::namespace_of(key) == Some(namespace.kind));
+            let not_own = is_changed(namespace.kind, spec);
             let step = HostStep::OpenNamespace { kind: namespace.kind, path: path.clone(), not_own, slot };
             plan.host_from(format!("/linux/namespaces/{index}/path"), step);
         }
@@ -52,6 +50,15 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
         plan.child_from("/linux/namespaces", ChildStep::JoinNamespaces { list });
     }
     HostStep::Spawn { namespaces, into_cgroup, launcher: None, pid_namespace }
+}
+
+/// Whether the definition sets something in a namespace of this kind: the host's own would be changed for the host's
+/// processes, with the new root, another name or other kernel parameters.
+fn is_changed(kind: NamespaceKind, spec: &ContainerSpec) -> bool {
+    let named = spec.hostname.is_some() || spec.domainname.is_some();
+    kind == NamespaceKind::Mount
+        || (kind == NamespaceKind::Uts && named)
+        || spec.sysctl.keys().any(|key| sysctl::namespace_of(key) == Some(kind))
 }
 
 /// The kinds that the clone makes. A launcher has made the user and time namespaces already.
