@@ -239,6 +239,22 @@ fn a_broken_state_does_not_break_list_or_delete_force() {
     });
 }
 
+/// As a machine that went down leaves it where the state folder is on a disk: names without contents.
+#[test]
+fn a_state_that_a_crash_left_empty_gives_its_id_back() {
+    case(|sb| {
+        let b = sb.bundle().args(&["echo", "again"]);
+        for contents in [&b""[..], &[0; 4096]] {
+            let dir = sb.root.join(&b.id);
+            fs::create_dir_all(&dir).expect("mkdir");
+            fs::write(dir.join("state"), contents).expect("write");
+            assert!(!sb.call(&["list"]).run().ok().contains(&b.id));
+            sb.call(&["delete", &b.id]).run().ok();
+            assert_eq!(sb.run(&b).ok(), "again");
+        }
+    });
+}
+
 #[test]
 fn a_container_of_zombies_goes() {
     case(|sb| {

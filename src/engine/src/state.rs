@@ -8,7 +8,11 @@
 //!     result       FIFO: the outcome of its exec
 //! ```
 //!
-//! The record is written to a temporary file and renamed, so a reader sees the old or the new one. The lock is a flock on
+//! The record is written to a temporary file and renamed, so a reader sees the old or the new one. It is not forced to the
+//! disk: a machine that goes down takes everything with it that the record names (processes, groups, links), so a record
+//! that outlived it would be of no use, and the default folder is in memory anyway. Where `--root` is on a disk, such a
+//! crash can leave a file without its contents; that is taken for a record that was never written, and `delete` gives
+//! the id back. One write to a disk is 1 to 3 ms, as much as half of a start. The lock is a flock on
 //! the container's folder: whoever changes the record holds it, but never during hooks, a foreground run or an event
 //! stream. `state`, `list` and `kill` only read and never wait.
 
@@ -268,6 +272,10 @@ impl Folder {
             Err(error) if error.is(Errno::NOENT) => return Err(Error::NotFound),
             other => other?,
         };
+        // A name without contents, or with zeros in their place: the machine went down before they reached the disk.
+        if bytes.first().is_none_or(|byte| *byte == 0) {
+            return Err(Error::NotFound);
+        }
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
         let config = if end < bytes.len() { bytes.split_off(end + 1) } else { Vec::new() };
         Ok((self.parse(&bytes)?, config))
@@ -418,6 +426,21 @@ mod tests {
             assert!(folder.read().unwrap_err().to_string().contains("newer version"));
             std::fs::write(std::path::Path::new(store.path()).join("web1/state"), "{\"schema\":1").unwrap();
             assert!(matches!(folder.read(), Err(Error::State { .. })));
+        });
+    }
+
+    #[test]
+    fn a_record_that_a_crash_left_empty_was_never_written() {
+        with_store("crash", |store| {
+            let (folder, _lock) = store.take("web1").unwrap();
+            folder.write(&record("web1"), b"{}").unwrap();
+            let state = std::path::Path::new(store.path()).join("web1/state");
+            for left in [Vec::new(), vec![0; 4096]] {
+                std::fs::write(&state, left).unwrap();
+                assert!(matches!(folder.read(), Err(Error::NotFound)));
+            }
+            store.remove(&folder).unwrap();
+            assert_eq!(store.ids().unwrap(), [String::new(); 0]);
         });
     }
 
