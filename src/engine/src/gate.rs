@@ -60,8 +60,8 @@ pub(crate) enum Up {
     Gone,
 }
 
-/// The largest message: an error text.
-const LIMIT: usize = 64 * 1024;
+/// The largest message: an error text. Small enough for the program's own heap, which uses the buffer again.
+const LIMIT: usize = 16 * 1024;
 
 /// One end.
 #[derive(Debug)]

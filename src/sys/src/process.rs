@@ -12,6 +12,7 @@ use crate::raw;
 /// Flag of clone3: the child's parent is the caller's parent.
 pub const CLONE_PARENT: u64 = 0x0000_8000;
 const CLONE_PIDFD: u64 = 0x0000_1000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Which side of [`clone3`] returned.
@@ -30,6 +31,7 @@ pub enum Cloned {
 
 /// `clone3(2)` as a fork with namespaces: memory is copied, nothing is shared, the exit signal is SIGCHLD.
 ///
+/// Signals that have a handler are back at their default in the child; ignored ones stay ignored (CLONE_CLEAR_SIGHAND).
 /// `flags` takes CLONE_NEW* and [`CLONE_PARENT`]. With `cgroup`, a folder of cgroup2, the child begins its life there.
 ///
 /// # Errors
@@ -43,7 +45,7 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers; all zero is a valid value of it.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flags | CLONE_PIDFD;
+    args.flags = flags | CLONE_PIDFD | CLONE_CLEAR_SIGHAND;
     args.pidfd = std::ptr::from_mut(&mut pidfd) as u64;
     // The exit signal of a CLONE_PARENT child is its sibling's; the kernel wants 0 here.
     args.exit_signal = if flags & CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };

@@ -80,6 +80,18 @@ impl ProcFs {
         fs::readlink_at(self.root.as_fd(), "thread-self")
     }
 
+    /// The signals that this process ignores: bit n-1 is signal n.
+    ///
+    /// # Errors
+    /// What the kernel says; EPROTO for a file without `SigIgn`.
+    pub fn own_ignored_signals(&self) -> Result<u64> {
+        let path = format!("{}/status", self.own_thread()?);
+        let text = self.read(&path)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .ok_or_else(|| Error::new(format!("read(\"/proc/{path}\"): no SigIgn"), Errno::PROTO))
+    }
+
     /// Opens a namespace of a process, such as `net`.
     ///
     /// # Errors

@@ -52,14 +52,15 @@ pub fn next(fd: BorrowedFd<'_>) -> Result<i32> {
     i32::try_from(info.ssi_signo).map_err(|_| rustix::io::Errno::INVAL).call(|| "read(signalfd)".to_owned())
 }
 
-/// Unblocks every signal and puts every disposition back to the default, as a program expects them at exec.
-pub fn reset_all() {
+/// Unblocks every signal and puts the ignored ones back to the default, as a program expects them at exec. Bit n-1 of the
+/// mask is signal n, as [`ProcFs::own_ignored_signals`](crate::ProcFs::own_ignored_signals) has it.
+pub fn reset(ignored: u64) {
     // SAFETY: `set` is initialised by sigemptyset; SIG_DFL has no handler that could run. The numbers that cannot be
-    // changed (SIGKILL, SIGSTOP, those of the C library) answer EINVAL, which changes nothing.
+    // changed (those of the C library) answer EINVAL, which changes nothing.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for number in 1..=SIGNAL_MAX {
+        for number in (1..=SIGNAL_MAX).filter(|number| ignored >> (number - 1) & 1 == 1) {
             libc::signal(number, libc::SIG_DFL);
         }
         libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());

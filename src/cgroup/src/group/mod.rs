@@ -17,6 +17,7 @@ use sys::fs::OFlags;
 
 pub use freeze::Freezer;
 pub use kill::{KILL_BOUND, Survivor};
+pub use procs::is_occupied;
 pub use remove::{REMOVE_BOUND, remove};
 
 use crate::error::{Error, Result};
@@ -177,16 +178,6 @@ impl Group {
             Ok(opened.map_err(|error| member.named("open", &path, &error))?)
         };
         Ok(AttachFds { tasks, unified: self.unified_member().map(open_unified).transpose()? })
-    }
-
-    /// Opens `cgroup.procs` of the unified hierarchy, for a task that could not be cloned into it. The write waits for a
-    /// grace period of the kernel.
-    ///
-    /// # Errors
-    /// [`Error::Sys`].
-    pub fn open_unified_procs(&self) -> Result<Option<OwnedFd>> {
-        let open = |member: &Member| member.open("cgroup.procs", OFlags::WRONLY);
-        self.unified_member().map(open).transpose().map_err(Error::from)
     }
 
     fn unified_member(&self) -> Option<&Member> {

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use sys::Errno;
 use sys::fs::{FileType, OFlags};
 
-use super::{Group, Member};
+use super::{Group, Member, open_place};
 use crate::error::{Error, Result};
+use crate::path::GroupPath;
 
 /// Hierarchies to ask, best first. runc asks `devices`, and so a container that a process left in another hierarchy
 /// looks the same to both.
@@ -24,10 +25,29 @@ impl Group {
 
     /// The hierarchy that tells what belongs to the container.
     pub(super) fn asked(&self) -> Option<&Member> {
-        let legacy = || self.members.iter().find(|member| !member.place.is_unified());
-        let named = ASKED.iter().find_map(|controller| self.member(controller));
-        named.or_else(legacy).or_else(|| self.unified_member())
+        let place = asked(self.members.iter().map(|member| &member.place))?;
+        self.members.iter().find(|member| std::ptr::eq(&raw const member.place, place))
     }
+}
+
+/// Whether any process is in the groups, as [`Group::procs`] has it, without opening them all.
+///
+/// # Errors
+/// [`Error::Sys`].
+pub fn is_occupied(places: &[GroupPath]) -> Result<bool> {
+    let Some(place) = asked(places.iter()) else { return Ok(false) };
+    match open_place(place) {
+        Ok(dir) => Ok(!below(dir.as_fd())?.is_empty()),
+        // The next one that is left tells.
+        Err(error) if is_gone(&error) => Ok(!Group::open(places)?.procs()?.is_empty()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn asked<'a>(mut places: impl Iterator<Item = &'a GroupPath> + Clone) -> Option<&'a GroupPath> {
+    let has = |controller: &&str| places.clone().find(|place| place.has(controller));
+    let named = ASKED.iter().find_map(has).or_else(|| places.clone().find(|place| !place.is_unified()));
+    named.or_else(|| places.next())
 }
 
 /// The processes in a group and in all below it. A group that vanishes meanwhile counts as empty.

@@ -3,7 +3,7 @@
 //! The folder is opened once, without following links: a rootfs whose `/dev` leads elsewhere is refused. The file mode
 //! mask is 0 at this point, so a node is born with its mode and no name is looked up again to change it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_spec::model::{Device, DeviceKind, MountAttr};
 use sys::Errno;
@@ -25,11 +25,25 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 impl Child<'_> {
-    pub(super) fn make_device(&self, device: &Device, bind: Option<Slot>) -> Result<()> {
+    pub(super) fn make_device(&mut self, device: &Device, bind: Option<Slot>) -> Result<()> {
         let (parent, name) = split(&device.path);
-        let dir = make_folders(self.root()?, &parent, Links::Refused)?;
+        let dir = self.take_device_folder(&parent)?;
+        self.make_device_in(dir.as_fd(), &name, device, bind)?;
+        self.progress.device_folder = Some((parent, dir));
+        Ok(())
+    }
+
+    /// Most devices are in one folder, which is opened once for all that follow each other.
+    fn take_device_folder(&mut self, path: &str) -> Result<OwnedFd> {
+        match self.progress.device_folder.take() {
+            Some((opened, dir)) if opened == path => Ok(dir),
+            _ => make_folders(self.root()?, path, Links::Refused),
+        }
+    }
+
+    fn make_device_in(&self, dir: BorrowedFd<'_>, name: &str, device: &Device, bind: Option<Slot>) -> Result<()> {
         if let Some(slot) = bind {
-            return self.bind_device(dir.as_fd(), &name, slot);
+            return self.bind_device(dir, name, slot);
         }
         let kind = match device.kind {
             DeviceKind::Char => FileType::CharacterDevice,
@@ -38,12 +52,12 @@ impl Child<'_> {
         };
         let number = fs::makedev(device.major, device.minor);
         let mode = device.mode.unwrap_or(0o666) & 0o7777;
-        match fs::mknod_at(dir.as_fd(), &name, kind, mode, number) {
-            Err(error) if error.is(Errno::EXIST) => return reuse_device(dir.as_fd(), &name, kind, device),
+        match fs::mknod_at(dir, name, kind, mode, number) {
+            Err(error) if error.is(Errno::EXIST) => return reuse_device(dir, name, kind, device),
             other => other?,
         }
         if (device.uid, device.gid) != (0, 0) {
-            fs::chown_at(dir.as_fd(), &name, device.uid, device.gid)?;
+            fs::chown_at(dir, name, device.uid, device.gid)?;
         }
         Ok(())
     }
@@ -61,8 +75,8 @@ impl Child<'_> {
         Ok(sys::mount::set_attr(mount, change, Depth::One)?)
     }
 
-    pub(super) fn make_device_links(&self) -> Result<()> {
-        let dir = make_folders(self.root()?, "/dev", Links::Refused)?;
+    pub(super) fn make_device_links(&mut self) -> Result<()> {
+        let dir = self.take_device_folder("/dev")?;
         for (name, target) in LINKS {
             make_link(dir.as_fd(), name, target)?;
         }

@@ -62,13 +62,14 @@ pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_sec
     Ok(())
 }
 
-/// Every capability that the kernel knows and the set does not hold.
+/// Every capability that the kernel knows and the set does not hold. One that is gone already is dropped again, which is
+/// one call where asking first would be two; without the right to drop (CAP_SETPCAP) it has to be gone.
 fn drop_bounding(keep: u64) -> Result<()> {
-    for capability in 0..=CAP_MAX {
-        match process::in_bounding(capability) {
-            None => break,
-            Some(true) if keep >> capability & 1 == 0 => process::drop_bounding(capability)?,
-            Some(_) => {}
+    for capability in (0..=CAP_MAX).filter(|capability| keep >> capability & 1 == 0) {
+        match process::drop_bounding(capability) {
+            Err(error) if error.is(Errno::INVAL) => break,
+            Err(error) if error.is(Errno::PERM) && process::in_bounding(capability) == Some(false) => {}
+            other => other?,
         }
     }
     Ok(())

@@ -58,6 +58,8 @@ pub(crate) struct StartPipes {
 pub(crate) struct Progress {
     /// Root of the container.
     root: Option<OwnedFd>,
+    /// Where the last device was made, by path.
+    device_folder: Option<(String, OwnedFd)>,
     /// Working folder that only the user may enter.
     pending_folder: Option<String>,
     /// The environment of the program.
@@ -106,7 +108,7 @@ impl Child<'_> {
 
     fn perform(&mut self, step: &ChildStep) -> Result<()> {
         match step {
-            ChildStep::NewSession => new_session(),
+            ChildStep::NewSession => new_session(self.proc),
             ChildStep::JoinNamespaces { list } => self.join_namespaces(list),
             ChildStep::JoinContainer { kinds, slot } => self.join_container(kinds, *slot),
             ChildStep::PassGate { gate, slots } => self.pass_gate(*gate, slots),
@@ -215,11 +217,10 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// One `0` to each file: the kernel then moves the caller alone and takes no lock over all threads.
-    fn join_cgroups(&mut self) -> Result<()> {
-        self.attach.enter()?;
-        self.attach.tasks.clear();
-        Ok(())
+    /// One `0` to each file: the kernel then moves the caller alone and takes no lock over all threads. The files are closed
+    /// with everything else, by [`ChildStep::CloseDescriptors`].
+    fn join_cgroups(&self) -> Result<()> {
+        Ok(self.attach.enter()?)
     }
 
     /// Where the kernel has no keyrings there is none to be kept apart from. Any other failure would leave the container
@@ -337,9 +338,10 @@ impl Child<'_> {
 }
 
 /// A session of its own, with signals as a fresh program expects them, file modes as asked, and closed to tracers.
-fn new_session() -> Result<()> {
+fn new_session(proc: &ProcFs) -> Result<()> {
     sys::process::set_dumpable(false)?;
-    sys::signal::reset_all();
+    // Whatever the caller ignores, and SIGPIPE, which the runtime ignores itself.
+    sys::signal::reset(proc.own_ignored_signals()?);
     sys::signal::end_on_termination();
     sys::process::set_umask(0);
     match sys::process::new_session() {

@@ -115,7 +115,7 @@ impl Child<'_> {
         set_and_clear(target.as_fd(), set, clear, Depth::One)
     }
 
-    pub(super) fn mount_cgroups(&self, mount: &CgroupMount) -> Result<()> {
+    pub(super) fn mount_cgroups(&mut self, mount: &CgroupMount) -> Result<()> {
         let target = self.make(&mount.destination, Want::Folder, Links::Refused)?;
         if mount.unified_only {
             let view = mount.views.first().ok_or_else(|| Error::Unsupported("no cgroup2 on this host".to_owned()))?;
@@ -144,9 +144,9 @@ impl Child<'_> {
     }
 
     /// One hierarchy: new in the container's cgroup namespace, or a copy of the host's folder of the group.
-    fn cgroup_view(&self, view: &CgroupView, mount: &CgroupMount) -> Result<OwnedFd> {
+    fn cgroup_view(&mut self, view: &CgroupView, mount: &CgroupMount) -> Result<OwnedFd> {
         if let Some(slot) = view.slot {
-            let copy = sys::process::dup(self.slot(slot)?)?;
+            let copy = self.take_slot(slot)?;
             set_and_clear(copy.as_fd(), mount.attributes, MountAttr::empty(), Depth::One)?;
             return Ok(copy);
         }

@@ -24,7 +24,7 @@ pub fn create(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -
             "cannot allocate tty if runc will detach without setting console socket (the terminal has nowhere to go: give --console-socket)".to_owned(),
         ));
     }
-    with_created(context, bundle, options, |_| Ok(()))
+    with_created(context, bundle, options, |_| Ok(())).map(drop)
 }
 
 fn terminal(bundle: &Bundle) -> bool {
@@ -39,13 +39,14 @@ pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> 
     plan_create(&bundle.spec, &facts::probe(&context.proc)?, options)
 }
 
-/// Creates a container and goes on with it. A failure on the way, also in `then`, takes everything back.
+/// Creates a container and goes on with it; returns where its record is, too. A failure on the way, also in `then`, takes
+/// everything back.
 pub(super) fn with_created<T>(
     context: &Context<'_>,
     bundle: &Bundle,
     options: &CreateOptions,
     then: impl FnOnce(&mut Host<'_>) -> Result<T>,
-) -> Result<T> {
+) -> Result<(T, Store, Folder)> {
     for finding in &bundle.warnings {
         context.warn(&format!("config.json {}: {}", finding.pointer, finding.message));
     }
@@ -69,13 +70,12 @@ pub(super) fn with_created<T>(
         lock: Some(lock),
         start_by_other: options.start_by_other,
     });
-    match host.run().and_then(|()| then(&mut host)) {
-        Ok(value) => Ok(value),
-        Err(error) => {
-            take_back(context, bundle, &store, &folder, &mut host);
-            Err(error)
-        }
+    let outcome = host.run().and_then(|()| then(&mut host));
+    if outcome.is_err() {
+        take_back(context, bundle, &store, &folder, &mut host);
     }
+    drop(host);
+    outcome.map(|value| (value, store, folder))
 }
 
 fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, plan: &Plan) -> Result<Record> {

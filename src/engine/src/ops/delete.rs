@@ -50,18 +50,39 @@ pub fn delete(context: &Context<'_>, id: &str, force: Force) -> Result<()> {
         Err(Error::NotFound) => return store.remove(&folder),
         other => other?,
     };
-    let status = folder.status(&record, &context.proc)?;
-    match (status, force) {
-        (Status::Stopped | Status::Created, _) | (_, Force::Yes) => {}
-        (status, Force::No) => return Err(Error::DeleteAlive { id: id.to_owned(), status: status.name() }),
+    if force == Force::No {
+        match folder.status(&record, &context.proc)? {
+            Status::Stopped | Status::Created => {}
+            status => return Err(Error::DeleteAlive { id: id.to_owned(), status: status.name() }),
+        }
     }
     destroy(context, &store, &folder, &record)?;
     if let Ok(spec) = spec_of(id, &config) {
-        let mut state = hook_state(&record);
-        state.pid = None;
-        run_poststop(context, &spec, &record.bundle, &state);
+        say_good_bye(context, &spec, &record);
     }
     Ok(())
+}
+
+/// Deletes a container whose foreground `run` is over, unless somebody else has done it meanwhile.
+pub(super) fn delete_own(context: &Context<'_>, store: &Store, folder: &Folder, spec: &ContainerSpec) -> Result<()> {
+    let gone = |error| if matches!(error, Error::NotFound) { Ok(()) } else { Err(error) };
+    let _lock = match folder.lock() {
+        Err(error) => return gone(error),
+        Ok(lock) => lock,
+    };
+    let record = match folder.read_record() {
+        Err(error) => return gone(error),
+        Ok(record) => record,
+    };
+    destroy(context, store, folder, &record)?;
+    say_good_bye(context, spec, &record);
+    Ok(())
+}
+
+fn say_good_bye(context: &Context<'_>, spec: &ContainerSpec, record: &Record) {
+    let mut state = hook_state(record);
+    state.pid = None;
+    run_poststop(context, spec, &record.bundle, &state);
 }
 
 /// A creation that is stuck holds the lock. Its container's process is killed; the runtime that waits for it then fails
@@ -91,10 +112,9 @@ pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, rec
         }
         return store.remove(folder);
     };
-    let group = cgroup::Group::open(&record.groups)?;
     kill_process(&context.proc, init)?;
-    if !record.own_pid_namespace || is_alive(&context.proc, init) || !group.procs()?.is_empty() {
-        kill_group(&record.id, &group, &context.proc)?;
+    if !record.own_pid_namespace || is_alive(&context.proc, init) || cgroup::group::is_occupied(&record.groups)? {
+        kill_group(&record.id, &cgroup::Group::open(&record.groups)?, &context.proc)?;
     }
     wait_for_end(&context.proc, init)?;
     undo::replay(&record.undo, &context.proc)?;

@@ -40,7 +40,7 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
     if stay != Stay::Detached && options.console_socket.is_some() {
         return Err(Error::Usage("cannot use console socket if runc will not detach or allocate tty".to_owned()));
     }
-    let exit = with_created(context, bundle, options, |host| {
+    let (exit, store, folder) = with_created(context, bundle, options, |host| {
         let session = if stay == Stay::Detached { None } else { Some(Session::begin(host.console.take())?) };
         release(host)?;
         if let Some(recorder) = &mut host.recorder {
@@ -53,7 +53,7 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
         }
     })?;
     if stay == Stay::Foreground {
-        delete::delete(context, &options.id, delete::Force::Yes)?;
+        delete::delete_own(context, &store, &folder, &bundle.spec)?;
     }
     Ok(exit)
 }
