@@ -78,6 +78,26 @@ pub enum Error {
         /// Tasks that were still running.
         tasks: Vec<Survivor>,
     },
+    /// A parent allows no more groups.
+    #[error("cannot make {dir}: cgroup.max.descendants or cgroup.max.depth of a group above it is reached")]
+    TooManyGroups {
+        /// The folder that could not be made.
+        dir: String,
+    },
+    /// A group of a container that runs is not there.
+    #[error("the container's cgroup {dir} was removed by somebody, and its processes were moved elsewhere")]
+    Vanished {
+        /// The group's folder.
+        dir: String,
+    },
+    /// Somebody's device program allows none beside it.
+    #[error(
+        "{dir} has a device program of somebody else that allows no other beside or below it: the container's device rules cannot apply"
+    )]
+    DevicesExclusive {
+        /// The folder that it is attached to.
+        dir: String,
+    },
     /// Groups that could not be removed.
     #[error("cannot remove {}", Failures(.0))]
     Remove(Vec<RemoveFailure>),

@@ -200,8 +200,30 @@ pub enum LimitError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An ancestor of the group does not hand the controller on (v2).
+    #[error("cannot set linux.resources.{field}: {group} does not hand the {controller} controller on: {why}")]
+    NotEnabled {
+        /// The field below `linux.resources`.
+        field: Cow<'static, str>,
+        /// The controller.
+        controller: String,
+        /// The ancestor's folder.
+        group: String,
+        /// Why not.
+        why: String,
+    },
+    /// The kernel took the request for a partition of CPUs and does not fulfil it.
+    #[error("{file} was set to {value:?} and is {state:?}")]
+    Partition {
+        /// The file, with its folder.
+        file: String,
+        /// What was asked for.
+        value: String,
+        /// What the kernel says there is.
+        state: String,
+    },
     /// The kernel refused the value.
-    #[error("cannot set linux.resources.{field}: write {value:?} to {file}")]
+    #[error("cannot set linux.resources.{field}: write {value:?} to {file}{meaning}")]
     Refused {
         /// The field below `linux.resources`.
         field: Cow<'static, str>,
@@ -209,6 +231,8 @@ pub enum LimitError {
         file: String,
         /// The value.
         value: String,
+        /// What that means, in words and parentheses; empty where the errno says it all.
+        meaning: &'static str,
         /// What the kernel said.
         #[source]
         source: sys::Error,

@@ -38,6 +38,9 @@ pub fn writes(resources: &Resources, context: &Context<'_>) -> Result<Limits, Li
     }
     // Last, so that it overrides.
     for (key, value) in &resources.unified {
+        if key == "memory.max" && context.shrink == Shrink::Refused {
+            refuse_shrink(value.trim().parse().ok().map(Limit::Value), "memory", context)?;
+        }
         limits.rest.extend(unified(key, value, context)?);
     }
     limits.ignored = ignored(resources);

@@ -83,6 +83,9 @@ pub struct Record {
     pub groups: Vec<cgroup::GroupPath>,
     /// What is undone when it goes.
     pub undo: Vec<Undo>,
+    /// Ids of the device programs that are, or are about to be, on its unified group. After each change only one is.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub device_programs: Vec<u32>,
     /// Annotations of the definition.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub annotations: BTreeMap<String, String>,
@@ -381,6 +384,7 @@ mod tests {
             init: None,
             groups: Vec::new(),
             undo: Vec::new(),
+            device_programs: Vec::new(),
             annotations: BTreeMap::new(),
             own_pid_namespace: true,
             callers_keyring: false,

@@ -150,6 +150,11 @@ pub enum HostStep {
         /// Instructions.
         instructions: usize,
     },
+    /// Gives the group of the unified hierarchy to the user that the process runs as, so that it can make groups below.
+    DelegateCgroup {
+        /// As the host numbers it.
+        uid: u32,
+    },
     /// CPU scheduling policy of the process.
     SetScheduler {
         /// Arguments.

@@ -1,11 +1,12 @@
 //! Writing limits, and reading the values that their order depends on.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use runtime_spec::model::{Limit, Resources};
 use sys::Errno;
 use sys::fs::OFlags;
 
+use super::explain::explain;
 use super::{Group, LastFile, Member};
 use crate::error::{Error, Result};
 use crate::limit::{Absent, Current, FileWrite, LimitError};
@@ -49,7 +50,8 @@ impl Group {
             (Err(error), Absent::Instead { file, value }) if error.is(Errno::NOENT) => member.write(file, value),
             (outcome, _) => outcome,
         };
-        outcome.map_err(|error| explain(member, write, error).into())
+        outcome.map_err(|error| explain(member, write, error))?;
+        if write.file == "cpuset.cpus.partition" { member.check_partition(write) } else { Ok(()) }
     }
 
     /// Reads the present values that writes of these limits depend on.
@@ -59,7 +61,7 @@ impl Group {
     pub fn read_current(&self, resources: &Resources) -> Result<Current> {
         let mut current = Current::default();
         let (memory, cpu) = (&resources.memory, &resources.cpu);
-        let sizes = memory.limit.is_some() || memory.swap.is_some();
+        let sizes = memory.limit.is_some() || memory.swap.is_some() || resources.unified.contains_key("memory.max");
         if let Some(member) = self.member("memory").filter(|_| sizes || memory.disable_oom_killer.is_some()) {
             if member.place.is_unified() {
                 current.memory_limit = member.limit("memory.max")?.unwrap_or(Limit::Max);
@@ -131,35 +133,14 @@ impl Group {
 }
 
 impl Member {
-    /// Enables all controllers of the root in each ancestor, so that this group has them.
-    ///
-    /// What one ancestor refuses (a controller that needs a realtime task moved first, say) is found again when a limit
-    /// needs it: its file is missing then.
-    pub(super) fn take_controllers(&self, mount: BorrowedFd<'_>) -> Result<()> {
-        let have = self.read("cgroup.controllers")?;
-        let missing = |name: &&String| !have.split_ascii_whitespace().any(|have| have == name.as_str());
-        if !self.place.controllers.iter().any(|name| missing(&name)) {
+    /// The kernel takes every request for a partition, and says in the same file when it cannot be had.
+    fn check_partition(&self, write: &FileWrite) -> Result<()> {
+        let state = self.read(&write.file)?;
+        if !state.contains("invalid") {
             return Ok(());
         }
-        let all: Vec<String> = self.place.controllers.iter().map(|name| format!("+{name}")).collect();
-        let relative = self.place.path.trim_start_matches('/');
-        let parents = relative.match_indices('/').map(|(end, _)| &relative[..end]);
-        for parent in std::iter::once(".").chain(parents) {
-            let parent = sys::fs::open_beneath(mount, parent, OFlags::PATH | OFlags::DIRECTORY)?;
-            let enable = |names: &str| sys::fs::write_value_at(parent.as_fd(), "cgroup.subtree_control", names);
-            if enable(&all.join(" ")).is_err() {
-                // All or nothing per write: one by one, those that can be had.
-                let refused = all.iter().filter_map(|name| enable(name).err());
-                for error in refused {
-                    let expected =
-                        [Errno::NOENT, Errno::BUSY, Errno::INVAL, Errno::OPNOTSUPP, Errno::PERM, Errno::ACCESS];
-                    if !expected.contains(&error.errno()) {
-                        return Err(error.into());
-                    }
-                }
-            }
-        }
-        Ok(())
+        let (file, state) = (self.path(&write.file), state.trim().to_owned());
+        Err(LimitError::Partition { file, value: write.value.clone(), state }.into())
     }
 
     fn read_current_cpu(&self, current: &mut Current) -> Result<()> {
@@ -185,7 +166,7 @@ impl Member {
     }
 
     /// A trimmed file; `None` where the kernel has no such file.
-    fn optional(&self, file: &str) -> Result<Option<String>> {
+    pub(super) fn optional(&self, file: &str) -> Result<Option<String>> {
         match self.read(file) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
             Err(error) if error.is(Errno::NOENT) => Ok(None),
@@ -193,7 +174,7 @@ impl Member {
         }
     }
 
-    fn number(&self, file: &str) -> Result<Option<u64>> {
+    pub(super) fn number(&self, file: &str) -> Result<Option<u64>> {
         let Some(text) = self.optional(file)? else { return Ok(None) };
         text.parse().map(Some).map_err(|_| self.unparsed(file, &text))
     }
@@ -208,7 +189,7 @@ impl Member {
         }
     }
 
-    fn unparsed(&self, file: &str, text: &str) -> Error {
+    pub(super) fn unparsed(&self, file: &str, text: &str) -> Error {
         Error::Parse { file: self.path(file), text: text.to_owned() }
     }
 }
@@ -217,26 +198,6 @@ fn parse_cpu_max(text: &str) -> Option<(Limit, u64)> {
     let (quota, period) = text.trim().split_once(' ')?;
     let quota = if quota == "max" { Limit::Max } else { Limit::Value(quota.parse().ok()?) };
     Some((quota, period.parse().ok()?))
-}
-
-/// What a failed write of a limit means to people.
-fn explain(member: &Member, write: &FileWrite, error: sys::Error) -> LimitError {
-    let field = write.field.clone();
-    if error.is(Errno::NOENT) {
-        return LimitError::NoFile { field, file: member.path(&write.file) };
-    }
-    let (what, prefix) = match write.file.as_ref() {
-        "memory.limit_in_bytes" => ("memory", "memory"),
-        "memory.memsw.limit_in_bytes" => ("memory+swap", "memory.memsw"),
-        _ => ("", ""),
-    };
-    let number = |suffix: &str| member.number(&format!("{prefix}.{suffix}")).ok().flatten();
-    if let (true, false, Some(usage), Some(peak)) =
-        (error.is(Errno::BUSY), what.is_empty(), number("usage_in_bytes"), number("max_usage_in_bytes"))
-    {
-        return LimitError::InUse { what, limit: write.value.clone(), usage, peak };
-    }
-    LimitError::Refused { field, file: member.path(&write.file), value: write.value.clone(), source: error }
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@
 //! path that changes, in between cannot lead a write elsewhere.
 
 mod apply;
+mod controllers;
 mod cpuset;
+mod devices;
+mod explain;
 mod freeze;
 mod kill;
 mod procs;
+mod reclaim;
 mod remove;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +19,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use sys::Errno;
 use sys::fs::OFlags;
 
+pub use controllers::Below;
+pub use devices::{DeviceProgram, Own, Placed};
+pub use explain::why_no_process;
 pub use freeze::Freezer;
 pub use kill::{KILL_BOUND, Survivor};
 pub use procs::is_occupied;
@@ -103,10 +110,18 @@ impl Group {
     /// [`Error::NotEmpty`] and [`Error::Frozen`] for a group that is there already and in use; [`Error::Sys`] for what the
     /// kernel says; [`Error::Undo`] where, on top of that, a folder that was made could not be removed again.
     pub fn create(places: &[GroupPath]) -> Result<(Group, Created)> {
+        Group::create_below(places, Below::Ordinary)
+    }
+
+    /// [`Group::create`], saying what happens in the unified hierarchy below a group that has processes of its own.
+    ///
+    /// # Errors
+    /// As [`Group::create`].
+    pub fn create_below(places: &[GroupPath], below: Below) -> Result<(Group, Created)> {
         let mut created = Created::default();
         let mut members = Vec::with_capacity(places.len());
         for place in places {
-            match make(place, &mut created) {
+            match make(place, below, &mut created) {
                 Ok(dir) => members.push(Member { place: place.clone(), dir }),
                 Err(cause) => return Err(undo_made(&created, cause)),
             }
@@ -128,6 +143,20 @@ impl Group {
             }
         }
         Ok(Group { members })
+    }
+
+    /// Opens the groups of a container that runs, all of them.
+    ///
+    /// # Errors
+    /// [`Error::Vanished`] for one that is not there: the container's processes are elsewhere then, and what is done to the
+    /// group would not reach them. [`Error::Sys`].
+    pub fn open_all(places: &[GroupPath]) -> Result<Group> {
+        let open = |place: &GroupPath| match open_place(place) {
+            Ok(dir) => Ok(Member { place: place.clone(), dir }),
+            Err(error) if error.is(Errno::NOENT) => Err(Error::Vanished { dir: place.dir() }),
+            Err(error) => Err(error.into()),
+        };
+        Ok(Group { members: places.iter().map(open).collect::<Result<_>>()? })
     }
 
     /// Whether there is none at all.
@@ -178,6 +207,25 @@ impl Group {
             Ok(opened.map_err(|error| member.named("open", &path, &error))?)
         };
         Ok(AttachFds { tasks, unified: self.unified_member().map(open_unified).transpose()? })
+    }
+
+    /// Opens the group below the container's unified one that holds a process, `None` where the container's own does or
+    /// none. A container whose processes hand controllers on to groups below (systemd, an engine in the container) has
+    /// moved them out of its own group, which takes no process then: an exec goes to where the first process is.
+    ///
+    /// # Errors
+    /// [`Error::Sys`].
+    pub fn open_group_of(&self, pid: i32) -> Result<Option<OwnedFd>> {
+        let Some(member) = self.unified_member() else { return Ok(None) };
+        let (mut first, mut found) = (true, None);
+        procs::walk(member.dir.as_fd(), &mut |group| {
+            // The top of a threaded tree lists the processes of all: the lowest group that has it is where it is.
+            if !std::mem::take(&mut first) && procs::in_group(group)?.contains(&pid) {
+                found = Some(sys::fs::open_at(group, ".", OFlags::PATH | OFlags::DIRECTORY, 0)?);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     fn unified_member(&self) -> Option<&Member> {
@@ -269,7 +317,7 @@ fn open_below(mount: BorrowedFd<'_>, place: &GroupPath) -> sys::Result<OwnedFd> 
 }
 
 /// Makes one group and opens it.
-fn make(place: &GroupPath, created: &mut Created) -> Result<OwnedFd> {
+fn make(place: &GroupPath, below: Below, created: &mut Created) -> Result<OwnedFd> {
     let mount = sys::fs::open_dir(&place.mountpoint)?;
     let relative = place.path.trim_start_matches('/');
     let made = match sys::fs::mkdir_at(mount.as_fd(), relative, 0o755) {
@@ -282,6 +330,9 @@ fn make(place: &GroupPath, created: &mut Created) -> Result<OwnedFd> {
             false
         }
         Err(error) if error.is(Errno::EXIST) => true,
+        Err(error) if error.is(Errno::AGAIN) && place.is_unified() => {
+            return Err(Error::TooManyGroups { dir: place.dir() });
+        }
         Err(error) => return Err(sys::Error::new(format!("mkdir({:?})", place.dir()), error.errno()).into()),
     };
     let member = Member { place: place.clone(), dir: open_below(mount.as_fd(), place)? };
@@ -289,8 +340,8 @@ fn make(place: &GroupPath, created: &mut Created) -> Result<OwnedFd> {
         created.reused = true;
         refuse_in_use(&member)?;
     }
-    if place.is_unified() && !place.controllers.is_empty() {
-        member.take_controllers(mount.as_fd())?;
+    if place.is_unified() {
+        member.prepare_unified(mount.as_fd(), below)?;
     }
     Ok(member.dir)
 }

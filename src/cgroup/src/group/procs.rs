@@ -90,7 +90,7 @@ pub(super) fn children(dir: BorrowedFd<'_>) -> sys::Result<Vec<String>> {
     }
 }
 
-fn in_group(group: BorrowedFd<'_>) -> sys::Result<Vec<i32>> {
+pub(super) fn in_group(group: BorrowedFd<'_>) -> sys::Result<Vec<i32>> {
     let text = match sys::fs::read_text_at(group, "cgroup.procs") {
         // A threaded v2 group lists its threads only.
         Err(error) if error.is(Errno::OPNOTSUPP) => sys::fs::read_text_at(group, "cgroup.threads"),

@@ -48,6 +48,8 @@ pub(crate) struct Host<'a> {
     pub(crate) slots: Vec<Option<OwnedFd>>,
     pub(crate) group: Option<cgroup::Group>,
     pub(crate) attach: Option<cgroup::AttachFds>,
+    /// Process whose group below the container's is taken where the container's own takes no process (an exec).
+    pub(crate) beside: Option<i32>,
     pub(crate) spawned: Option<Spawned>,
     pub(crate) notify: Option<OwnedFd>,
     /// Network devices that were moved into the container, to be moved back when its creation fails.
@@ -88,6 +90,7 @@ impl<'a> Host<'a> {
             slots,
             group: None,
             attach: None,
+            beside: None,
             spawned: None,
             notify: None,
             moved: Vec::new(),
@@ -150,6 +153,7 @@ impl<'a> Host<'a> {
             HostStep::OpenGate { slots, .. } => self.open_gate(slots),
             HostStep::WriteLimits { writes } => Ok(self.group()?.apply(writes)?),
             HostStep::AttachDeviceProgram { .. } => self.attach_device_program(),
+            HostStep::DelegateCgroup { uid } => Ok(self.group()?.delegate(*uid)?),
             HostStep::SetScheduler { scheduler } => set_scheduler(self.pid()?, scheduler),
             HostStep::SetIoPriority { priority } => {
                 Ok(sys::sched::set_io_priority(self.pid()?, priority.class, priority.level)?)
@@ -177,7 +181,13 @@ impl<'a> Host<'a> {
     }
 
     fn make_cgroups(&mut self) -> Result<()> {
-        let (group, _) = cgroup::Group::create(&self.plan.groups)?;
+        let writes = self.plan.host.iter().filter_map(|planned| match &planned.step {
+            HostStep::WriteEarlyLimits { writes } | HostStep::WriteLimits { writes } => Some(writes),
+            _ => None,
+        });
+        let limited = writes.flatten().map(|write| write.controller.as_ref());
+        let below = cgroup::group::Below::for_limits(limited);
+        let (group, _) = cgroup::Group::create_below(&self.plan.groups, below)?;
         self.attach = Some(group.open_attach(&[])?);
         self.group = Some(group);
         Ok(())
@@ -275,12 +285,13 @@ impl<'a> Host<'a> {
         }
     }
 
-    fn attach_device_program(&self) -> Result<()> {
-        let group = self.group()?;
-        let unified =
-            group.unified().ok_or_else(|| Error::Unsupported("the container has no unified cgroup".to_owned()))?;
-        let program = sys::bpf::load_device_program(&self.plan.device_program)?;
-        Ok(sys::bpf::attach_device_program(unified, program.as_fd(), None)?)
+    fn attach_device_program(&mut self) -> Result<()> {
+        let program = cgroup::group::DeviceProgram::load(&self.plan.device_program)?;
+        self.group()?.put_device_program(&program, cgroup::group::Own::Leftovers)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record.device_programs = vec![program.id()];
+        }
+        Ok(())
     }
 
     /// Takes messages until the child stands at the gate.
@@ -519,6 +530,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::OpenGate { .. } => "open_gate",
         HostStep::WriteLimits { .. } => "write_limits",
         HostStep::AttachDeviceProgram { .. } => "attach_device_program",
+        HostStep::DelegateCgroup { .. } => "delegate_cgroup",
         HostStep::SetScheduler { .. } => "set_scheduler",
         HostStep::SetIoPriority { .. } => "set_io_priority",
         HostStep::SetAffinity { .. } => "set_affinity",

@@ -1,6 +1,6 @@
 //! The clone, and the launcher where the clone alone is not enough.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_spec::model::NamespaceKind;
 use sys::Errno;
@@ -32,8 +32,8 @@ impl Host<'_> {
         let home = self.enter_pid_namespace(pid_namespace)?;
         // A launcher clones into the namespaces itself; it is placed there too, since its child inherits the place.
         let cloned = match launcher {
-            None => sys::process::clone3(flags, unified.as_ref().map(AsFd::as_fd)),
-            Some(_) => sys::process::clone3(0, None),
+            None => self.clone_into(flags, unified.as_ref().map(AsFd::as_fd)),
+            Some(_) => sys::process::clone3(0, None).map_err(Error::from),
         };
         if matches!(cloned, Ok(Cloned::Child)) {
             drop(ours);
@@ -53,6 +53,25 @@ impl Host<'_> {
         let id = ProcessId { pid, start_time: self.proc.start_time(pid)? };
         self.spawned = Some(Spawned { id, pidfd, channel: ours });
         self.record_init()
+    }
+
+    /// Clones into a group of the unified hierarchy, or for an exec into the one that the first process is in.
+    fn clone_into(&self, flags: u64, unified: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+        let refused = match (sys::process::clone3(flags, unified), unified) {
+            (Err(error), Some(_)) => error,
+            (outcome, _) => return Ok(outcome?),
+        };
+        if let (Errno::BUSY | Errno::OPNOTSUPP, Some(pid), Some(group)) = (refused.errno(), self.beside, &self.group)
+            && let Some(leaf) = group.open_group_of(pid)?
+        {
+            return Ok(sys::process::clone3(flags, Some(leaf.as_fd()))?);
+        }
+        let dir = self.group.as_ref().and_then(|group| group.places().find(|place| place.is_unified()));
+        let dir = dir.map(cgroup::GroupPath::dir).unwrap_or_default();
+        Err(match cgroup::group::why_no_process(refused.errno()) {
+            Some(why) => Error::from(refused).in_step(format!("start a process in {dir}: {why}")),
+            None => refused.into(),
+        })
     }
 
     /// Only children are born there; the runtime itself stays where it is.

@@ -93,6 +93,7 @@ fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, p
         init: None,
         groups: plan.groups.clone(),
         undo: plan.undo.clone(),
+        device_programs: Vec::new(),
         annotations: BTreeMap::clone(&bundle.spec.annotations),
         own_pid_namespace: bundle.spec.makes(NamespaceKind::Pid),
         callers_keyring: options.no_new_keyring,

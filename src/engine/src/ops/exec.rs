@@ -79,7 +79,8 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     let mut host = Host::new(&plan, &context.proc, context.log, context.trace, state);
     host.slots[0] = Some(pidfd);
     if !record.groups.is_empty() {
-        let group = cgroup::Group::open(&record.groups)?;
+        let group = cgroup::Group::open_all(&record.groups)?;
+        host.beside = options.cgroups.is_empty().then_some(init.pid);
         host.attach = Some(group.open_attach(&options.cgroups)?);
         host.group = Some(group);
     }

@@ -1,31 +1,41 @@
 //! `update`: limits of a container that is there.
 
+use std::time::Duration;
+
+use cgroup::group::{DeviceProgram, Own, Placed};
 use runtime_spec::model::Resources;
 use runtime_spec::state::Status;
 use security::devices;
 
 use super::Context;
 use crate::error::{Error, Result};
+use crate::plan::cgroups;
+use crate::state::{Folder, Record};
+
+/// How long memory may be reclaimed before a limit below the usage is refused.
+const RECLAIM_BOUND: Duration = Duration::from_secs(10);
 
 /// Changes limits. What is silent stays as it is.
 ///
-/// Device rules are applied as the smallest transition from the rules that the group has now, so that nothing that is
-/// allowed before and after is denied in between. An empty list leaves them.
+/// Device rules are applied as the smallest transition from the rules that the group has now (v1), or by exchanging the
+/// container's own program in one call (v2), so that nothing that is allowed before and after is denied in between, and
+/// nothing is allowed that neither allows. An empty list leaves them.
 ///
 /// # Errors
 /// [`Error::NotRunning`], a limit that the host does not have, a memory limit below the usage.
 pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<()> {
     let (_, folder) = context.find(id)?;
     let _lock = folder.lock()?;
-    let record = folder.read_record()?;
+    let (record, config) = folder.read()?;
     if matches!(folder.status(&record, &context.proc)?, Status::Stopped | Status::Creating) {
         return Err(Error::NotRunning);
     }
     if record.groups.is_empty() {
         return Err(Error::Unsupported("cannot update: the container has no cgroup".to_owned()));
     }
-    let group = cgroup::Group::open(&record.groups)?;
+    let group = cgroup::Group::open_all(&record.groups)?;
     let lines = device_lines(&group, resources)?;
+    group.reclaim_memory(resources, RECLAIM_BOUND)?;
     let limits = cgroup::limit::Context {
         groups: &record.groups,
         current: group.read_current(resources)?,
@@ -39,17 +49,53 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
         context.warn(&format!("linux.resources.{} is ignored: {}", ignored.field, ignored.reason));
     }
     group.apply_attach(&writes.attach)?;
-    Ok(group.apply(&writes.rest)?)
+    group.apply(&writes.rest)?;
+    if group.dir("devices").is_none() && !resources.devices.is_empty() {
+        put_device_program(context, &folder, record, &config, (&group, resources))?;
+    }
+    Ok(())
+}
+
+/// The rules that the container shall have, with those that every container gets.
+fn wanted_rules(resources: &Resources) -> Result<devices::RuleSet> {
+    let rules: Vec<_> = resources.devices.iter().copied().chain(devices::default_rules()).collect();
+    devices::emulate(&rules).map_err(refuse_rules)
+}
+
+fn refuse_rules(error: devices::DeviceError) -> Error {
+    Error::Unsupported(format!("device rules: {error}"))
 }
 
 fn device_lines(group: &cgroup::Group, resources: &Resources) -> Result<Vec<(&'static str, String)>> {
     let Some(dir) = group.dir("devices").filter(|_| !resources.devices.is_empty()) else { return Ok(Vec::new()) };
-    let refuse = |error: devices::DeviceError| Error::Unsupported(format!("device rules: {error}"));
-    let now = devices::RuleSet::parse_list(&sys::fs::read_text_at(dir, "devices.list")?).map_err(refuse)?;
-    let rules: Vec<_> = resources.devices.iter().copied().chain(devices::default_rules()).collect();
-    let wanted = devices::emulate(&rules).map_err(refuse)?;
-    let lines = devices::transition(&now, &wanted).map_err(refuse)?;
+    let now = sys::fs::read_text_at(dir, "devices.list")?;
+    let now = devices::RuleSet::parse_list(&now).map_err(refuse_rules)?;
+    let lines = devices::transition(&now, &wanted_rules(resources)?).map_err(refuse_rules)?;
     Ok(lines.into_iter().map(|line| (line.file.name(), line.text)).collect())
+}
+
+/// Exchanges the device program. Both ids are on disk while it is done, so that a runtime which is killed here loses none.
+fn put_device_program(
+    context: &Context<'_>,
+    folder: &Folder,
+    mut record: Record,
+    config: &[u8],
+    (group, resources): (&cgroup::Group, &Resources),
+) -> Result<()> {
+    let bytes = cgroups::program_bytes(&wanted_rules(resources)?);
+    let program = DeviceProgram::load(&bytes)?;
+    let had = !record.device_programs.is_empty();
+    record.device_programs.push(program.id());
+    folder.write(&record, config)?;
+    if let Placed::Added { others } = group.put_device_program(&program, Own::Ids(&record.device_programs))?
+        && had
+    {
+        context.warn(&format!(
+            "somebody has taken the container's device program off its cgroup; it has one again, beside {others} of others"
+        ));
+    }
+    record.device_programs = vec![program.id()];
+    folder.write(&record, config)
 }
 
 /// Changes the resctrl schemata of a container.

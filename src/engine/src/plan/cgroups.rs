@@ -1,7 +1,7 @@
 //! Groups, who joins them when, and the limits.
 
 use runtime_spec::ContainerSpec;
-use runtime_spec::model::NamespaceKind;
+use runtime_spec::model::{Mount, MountAttr, MountKind, NamespaceKind};
 use security::devices;
 
 use super::Plan;
@@ -41,10 +41,10 @@ pub(super) fn plan_groups(
 fn plan_writes(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Result<cgroup::Limits> {
     let rules = device_set(spec)?;
     let mut device_lines = Vec::new();
-    if is_unified(facts) {
-        plan.device_program = devices::program(&rules).iter().flat_map(|insn| insn.to_bytes()).collect();
-    } else if facts.cgroups.has("devices") {
+    if !is_unified(facts) && facts.cgroups.has("devices") {
         device_lines = devices::initial(&rules).into_iter().map(|line| (line.file.name(), line.text)).collect();
+    } else if facts.cgroups.unified.is_some() {
+        plan.device_program = program_bytes(&rules);
     } else {
         plan.note("this host has no devices controller: device rules do not apply");
     }
@@ -55,6 +55,11 @@ fn plan_writes(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Resu
     };
     let render = if is_unified(facts) { cgroup::unified::writes } else { cgroup::legacy::writes };
     Ok(render(&spec.resources, &context).map_err(cgroup::Error::from)?)
+}
+
+/// The program of a unified group, as the kernel takes it.
+pub(crate) fn program_bytes(rules: &devices::RuleSet) -> Vec<u8> {
+    devices::program(rules).iter().flat_map(|insn| insn.to_bytes()).collect()
 }
 
 /// Whether cgroup2 is the only hierarchy.
@@ -77,8 +82,8 @@ pub(super) fn clone_makes_cgroup_namespace(facts: &HostFacts) -> bool {
     is_unified(facts)
 }
 
-/// Device rules first, then all other limits.
-pub(super) fn plan_limits(plan: &mut Plan) {
+/// Device rules first, then all other limits; then the group is the container's, where it may be.
+pub(super) fn plan_limits(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) {
     if plan.groups.is_empty() {
         return;
     }
@@ -88,6 +93,33 @@ pub(super) fn plan_limits(plan: &mut Plan) {
     }
     let writes = std::mem::take(&mut plan.limits.rest);
     plan.host_from("/linux/resources", HostStep::WriteLimits { writes });
+    if let Some(uid) = delegate(spec).filter(|_| is_unified(facts)) {
+        plan.note(format!("the container's cgroup is given to user {uid}, who may make groups below it"));
+        plan.host_from("/linux/cgroupsPath", HostStep::DelegateCgroup { uid });
+    }
+}
+
+/// The user on the host that gets the container's group: the one that the process runs as, if and only if the container
+/// has a cgroup namespace of its own and the group is mounted read-write where everybody looks for it.
+///
+/// Spec: runtime-spec 1.3, config-linux.md, "Cgroup ownership".
+fn delegate(spec: &ContainerSpec) -> Option<u32> {
+    let read_write = |mount: &Mount| {
+        mount.kind == MountKind::Cgroup
+            && mount.source.as_deref() == Some("cgroup")
+            && mount.destination == cgroup::layout::ROOT
+            && !mount.set.contains(MountAttr::RDONLY)
+    };
+    if !spec.makes(NamespaceKind::Cgroup) || !spec.mounts.iter().any(read_write) {
+        return None;
+    }
+    let user = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    if spec.namespace(NamespaceKind::User).is_none() {
+        // Root has the group already.
+        return Some(user).filter(|uid| *uid != 0);
+    }
+    let range = spec.uid_mappings.iter().find(|range| user.wrapping_sub(range.container_id) < range.size)?;
+    Some(range.host_id + (user - range.container_id))
 }
 
 /// The rules of the definition, then those that every container gets, as one set.

@@ -3,7 +3,7 @@
 //! Pure: nothing is opened and nothing is changed. What `skep plan` prints is the very value that `create`, `run` and
 //! `exec` perform. A choice that the definition did not make (a default, a relaxation, a fall-back) is noted.
 
-mod cgroups;
+pub(crate) mod cgroups;
 mod devices;
 mod exec;
 mod mounts;
@@ -124,7 +124,7 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
 
     plan.host(HostStep::AwaitGate { gate: Gate::Rootfs });
-    cgroups::plan_limits(&mut plan);
+    cgroups::plan_limits(&mut plan, spec, facts);
     process::plan_scheduling(&mut plan, spec);
     if let Some(rdt) = &spec.intel_rdt {
         plan.undo.extend(crate::host::resctrl::groups_of(rdt, &options.id).map(|path| Undo::Resctrl { path }));
