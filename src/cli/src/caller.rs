@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use anyhow::{Context, bail};
+use engine::options::IdMapHelpers;
 
 use crate::args::Global;
 
@@ -71,6 +72,16 @@ impl Caller {
         format!("/{}", names.join("/"))
     }
 
+    /// The programs that map ids for an ordinary user, as `PATH` has them. Nobody else needs them.
+    #[must_use]
+    pub fn id_map_helpers(&self) -> IdMapHelpers {
+        if sys::process::effective_uid() == 0 {
+            return IdMapHelpers::default();
+        }
+        let path = variable("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
+        IdMapHelpers { newuidmap: find_program(&path, "newuidmap"), newgidmap: find_program(&path, "newgidmap") }
+    }
+
     /// The folder of the run-time state: `--root`, or `/run/skep`, or `skep` below the user's run-time folder.
     ///
     /// The default is the same for each name that the program is called by: what `runc` left in `/run/runc` is in
@@ -116,6 +127,18 @@ impl StateRoot {
 /// A variable of the environment that is set, not empty, and text.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where programs are searched that no `PATH` names (execvp(3) of glibc; the helpers are in the second on Debian).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The first file of that name in the folders of a `PATH` that may be executed. Folders that are not absolute are passed
+/// over: what is found there would depend on where the caller is.
+fn find_program(path: &str, name: &str) -> Option<String> {
+    let absolute = path.split(':').filter(|folder| folder.starts_with('/'));
+    absolute.map(|folder| format!("{folder}/{name}")).find(|file| {
+        sys::process::may_execute(file).is_ok() && fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
+    })
 }
 
 /// How many descriptors socket activation passed to this very process.

@@ -3,7 +3,7 @@
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{NamespaceKind, Process};
 
-use super::{Plan, has_user_namespace, process};
+use super::{Plan, has_user_namespace, process, rootless};
 use crate::error::Result;
 use crate::facts::HostFacts;
 use crate::gate::Gate;
@@ -29,12 +29,11 @@ pub fn plan_exec(
     let init = plan.slot();
     let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
     let console = process::plan_console(&mut plan, Some(process), options.console_socket.as_deref());
-    plan.host(HostStep::Spawn {
-        namespaces: Vec::new(),
-        into_cgroup,
-        launcher: None,
-        pid_namespace: kinds.contains(&NamespaceKind::Pid).then_some(init),
-    });
+    let launcher = rootless::exec_launcher(&kinds, process, facts, init);
+    let joined: Vec<_> = kinds.iter().copied().filter(|kind| !is_joined_before(*kind, launcher.is_some())).collect();
+    let pid_namespace = (launcher.is_none() && kinds.contains(&NamespaceKind::Pid)).then_some(init);
+    plan.host(HostStep::Spawn { namespaces: Vec::new(), into_cgroup, launcher, pid_namespace });
+    plan.child(ChildStep::HideFromTracers);
     plan.child(ChildStep::NewSession);
 
     plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });
@@ -48,7 +47,6 @@ pub fn plan_exec(
     if !plan.groups.is_empty() && !super::cgroups::is_unified(facts) {
         plan.child(ChildStep::JoinCgroups);
     }
-    let joined: Vec<_> = kinds.iter().copied().filter(|kind| *kind != NamespaceKind::Pid).collect();
     plan.child(ChildStep::JoinContainer { kinds: joined, slot: init });
     if has_user_namespace(spec) {
         plan.child(ChildStep::BecomeNamespaceRoot);
@@ -76,7 +74,7 @@ pub fn plan_exec(
     if let Some(policy) = &spec.memory_policy {
         plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
     }
-    process::plan_identity(&mut plan, process, spec.seccomp.as_ref(), facts, options.preserve_fds)?;
+    process::plan_identity(&mut plan, process, spec, facts, options.preserve_fds)?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
     plan.child_from("/process/args", process::execute(process, 0));
@@ -84,6 +82,11 @@ pub fn plan_exec(
     plan.host(HostStep::AwaitGate { gate: Gate::Ready });
     plan_after(&mut plan, spec, options);
     Ok(plan)
+}
+
+/// Whether the process is in the container's namespace of this kind from its birth.
+fn is_joined_before(kind: NamespaceKind, by_launcher: bool) -> bool {
+    kind == NamespaceKind::Pid || (by_launcher && kind == NamespaceKind::User)
 }
 
 fn plan_after(plan: &mut Plan, spec: &ContainerSpec, options: &ExecOptions) {

@@ -4,9 +4,10 @@ use runtime_spec::ContainerSpec;
 use runtime_spec::model::NamespaceKind;
 use runtime_spec::validate::sysctl;
 
-use super::{Plan, has_user_namespace};
-use crate::facts::HostFacts;
-use crate::options::CreateOptions;
+use super::{Plan, has_user_namespace, rootless};
+use crate::error::Result;
+use crate::facts::{CAP_SYS_ADMIN, HostFacts};
+use crate::options::{CreateOptions, IdMapHelpers};
 use crate::step::{ChildStep, HostStep, Launcher, Slot};
 use crate::undo::Undo;
 
@@ -36,6 +37,9 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
     if launched {
         plan.note("a short-lived launcher enters namespaces first: one clone alone cannot do it in the right order");
         let launcher = Launcher {
+            // Nobody but the user's own processes can look into it until its ids are mapped.
+            hides_first: rootless::hides_first(spec, facts),
+            oom_score_adj: spec.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| !facts.has(CAP_SYS_ADMIN)),
             user_namespace: user,
             expected_maps: (user.is_some() && !(spec.uid_mappings.is_empty() && spec.gid_mappings.is_empty()))
                 .then(|| (spec.uid_mappings.clone(), spec.gid_mappings.clone())),
@@ -69,11 +73,20 @@ fn cloned_kinds(spec: &ContainerSpec, facts: &HostFacts, launched: bool) -> Vec<
 }
 
 /// Mappings of a new user namespace.
-pub(super) fn plan_id_maps(plan: &mut Plan, spec: &ContainerSpec) {
+pub(super) fn plan_id_maps(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    helpers: &IdMapHelpers,
+) -> Result<()> {
     if spec.makes(NamespaceKind::User) {
-        let step = HostStep::MapIds { uids: spec.uid_mappings.clone(), gids: spec.gid_mappings.clone() };
-        plan.host_from("/linux/uidMappings", step);
+        let maps = rootless::id_maps(spec, facts, helpers)?;
+        for helper in maps.newuidmap.iter().chain(&maps.newgidmap) {
+            plan.note(format!("{helper} maps the ids: without a right the kernel lets a user map its own alone"));
+        }
+        plan.host_from("/linux/uidMappings", HostStep::MapIds(maps));
     }
+    Ok(())
 }
 
 /// Network devices that come from the host.
