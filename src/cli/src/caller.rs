@@ -52,7 +52,9 @@ impl Caller {
         };
         let xdg_runtime_dir = variable("XDG_RUNTIME_DIR");
         // The maps are read only where the answer matters.
-        let unprivileged = xdg_runtime_dir.is_some() && is_unprivileged().context("cannot read /proc/self/uid_map")?;
+        let ordinary = sys::process::effective_uid() != 0;
+        let unprivileged =
+            ordinary || (xdg_runtime_dir.is_some() && is_unprivileged().context("cannot read /proc/self/uid_map")?);
         let listen_fds = count_listen_fds(variable("LISTEN_PID"), variable("LISTEN_FDS"), sys::process::own_pid());
         Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds, notify_socket: variable("NOTIFY_SOCKET") })
     }
@@ -82,13 +84,14 @@ impl Caller {
         IdMapHelpers { newuidmap: find_program(&path, "newuidmap"), newgidmap: find_program(&path, "newgidmap") }
     }
 
-    /// The folder of the run-time state: `--root`, or `/run/skep`, or `skep` below the user's run-time folder.
+    /// The folder of the run-time state: `--root`, or `/run/skep`, or `skep` below the user's run-time folder, which is
+    /// `XDG_RUNTIME_DIR`, else `/run/user/UID` (pam_systemd(8)) where that is the user's own.
     ///
     /// The default is the same for each name that the program is called by: what `runc` left in `/run/runc` is in
     /// runc's own format.
     ///
     /// # Errors
-    /// `--root` names the root of the file system.
+    /// `--root` names the root of the file system; an ordinary user has no run-time folder.
     pub fn state_root(&self, global: &Global) -> anyhow::Result<StateRoot> {
         if let Some(root) = &global.root {
             let path = self.absolute(root);
@@ -100,6 +103,10 @@ impl Caller {
         Ok(match &self.xdg_runtime_dir {
             Some(dir) if self.unprivileged => {
                 let path = format!("{}/skep", self.absolute(dir));
+                StateRoot { path, is_default: true, needs_sticky_bit: true }
+            }
+            None if self.unprivileged => {
+                let path = format!("{}/skep", session_dir(sys::process::effective_uid())?);
                 StateRoot { path, is_default: true, needs_sticky_bit: true }
             }
             _ => StateRoot { path: "/run/skep".to_owned(), is_default: true, needs_sticky_bit: false },
@@ -121,6 +128,18 @@ impl StateRoot {
             set.with_context(|| format!("cannot set the sticky bit of {path}"))?;
         }
         Ok(())
+    }
+}
+
+/// The run-time folder that a login gives to a user.
+fn session_dir(uid: u32) -> anyhow::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let dir = format!("/run/user/{uid}");
+    match fs::metadata(&dir) {
+        Ok(metadata) if metadata.is_dir() && metadata.uid() == uid => Ok(dir),
+        _ => bail!(
+            "no place for the state of containers: XDG_RUNTIME_DIR is not set and {dir} is not there (see --root)"
+        ),
     }
 }
 
@@ -199,6 +218,19 @@ mod tests {
         check_root(&caller("/", Some("/run/user/0"), false), None, "/run/skep");
         check_root(&caller("/", Some("/run/user/7"), true), None, "/run/user/7/skep");
         check_root(&caller("/x", Some("/run/user/7"), true), Some("y"), "/x/y");
+    }
+
+    #[test]
+    fn a_folder_of_the_session_must_be_there() {
+        let refused = session_dir(u32::MAX - 7).expect_err("a user that does not exist").to_string();
+        assert!(refused.contains("XDG_RUNTIME_DIR") && refused.contains("--root"), "{refused}");
+    }
+
+    #[test]
+    fn helpers_are_found_by_path() {
+        assert_eq!(find_program("relative:/no/such:/bin:/usr/bin", "sh").as_deref(), Some("/bin/sh"));
+        assert_eq!(find_program("/bin", "no-such-program"), None);
+        assert_eq!(find_program("/", "bin"), None);
     }
 
     #[test]

@@ -30,12 +30,13 @@ pub(super) fn map_ids(proc: &ProcFs, pid: i32, maps: &IdMaps) -> Result<()> {
 
 /// Runs newuidmap(1) or newgidmap(1): the pid, then three numbers for each range. It is told nothing else.
 fn run_helper(path: &str, pid: i32, ranges: &[IdMapping], file: &'static str) -> Result<()> {
-    let own = sys::process::effective_uid();
+    let user = sys::process::effective_uid();
+    let is_own = |m: &IdMapping| m.size == 1 && [user, sys::process::effective_gid()].contains(&m.host_id);
     let fail = |reason: String| Error::IdMapHelper {
         helper: path.to_owned(),
         reason,
         file,
-        lines: ranges.iter().filter(|m| m.size > 1).map(|m| format!("\"{own}:{}:{}\"", m.host_id, m.size)).collect(),
+        lines: ranges.iter().filter(|m| !is_own(m)).map(|m| format!("\"{user}:{}:{}\"", m.host_id, m.size)).collect(),
     };
     let numbers = ranges.iter().flat_map(|m| [m.container_id, m.host_id, m.size]).map(|n| n.to_string());
     let output = Command::new(path)

@@ -37,9 +37,11 @@ fn terminal(bundle: &Bundle) -> bool {
 /// As [`plan_create`].
 pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
     let mut facts = facts::probe(&context.proc)?;
-    if !options.no_cgroups && cgroups::tolerates(&bundle.spec, &facts, options) {
+    if !options.no_cgroups {
         let groups = cgroup::path::plan(&facts.cgroups, bundle.spec.cgroups_path.as_deref(), &options.id)?;
-        facts.closed_hierarchies = facts::probe_closed(&groups, &facts.cgroups)?;
+        let optional: Vec<_> =
+            groups.into_iter().filter(|group| cgroups::is_optional(group, &bundle.spec, &facts, options)).collect();
+        facts.closed_hierarchies = facts::probe_closed(&optional, &facts.cgroups)?;
     }
     plan_create(&bundle.spec, &facts, options)
 }

@@ -22,7 +22,10 @@ pub(super) fn plan_groups(
         plan.note("cgroups are left alone: limits do not apply, and kill and pause work on the first process only");
         return Ok(());
     }
-    if facts.cgroups.hierarchies.is_empty() && facts.cgroups.unified.is_none() && !tolerates(spec, facts, options) {
+    if facts.cgroups.hierarchies.is_empty()
+        && facts.cgroups.unified.is_none()
+        && (has_place(spec) || !is_rootless(facts, options))
+    {
         return Err(cgroup::Error::NoHierarchy { root: cgroup::layout::ROOT.to_owned() }.into());
     }
     plan.groups = cgroup::path::plan(&facts.cgroups, spec.cgroups_path.as_deref(), &options.id)?;
@@ -44,11 +47,24 @@ pub(super) fn plan_groups(
     Ok(())
 }
 
-/// Whether a container may go without groups that cannot be made: for an ordinary user, as long as its definition names no
-/// place for them. `--rootless` says otherwise.
-pub(crate) fn tolerates(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOptions) -> bool {
-    let rootless = options.rootless_cgroups.unwrap_or_else(|| facts.is_rootless());
-    rootless && spec.cgroups_path.as_ref().is_none_or(String::is_empty)
+/// Whether a container may go without this group, if it cannot be made: for an ordinary user, as long as the definition
+/// names no place for it. `--rootless` says otherwise. The unified hierarchy of a hybrid host limits nothing, and to enter
+/// it takes a right on the group that both are below, so an ordinary user always may.
+pub(crate) fn is_optional(
+    group: &cgroup::GroupPath,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    options: &CreateOptions,
+) -> bool {
+    is_rootless(facts, options) && (!has_place(spec) || (group.is_unified() && !is_unified(facts)))
+}
+
+fn is_rootless(facts: &HostFacts, options: &CreateOptions) -> bool {
+    options.rootless_cgroups.unwrap_or_else(|| facts.is_rootless())
+}
+
+fn has_place(spec: &ContainerSpec) -> bool {
+    spec.cgroups_path.as_ref().is_some_and(|path| !path.is_empty())
 }
 
 /// Leaves out the hierarchies that are closed to the runtime, unless the definition has a limit for one.
@@ -93,7 +109,9 @@ fn plan_writes(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Resu
     let rules = device_set(spec)?;
     let mut device_lines = Vec::new();
     if facts.in_user_namespace || !facts.has(CAP_SYS_ADMIN) {
-        plan.note("device rules do not apply: only root of the machine may set them, and no node can be made without it");
+        plan.note(
+            "device rules do not apply: only root of the machine may set them, and no node can be made without it",
+        );
     } else if is_unified(facts) {
         plan.device_program = devices::program(&rules).iter().flat_map(|insn| insn.to_bytes()).collect();
     } else if facts.cgroups.has("devices") {

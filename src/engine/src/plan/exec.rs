@@ -30,7 +30,9 @@ pub fn plan_exec(
     let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
     let console = process::plan_console(&mut plan, Some(process), options.console_socket.as_deref());
     let launcher = rootless::exec_launcher(&kinds, process, facts, init);
-    let joined: Vec<_> = kinds.iter().copied().filter(|kind| !is_joined_before(*kind, launcher.is_some())).collect();
+    let user_before = launcher.as_ref().is_some_and(|launcher| launcher.user_namespace.is_some());
+    let is_before = |kind| kind == NamespaceKind::Pid || (kind == NamespaceKind::User && user_before);
+    let joined: Vec<_> = kinds.iter().copied().filter(|kind| !is_before(*kind)).collect();
     let pid_namespace = (launcher.is_none() && kinds.contains(&NamespaceKind::Pid)).then_some(init);
     plan.host(HostStep::Spawn { namespaces: Vec::new(), into_cgroup, launcher, pid_namespace });
     plan.child(ChildStep::HideFromTracers);
@@ -82,11 +84,6 @@ pub fn plan_exec(
     plan.host(HostStep::AwaitGate { gate: Gate::Ready });
     plan_after(&mut plan, spec, options);
     Ok(plan)
-}
-
-/// Whether the process is in the container's namespace of this kind from its birth.
-fn is_joined_before(kind: NamespaceKind, by_launcher: bool) -> bool {
-    kind == NamespaceKind::Pid || (by_launcher && kind == NamespaceKind::User)
 }
 
 fn plan_after(plan: &mut Plan, spec: &ContainerSpec, options: &ExecOptions) {

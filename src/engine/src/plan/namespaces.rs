@@ -31,7 +31,10 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
     let user = slot_of(NamespaceKind::User);
     let makes_user = spec.makes(NamespaceKind::User);
     let others: Vec<_> = joined.iter().copied().filter(|(kind, _)| *kind != NamespaceKind::User).collect();
-    let launched = user.is_some() || !spec.time_offsets.is_empty() || (makes_user && !others.is_empty());
+    let launched = user.is_some()
+        || !spec.time_offsets.is_empty()
+        || (makes_user && !others.is_empty())
+        || (slot_of(NamespaceKind::Pid).is_some() && rootless::births_by_launcher(facts));
     let namespaces = cloned_kinds(spec, facts, launched);
     let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
     if launched {

@@ -23,9 +23,10 @@ pub(super) fn plan_outside(plan: &mut Plan, process: Option<&Process>, from: &st
     if !process.rlimits.is_empty() {
         plan.host_from(format!("{from}/rlimits"), HostStep::SetRlimits { rlimits: process.rlimits.clone() });
     }
-    let by_launcher = plan.host.iter().any(
-        |planned| matches!(&planned.step, HostStep::Spawn { launcher: Some(l), .. } if l.oom_score_adj.is_some()),
-    );
+    let by_launcher = plan
+        .host
+        .iter()
+        .any(|planned| matches!(&planned.step, HostStep::Spawn { launcher: Some(l), .. } if l.oom_score_adj.is_some()));
     if let Some(value) = process.oom_score_adj.filter(|_| !by_launcher) {
         plan.host_from(format!("{from}/oomScoreAdj"), HostStep::SetOomScoreAdj { value });
     }

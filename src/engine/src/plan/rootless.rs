@@ -21,7 +21,9 @@ pub(super) fn refuse(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOp
         return unsupported("rootless container requires user namespaces (/linux/namespaces)");
     }
     if !options.veths.is_empty() || !spec.net_devices.is_empty() {
-        return unsupported("a network device of the host can be given to a container by root only (/linux/netDevices)");
+        return unsupported(
+            "a network device of the host can be given to a container by root only (/linux/netDevices)",
+        );
     }
     if spec.intel_rdt.is_some() {
         return unsupported("resctrl groups can be made by root only (/linux/intelRdt)");
@@ -108,23 +110,27 @@ fn setgroups_denied(spec: &ContainerSpec, facts: &HostFacts) -> bool {
     facts.setgroups_denied || (own_map && !facts.has(CAP_SETGID))
 }
 
-/// An ordinary user has no right in the container's pid namespace until it is in the user namespace that owns it, and
-/// only a process that is there when it makes the next can be its launcher. `init` is the slot of the first process.
+/// Whether the runtime itself cannot go into a pid namespace for a birth and come back: inside a user namespace it has no
+/// right in its own pid namespace, which belongs to somebody outside, and an ordinary user has none in any.
+pub(super) fn births_by_launcher(facts: &HostFacts) -> bool {
+    facts.in_user_namespace || !facts.has(CAP_SYS_ADMIN)
+}
+
+/// The launcher of an exec, where one is needed. `init` is the slot of the container's first process. An ordinary user has
+/// rights in the container's namespaces once it is in the user namespace that owns them.
 pub(super) fn exec_launcher(
     kinds: &[NamespaceKind],
     process: &Process,
     facts: &HostFacts,
     init: Slot,
 ) -> Option<Launcher> {
-    if facts.has(CAP_SYS_ADMIN) || !kinds.contains(&NamespaceKind::User) {
-        return None;
-    }
-    let pid = kinds.contains(&NamespaceKind::Pid).then_some((NamespaceKind::Pid, init));
-    Some(Launcher {
-        user_namespace: Some(init),
-        join: pid.into_iter().collect(),
+    let user = kinds.contains(&NamespaceKind::User) && !facts.has(CAP_SYS_ADMIN);
+    let pid = kinds.contains(&NamespaceKind::Pid) && births_by_launcher(facts);
+    (user || pid).then(|| Launcher {
+        user_namespace: user.then_some(init),
+        join: pid.then_some((NamespaceKind::Pid, init)).into_iter().collect(),
         hides_first: true,
-        oom_score_adj: process.oom_score_adj,
+        oom_score_adj: process.oom_score_adj.filter(|_| user),
         ..Launcher::default()
     })
 }
@@ -165,8 +171,7 @@ impl Openings {
             plan.host_from(from, HostStep::OpenRootfs { path, slot, detached });
         } else {
             plan.note("mounts are copied by the container's process: the runtime may not mount where it is");
-            self.by_child
-                .push(Planned { step: ChildStep::OpenRootfs { path, slot }, from: Some(from.to_owned()) });
+            self.by_child.push(Planned { step: ChildStep::OpenRootfs { path, slot }, from: Some(from.to_owned()) });
         }
     }
 
