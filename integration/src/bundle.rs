@@ -205,7 +205,7 @@ fn at<'a>(value: &'a mut Value, pointer: &str) -> &'a mut Value {
 }
 
 /// Every file and folder below `top`, and `top` itself. Follows no link.
-fn walk(top: &Path) -> Vec<PathBuf> {
+pub(crate) fn walk(top: &Path) -> Vec<PathBuf> {
     let mut found = vec![top.to_owned()];
     let is_folder = fs::symlink_metadata(top).is_ok_and(|meta| meta.is_dir());
     if is_folder {

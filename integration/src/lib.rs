@@ -20,6 +20,7 @@ pub mod host;
 pub mod oracle;
 pub mod race;
 pub mod requires;
+pub mod rootless;
 pub mod runtime;
 pub mod sandbox;
 

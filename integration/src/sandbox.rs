@@ -1,7 +1,7 @@
 //! One sandbox per test: a folder, a `--root`, ids and a cgroup subtree of its own. Dropping it removes all of that,
 //! after a panic too, and fails the test when the runtime left something that `delete --force` should have removed.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::bundle::Bundle;
 use crate::host;
+use crate::rootless::User;
 use crate::runtime::{Call, Output, Runtime};
 
 /// The place in which one test works.
@@ -29,6 +30,7 @@ pub struct Sandbox {
     pub runtime: Runtime,
     next: Cell<u32>,
     lenient: Cell<bool>,
+    user: OnceCell<User>,
 }
 
 /// A container that runs in the background.
@@ -63,13 +65,31 @@ impl Sandbox {
             // Root of a container's user namespace must be able to reach the rootfs.
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("chmod the sandbox");
             let root = dir.join("state");
-            return Sandbox { name, dir, root, runtime, next: Cell::new(0), lenient: Cell::new(false) };
+            return Sandbox {
+                name,
+                dir,
+                root,
+                runtime,
+                next: Cell::new(0),
+                lenient: Cell::new(false),
+                user: OnceCell::new(),
+            };
         }
     }
 
     /// Lets leftovers pass: for tests that break a runtime on purpose, and for known deviations of an oracle.
     pub fn tolerate_leftovers(&self) {
         self.lenient.set(true);
+    }
+
+    /// Lets all verbs run as this user.
+    pub(crate) fn set_user(&self, user: User) {
+        self.user.set(user).expect("a sandbox has one user");
+    }
+
+    /// Which of this process' sandboxes it is, from 0.
+    pub(crate) fn number(&self) -> u32 {
+        self.name.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).expect("a name ends in a number")
     }
 
     /// Makes a bundle with an id of its own.
@@ -105,8 +125,15 @@ impl Sandbox {
 
     /// Prepares `RUNTIME --root ROOT ARGS`.
     pub fn call(&self, args: &[&str]) -> Call {
-        let runtime = Call::new(&self.runtime.path, &self.scratch());
-        runtime.arg("--root").arg(&self.root).args(args)
+        self.plain_call().arg("--root").arg(&self.root).args(args)
+    }
+
+    /// Prepares `RUNTIME` alone: the folder of the state is its own choice then.
+    pub fn plain_call(&self) -> Call {
+        match self.user.get() {
+            Some(user) => user.call(user.program.to_str().expect("test paths are UTF-8"), &self.scratch()),
+            None => Call::new(&self.runtime.path, &self.scratch()),
+        }
     }
 
     /// Prepares another program, with the same care.
@@ -228,6 +255,10 @@ impl Sandbox {
     fn clean(&self) -> Vec<String> {
         let mut problems = self.delete_all();
         problems.extend(self.clean_cgroups());
+        let gone = |user: &User| host::within(Duration::from_secs(5), || user.processes().is_empty());
+        if let Some(user) = self.user.get().filter(|user| !gone(user)) {
+            problems.extend(user.processes().into_iter().map(|process| format!("process {process}")));
+        }
         problems.extend(self.clean_mounts());
         if host::own_mounts().iter().any(|m| Path::new(&m.target).starts_with(&self.dir)) {
             // Removing files through a mount that would not go could reach files of the machine.

@@ -17,6 +17,7 @@
 //!
 //! `cross-check/` compares the v1 values with those of cgroups-rs, in a workspace of its own.
 
+pub mod access;
 pub mod convert;
 mod error;
 pub mod group;

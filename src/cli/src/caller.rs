@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use anyhow::{Context, bail};
+use engine::options::IdMapHelpers;
 
 use crate::args::Global;
 
@@ -51,7 +52,9 @@ impl Caller {
         };
         let xdg_runtime_dir = variable("XDG_RUNTIME_DIR");
         // The maps are read only where the answer matters.
-        let unprivileged = xdg_runtime_dir.is_some() && is_unprivileged().context("cannot read /proc/self/uid_map")?;
+        let ordinary = sys::process::effective_uid() != 0;
+        let unprivileged =
+            ordinary || (xdg_runtime_dir.is_some() && is_unprivileged().context("cannot read /proc/self/uid_map")?);
         let listen_fds = count_listen_fds(variable("LISTEN_PID"), variable("LISTEN_FDS"), sys::process::own_pid());
         Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds, notify_socket: variable("NOTIFY_SOCKET") })
     }
@@ -71,13 +74,24 @@ impl Caller {
         format!("/{}", names.join("/"))
     }
 
-    /// The folder of the run-time state: `--root`, or `/run/skep`, or `skep` below the user's run-time folder.
+    /// The programs that map ids for an ordinary user, as `PATH` has them. Nobody else needs them.
+    #[must_use]
+    pub fn id_map_helpers(&self) -> IdMapHelpers {
+        if sys::process::effective_uid() == 0 {
+            return IdMapHelpers::default();
+        }
+        let path = variable("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
+        IdMapHelpers { newuidmap: find_program(&path, "newuidmap"), newgidmap: find_program(&path, "newgidmap") }
+    }
+
+    /// The folder of the run-time state: `--root`, or `/run/skep`, or `skep` below the user's run-time folder, which is
+    /// `XDG_RUNTIME_DIR`, else `/run/user/UID` (pam_systemd(8)) where that is the user's own.
     ///
     /// The default is the same for each name that the program is called by: what `runc` left in `/run/runc` is in
     /// runc's own format.
     ///
     /// # Errors
-    /// `--root` names the root of the file system.
+    /// `--root` names the root of the file system; an ordinary user has no run-time folder.
     pub fn state_root(&self, global: &Global) -> anyhow::Result<StateRoot> {
         if let Some(root) = &global.root {
             let path = self.absolute(root);
@@ -89,6 +103,10 @@ impl Caller {
         Ok(match &self.xdg_runtime_dir {
             Some(dir) if self.unprivileged => {
                 let path = format!("{}/skep", self.absolute(dir));
+                StateRoot { path, is_default: true, needs_sticky_bit: true }
+            }
+            None if self.unprivileged => {
+                let path = format!("{}/skep", session_dir(sys::process::effective_uid())?);
                 StateRoot { path, is_default: true, needs_sticky_bit: true }
             }
             _ => StateRoot { path: "/run/skep".to_owned(), is_default: true, needs_sticky_bit: false },
@@ -113,9 +131,33 @@ impl StateRoot {
     }
 }
 
+/// The run-time folder that a login gives to a user.
+fn session_dir(uid: u32) -> anyhow::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let dir = format!("/run/user/{uid}");
+    match fs::metadata(&dir) {
+        Ok(metadata) if metadata.is_dir() && metadata.uid() == uid => Ok(dir),
+        _ => bail!(
+            "no place for the state of containers: XDG_RUNTIME_DIR is not set and {dir} is not there (see --root)"
+        ),
+    }
+}
+
 /// A variable of the environment that is set, not empty, and text.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where programs are searched that no `PATH` names (execvp(3) of glibc; the helpers are in the second on Debian).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The first file of that name in the folders of a `PATH` that may be executed. Folders that are not absolute are passed
+/// over: what is found there would depend on where the caller is.
+fn find_program(path: &str, name: &str) -> Option<String> {
+    let absolute = path.split(':').filter(|folder| folder.starts_with('/'));
+    absolute.map(|folder| format!("{folder}/{name}")).find(|file| {
+        sys::process::may_execute(file).is_ok() && fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
+    })
 }
 
 /// How many descriptors socket activation passed to this very process.
@@ -176,6 +218,19 @@ mod tests {
         check_root(&caller("/", Some("/run/user/0"), false), None, "/run/skep");
         check_root(&caller("/", Some("/run/user/7"), true), None, "/run/user/7/skep");
         check_root(&caller("/x", Some("/run/user/7"), true), Some("y"), "/x/y");
+    }
+
+    #[test]
+    fn a_folder_of_the_session_must_be_there() {
+        let refused = session_dir(u32::MAX - 7).expect_err("a user that does not exist").to_string();
+        assert!(refused.contains("XDG_RUNTIME_DIR") && refused.contains("--root"), "{refused}");
+    }
+
+    #[test]
+    fn helpers_are_found_by_path() {
+        assert_eq!(find_program("relative:/no/such:/bin:/usr/bin", "sh").as_deref(), Some("/bin/sh"));
+        assert_eq!(find_program("/bin", "no-such-program"), None);
+        assert_eq!(find_program("/", "bin"), None);
     }
 
     #[test]

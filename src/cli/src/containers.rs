@@ -111,6 +111,8 @@ impl Session<'_> {
             preserve_fds: handover.preserve_fds,
             listen_fds: self.caller.listen_fds,
             veths: veths.collect::<anyhow::Result<_>>()?,
+            rootless_cgroups: self.global.rootless,
+            id_map_helpers: self.caller.id_map_helpers(),
             no_cgroups: self.global.cgroup_manager == CgroupManager::Disabled,
             start_by_other: false,
         })

@@ -79,6 +79,10 @@ pub fn render_usage_for_people(program: Program, usage: &Usage) -> String {
 const COVERED: &str = "a new user namespace may mount proc and sysfs only when the runtime's own are not partly covered or \
                        read-only (in docker: --security-opt systempaths=unconfined)";
 
+/// Whose namespaces can be joined.
+const FOREIGN_NAMESPACE: &str = "a namespace can be joined with rights in the user namespace that owns it: for an ordinary \
+                                 user those of its own containers";
+
 /// What to do about a failure, by the words of which its message has all.
 static HINTS: &[(&[&str], &str)] = &[
     (&["fsopen(\"proc\")", "EPERM"], COVERED),
@@ -112,6 +116,62 @@ static HINTS: &[(&[&str], &str)] = &[
         "the program is there, but not the interpreter of its first line or its dynamic loader",
     ),
     (&["clone3", "ENOSPC"], "/proc/sys/user/max_*_namespaces limits how many namespaces there may be"),
+    (
+        &["rootless container requires user namespaces"],
+        "`skep spec --rootless` writes a definition with a user namespace; root needs none",
+    ),
+    (
+        &["is not in PATH: it is needed to map"],
+        "the package uidmap (Debian) or shadow-utils (Fedora) has newuidmap and newgidmap",
+    ),
+    (
+        &["did not map the ids", "not allowed"],
+        "root gives a user a range of ids by `usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER`",
+    ),
+    (
+        &["_map", "EPERM"],
+        "ids can only be mapped to ids that the runtime's own user namespace has: see /proc/self/uid_map",
+    ),
+    (
+        &["container could not join or create cgroup"],
+        "limits need a cgroup that belongs to the user: on cgroup v2 inside `systemd-run --user --scope -p Delegate=yes`",
+    ),
+    (
+        &["oom_score_adj", "EACCES"],
+        "only root of the machine may make a process less likely to be killed than its parent",
+    ),
+    (&["prlimit", "EPERM"], "a hard limit can be raised with CAP_SYS_RESOURCE on the machine only; lowering is free"),
+    (&["set scheduler", "EPERM"], "realtime and deadline scheduling need CAP_SYS_NICE on the machine"),
+    (&["set io priority", "EPERM"], "the realtime class of I/O needs CAP_SYS_NICE on the machine"),
+    (
+        &["write sysctls", "EACCES"],
+        "inside a user namespace only parameters of its own namespaces can be set: net.* with a new network namespace, \
+         some of kernel.* and fs.mqueue.* with a new ipc namespace",
+    ),
+    (
+        &["write sysctls", "EPERM"],
+        "inside a user namespace only parameters of its own namespaces can be set: net.* with a new network namespace, \
+         some of kernel.* and fs.mqueue.* with a new ipc namespace",
+    ),
+    (&["join", "namespace", "setns", "EPERM"], FOREIGN_NAMESPACE),
+    (&["open", "namespace", "/path)", "EACCES"], FOREIGN_NAMESPACE),
+    (
+        &["open mount source", "/linux/devices/", "ENOENT"],
+        "a user namespace cannot make device nodes: the host's node of the same path is bound, and the host has none",
+    ),
+    (
+        &["fsconfig(proc, create)", "EPERM"],
+        "a new procfs shows a pid namespace, so it has to belong to the same user namespace: ask for a new one",
+    ),
+    (
+        &["fsconfig(", "create)", "EPERM"],
+        "a user namespace can mount proc, sysfs, tmpfs, devpts, mqueue, cgroup, overlay and fuse; a disk is mounted by root \
+         and bound",
+    ),
+    (
+        &["open_tree", "EINVAL"],
+        "a folder with other mounts below it can be bound into a user namespace with rbind only",
+    ),
     (
         &["clone3", "EPERM"],
         "an unprivileged user needs a user namespace in linux.namespaces: see `skep spec --rootless`",
@@ -171,5 +231,29 @@ hint: a new user namespace may mount proc and sysfs only when the runtime's own 
         check("ioctl(SIOCSIFFLAGS, \"lo\", IFF_UP): operation not permitted (EPERM)", "CAP_NET_ADMIN");
         check("exec: \"sh\": no such file or directory (ENOENT)", "dynamic loader");
         assert_eq!(hint("exec: \"/no\": stat /no: no such file or directory"), None);
+    }
+
+    #[test]
+    fn what_an_ordinary_user_cannot_have_has_a_hint() {
+        let check = |message, part| assert!(hint(message).is_some_and(|hint| hint.contains(part)), "{message}");
+        check(
+            "set rlimits (config.json /process/rlimits): prlimit(7, 8, 9, 9): operation not permitted (EPERM)",
+            "CAP_SYS_RESOURCE",
+        );
+        check("set oom score adj: write(\"/proc/1/oom_score_adj\", \"-5\"): permission denied (EACCES)", "less likely");
+        check("set scheduler: sched_setattr(7, policy 1): operation not permitted (EPERM)", "CAP_SYS_NICE");
+        check("mount /x (ext4): fsconfig(ext4, create): operation not permitted (EPERM)", "overlay");
+        check("mount /proc (proc): fsconfig(proc, create): operation not permitted (EPERM)", "pid namespace");
+        check("write sysctls: open(\"/proc/sys/net/x\"): permission denied (EACCES)", "network namespace");
+        check(
+            "open ipc namespace (config.json /linux/namespaces/1/path): open(\"/proc/1/ns/ipc\"): permission denied (EACCES)",
+            "own containers",
+        );
+        check(
+            "open mount source \"/dev/x\" (config.json /linux/devices/0): open_tree(\"/dev/x\", OPEN_TREE_CLONE): no such \
+             file or directory (ENOENT)",
+            "device nodes",
+        );
+        check("map ids: /usr/bin/newuidmap did not map the ids: uid range [1-3) -> [7-9) not allowed", "usermod");
     }
 }

@@ -116,6 +116,18 @@ pub enum Error {
         /// Status or time-out, with the end of its standard error.
         reason: String,
     },
+    /// newuidmap or newgidmap did not map the ids.
+    #[error("{helper} did not map the ids: {reason}{}", lines_text(file, .lines))]
+    IdMapHelper {
+        /// Its path.
+        helper: String,
+        /// What it wrote to standard error, or how it ended.
+        reason: String,
+        /// Where the ranges of each user stand.
+        file: &'static str,
+        /// Lines there that would allow it.
+        lines: Vec<String>,
+    },
     /// The state file does not say what it should.
     #[error("state of container {id}: {reason}")]
     State {
@@ -190,6 +202,13 @@ impl Error {
             Error::Step { source, .. } => source.errno(),
             _ => None,
         }
+    }
+}
+
+fn lines_text(file: &str, lines: &[String]) -> String {
+    match lines {
+        [] => String::new(),
+        lines => format!(" ({file} allows it with {})", lines.join(" and ")),
     }
 }
 

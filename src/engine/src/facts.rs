@@ -1,23 +1,58 @@
 //! What the host is like, probed once per command and read-only.
 
+use std::os::fd::AsFd;
+
 use cgroup::layout::Layout;
+use runtime_spec::model::NamespaceKind;
 use serde::Serialize;
 
 use crate::error::Result;
+
+/// Linux capability numbers (capabilities(7)).
+pub(crate) const CAP_SETGID: u32 = 6;
+pub(crate) const CAP_SETUID: u32 = 7;
+pub(crate) const CAP_SYS_ADMIN: u32 = 21;
 
 /// Everything that [`plan`](crate::plan) decides from, besides the definition and the options.
 #[derive(Debug, Clone, Serialize)]
 pub struct HostFacts {
     /// Effective user id of the runtime.
     pub euid: u32,
+    /// Effective group id of the runtime.
+    pub egid: u32,
+    /// Effective capabilities of the runtime, as a mask. They are rights in its own user namespace.
+    pub capabilities: u64,
     /// Whether the runtime is itself inside a user namespace, where device nodes cannot be made.
     pub in_user_namespace: bool,
-    /// Cgroup hierarchies.
+    /// Whether the runtime may mount and copy mounts where it is: with CAP_SYS_ADMIN, in a mount namespace that belongs to
+    /// its user namespace or one below. Otherwise the container's process has to do it, in its own namespaces.
+    pub may_mount: bool,
+    /// Whether `setgroups(2)` is switched off in the runtime's user namespace, and so in all that are made below it.
+    pub setgroups_denied: bool,
+    /// Cgroup hierarchies; none where the host has not mounted any.
     pub cgroups: Layout,
+    /// Hierarchies, by the kernel's number, in which the runtime may not make the container's group. Looked at only where
+    /// that may be tolerated.
+    pub closed_hierarchies: Vec<u32>,
     /// Whether AppArmor is on.
     pub apparmor: bool,
     /// Whether SELinux is on.
     pub selinux: bool,
+}
+
+impl HostFacts {
+    /// Whether the runtime has a capability, by its number, in its own user namespace.
+    #[must_use]
+    pub fn has(&self, capability: u32) -> bool {
+        self.capabilities >> capability & 1 == 1
+    }
+
+    /// Whether the runtime is an ordinary user, or the root of a user namespace that an ordinary user may have made: then
+    /// cgroups may be beyond its reach.
+    #[must_use]
+    pub fn is_rootless(&self) -> bool {
+        self.euid != 0 || self.in_user_namespace
+    }
 }
 
 /// Looks at the host.
@@ -26,13 +61,62 @@ pub struct HostFacts {
 /// When `/proc` or the cgroup hierarchies cannot be read.
 pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
     let own = proc.own_thread()?;
+    let capabilities = sys::process::capget()?.effective;
+    let in_user_namespace = !maps_everything(&proc.read(&format!("{own}/uid_map"))?);
+    let admin = capabilities >> CAP_SYS_ADMIN & 1 == 1;
     Ok(HostFacts {
         euid: sys::process::effective_uid(),
-        in_user_namespace: !maps_everything(&proc.read(&format!("{own}/uid_map"))?),
-        cgroups: cgroup::layout::probe(proc)?,
+        egid: sys::process::effective_gid(),
+        capabilities,
+        in_user_namespace,
+        may_mount: admin && (!in_user_namespace || owns_mounts(proc)?),
+        setgroups_denied: in_user_namespace && setgroups_denied(proc, &own)?,
+        cgroups: probe_cgroups(proc)?,
+        closed_hierarchies: Vec::new(),
         apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b'Y'),
         selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),
     })
+}
+
+/// Which hierarchies of these groups are closed to the runtime.
+///
+/// # Errors
+/// What the kernel says, but that access is denied.
+pub fn probe_closed(groups: &[cgroup::GroupPath], layout: &Layout) -> Result<Vec<u32>> {
+    let mut closed = Vec::new();
+    for group in groups {
+        if !cgroup::access::may_enter(group, layout)? {
+            closed.push(group.hierarchy);
+        }
+    }
+    Ok(closed)
+}
+
+/// A host without any hierarchy has an empty layout: that is for the plan to judge.
+fn probe_cgroups(proc: &sys::ProcFs) -> Result<Layout> {
+    match cgroup::layout::probe(proc) {
+        Err(cgroup::Error::NoHierarchy { .. }) => {
+            Ok(Layout { mode: cgroup::Mode::Legacy, hierarchies: Vec::new(), unified: None })
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Whether the own mount namespace belongs to the own user namespace or to one below. One that was entered by
+/// `unshare --user` alone is still in the mount namespace of somebody else.
+fn owns_mounts(proc: &sys::ProcFs) -> Result<bool> {
+    let mounts = proc.open_own_namespace(NamespaceKind::Mount.proc_name())?;
+    match sys::namespace::owner(mounts.as_fd()) {
+        // Its owner is outside of what this process may see.
+        Err(error) if error.is(sys::Errno::PERM) => Ok(false),
+        other => Ok(other.map(|_| true)?),
+    }
+}
+
+/// Whether `setgroups(2)` is switched off in the user namespace of this process (user_namespaces(7)).
+pub(crate) fn setgroups_denied(proc: &sys::ProcFs, own_thread: &str) -> Result<bool> {
+    let process = own_thread.split('/').next().unwrap_or_default();
+    Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
 }
 
 /// Whether an id map is the one of the initial user namespace.
@@ -42,7 +126,6 @@ fn maps_everything(map: &str) -> bool {
 
 /// Whether a file of the kernel begins with a byte. A file that is not there does not: the module is not either.
 fn starts_with(path: &str, byte: u8) -> bool {
-    use std::os::fd::AsFd;
     sys::fs::open(path, sys::fs::OFlags::RDONLY)
         .and_then(|fd| sys::fs::read_all(fd.as_fd()))
         .is_ok_and(|bytes| bytes.first() == Some(&byte))

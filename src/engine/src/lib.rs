@@ -20,6 +20,7 @@ mod host;
 pub mod ops;
 pub mod options;
 pub mod plan;
+mod source;
 pub mod state;
 pub mod step;
 mod undo;

@@ -27,8 +27,21 @@ pub struct CreateOptions {
     pub veths: Vec<network::Veth>,
     /// Whether cgroups are left alone (`--cgroup-manager=disabled`).
     pub no_cgroups: bool,
+    /// Whether cgroups that may not be written are done without; `None` lets the caller's rights decide.
+    pub rootless_cgroups: Option<bool>,
+    /// The programs that map ids for those who may not.
+    pub id_map_helpers: IdMapHelpers,
     /// Whether the start comes through the state folder (`create`) or from the very process that creates (`run`).
     pub start_by_other: bool,
+}
+
+/// Absolute paths of the set-user-id programs of the shadow suite; `None` where they are not installed.
+#[derive(Debug, Clone, Default)]
+pub struct IdMapHelpers {
+    /// newuidmap(1).
+    pub newuidmap: Option<String>,
+    /// newgidmap(1).
+    pub newgidmap: Option<String>,
 }
 
 /// Options of `exec`.

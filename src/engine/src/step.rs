@@ -82,12 +82,7 @@ pub enum HostStep {
         pid_namespace: Option<Slot>,
     },
     /// Writes the id mappings of the new user namespace.
-    MapIds {
-        /// Users.
-        uids: Vec<IdMapping>,
-        /// Groups.
-        gids: Vec<IdMapping>,
-    },
+    MapIds(IdMaps),
     /// Sets resource limits of the process; from outside, since inside a user namespace none can be raised. The number of
     /// open files is not lowered yet, see [`ChildStep::LimitFiles`].
     SetRlimits {
@@ -200,6 +195,23 @@ pub enum HostStep {
     RecordCreated,
 }
 
+/// The mappings of a new user namespace, and who writes them.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct IdMaps {
+    /// Users.
+    pub uids: Vec<IdMapping>,
+    /// Groups.
+    pub gids: Vec<IdMapping>,
+    /// Path of newuidmap(1), where the runtime itself may not write the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newuidmap: Option<String>,
+    /// Path of newgidmap(1), where the runtime itself may not write the second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newgidmap: Option<String>,
+    /// Whether `setgroups(2)` is switched off first: the kernel's condition for whoever maps its own group without a right.
+    pub deny_setgroups: bool,
+}
+
 /// A detached copy of something of the host.
 #[derive(Debug, Clone, Serialize)]
 pub struct Source {
@@ -234,6 +246,11 @@ pub struct Launcher {
     pub time_offsets: Vec<TimeOffset>,
     /// Whether a time namespace is made.
     pub new_time_namespace: bool,
+    /// Whether it closes itself to tracers before it enters anything. One whose ids an ordinary user maps cannot yet.
+    pub hides_first: bool,
+    /// What it sets on itself for the process that it makes: once closed to tracers, an ordinary user may not any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
 }
 
 /// Hook points.
@@ -273,8 +290,19 @@ impl HookPoint {
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum ChildStep {
+    /// Closes the process to tracers: what lives in a namespace that it enters may not look into it.
+    HideFromTracers,
     /// A new session, so that no signal of the caller's terminal reaches it.
     NewSession,
+    /// Opens a folder of the root file system, where the host side may not copy mounts.
+    OpenRootfs {
+        /// Absolute path.
+        path: String,
+        /// Where it goes.
+        slot: Slot,
+    },
+    /// Takes a detached copy of a mount or folder of the host, where the host side may not.
+    OpenSource(Source),
     /// Joins namespaces by descriptor, in order.
     JoinNamespaces {
         /// Kinds and their slots.

@@ -188,6 +188,15 @@ pub fn file_type(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
+/// `access(2)` for writing with the effective ids (`faccessat2` with AT_EACCESS).
+///
+/// # Errors
+/// What the kernel says.
+pub fn may_write(path: &str) -> Result<()> {
+    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS)
+        .call(|| format!("access({path:?}, W_OK)"))
+}
+
 /// `flock(2)`, again after a signal.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! Namespaces: join, leave, name.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{Context, Result};
 use crate::raw;
@@ -52,4 +52,19 @@ pub fn kind(fd: BorrowedFd<'_>) -> Result<u64> {
     // SAFETY: this request takes no argument.
     let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) };
     u64::try_from(kind).map_err(|_| raw::last_errno()).call(|| "ioctl(NS_GET_NSTYPE)".to_owned())
+}
+
+/// The user namespace that owns a namespace (`ioctl(NS_GET_USERNS)`).
+///
+/// # Errors
+/// What the kernel says; EPERM for one that is outside the caller's own user namespace.
+pub fn owner(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: this request takes no argument.
+    let owner = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_USERNS as _) };
+    if owner < 0 {
+        return Err(raw::last_errno()).call(|| "ioctl(NS_GET_USERNS)".to_owned());
+    }
+    // SAFETY: the kernel returned a new descriptor, closed at exec, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }

@@ -42,14 +42,15 @@ impl Child<'_> {
     }
 
     fn make_device_in(&self, dir: BorrowedFd<'_>, name: &str, device: &Device, bind: Option<Slot>) -> Result<()> {
-        if let Some(slot) = bind {
-            return self.bind_device(dir, name, slot);
-        }
         let kind = match device.kind {
             DeviceKind::Char => FileType::CharacterDevice,
             DeviceKind::Block => FileType::BlockDevice,
             DeviceKind::Fifo => FileType::Fifo,
         };
+        if let Some(slot) = bind {
+            self.refuse_other_node(device, kind, slot)?;
+            return self.bind_device(dir, name, slot);
+        }
         let number = fs::makedev(device.major, device.minor);
         let mode = device.mode.unwrap_or(0o666) & 0o7777;
         match fs::mknod_at(dir, name, kind, mode, number) {
@@ -60,6 +61,20 @@ impl Child<'_> {
             fs::chown_at(dir, name, device.uid, device.gid)?;
         }
         Ok(())
+    }
+
+    /// What stands at the device's path on the host need not be the device that the definition means.
+    fn refuse_other_node(&self, device: &Device, kind: FileType, slot: Slot) -> Result<()> {
+        let stat = fs::stat(self.slot(slot)?)?;
+        if fs::file_type(&stat) == kind
+            && (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (device.major, device.minor)
+        {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!(
+            "{} of the host is not the device {}:{}, and a user namespace cannot make the node",
+            device.path, device.major, device.minor
+        )))
     }
 
     fn bind_device(&self, dir: BorrowedFd<'_>, name: &str, slot: Slot) -> Result<()> {

@@ -7,7 +7,7 @@ use sys::fs;
 use sys::process::{self, CapMasks};
 use sys::{Errno, ProcFs};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Highest capability number that a mask of 64 bits can hold.
 const CAP_MAX: u32 = 63;
@@ -50,8 +50,8 @@ pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_sec
     if !user.additional_gids.is_empty() {
         process::set_groups(&user.additional_gids)?;
     }
-    process::set_gid(user.gid)?;
-    process::set_uid(user.uid)?;
+    process::set_gid(user.gid).map_err(|error| unmapped(error, "gid", user.gid))?;
+    process::set_uid(user.uid).map_err(|error| unmapped(error, "uid", user.uid))?;
     process::set_keep_caps(false)?;
     let kept = process::capget()?;
     let for_filter = if keep_for_seccomp { 1 << CAP_SYS_ADMIN } else { 0 };
@@ -60,6 +60,14 @@ pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_sec
         process::capset(CapMasks { effective, ..kept })?;
     }
     Ok(())
+}
+
+/// The kernel's EINVAL for an id that the user namespace does not have.
+fn unmapped(error: sys::Error, kind: &str, id: u32) -> Error {
+    if error.is(Errno::INVAL) {
+        return Error::Unsupported(format!("cannot set{kind} to unmapped {kind} {id} in user namespace"));
+    }
+    error.into()
 }
 
 /// Every capability that the kernel knows and the set does not hold. One that is gone already is dropped again, which is

@@ -35,9 +35,16 @@ fn prepare_and_clone(
     flags: u64,
     cgroup: Option<OwnedFd>,
 ) -> Result<Cloned> {
+    if let Some(value) = launcher.oom_score_adj {
+        let thread = child.proc.own_thread()?;
+        let process = thread.split('/').next().unwrap_or_default();
+        child.proc.write(&format!("{process}/oom_score_adj"), &value.to_string())?;
+    }
     // Before anything is joined: what lives there may not trace this process or its child, which hold descriptors of the
     // host.
-    sys::process::set_dumpable(false)?;
+    if launcher.hides_first {
+        sys::process::set_dumpable(false)?;
+    }
     let mut postponed = Vec::new();
     for (kind, slot) in &launcher.join {
         match join(child, *kind, *slot) {

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::gate::{Channel, Gate, encode_failure};
 use crate::hooks;
 use crate::plan::Plan;
+use crate::source;
 use crate::step::{ChildStep, HookPoint, Lsm, Slot};
 
 pub(crate) use launcher::launch;
@@ -108,7 +109,16 @@ impl Child<'_> {
 
     fn perform(&mut self, step: &ChildStep) -> Result<()> {
         match step {
+            ChildStep::HideFromTracers => Ok(sys::process::set_dumpable(false)?),
             ChildStep::NewSession => new_session(self.proc),
+            ChildStep::OpenRootfs { path, slot } => {
+                self.slots[*slot] = Some(source::open_rootfs(path, true)?);
+                Ok(())
+            }
+            ChildStep::OpenSource(wanted) => {
+                self.slots[wanted.slot] = Some(source::open(wanted)?);
+                Ok(())
+            }
             ChildStep::JoinNamespaces { list } => self.join_namespaces(list),
             ChildStep::JoinContainer { kinds, slot } => self.join_container(kinds, *slot),
             ChildStep::PassGate { gate, slots } => self.pass_gate(*gate, slots),
@@ -337,9 +347,8 @@ impl Child<'_> {
     }
 }
 
-/// A session of its own, with signals as a fresh program expects them, file modes as asked, and closed to tracers.
+/// A session of its own, with signals as a fresh program expects them and file modes as asked.
 fn new_session(proc: &ProcFs) -> Result<()> {
-    sys::process::set_dumpable(false)?;
     // Whatever the caller ignores, and SIGPIPE, which the runtime ignores itself.
     sys::signal::reset(proc.own_ignored_signals()?);
     sys::signal::end_on_termination();
@@ -368,7 +377,10 @@ fn past_filter(step: &ChildStep) -> bool {
 /// The tag of a step, as the printed plan has it.
 pub(crate) fn step_name(step: &ChildStep) -> &'static str {
     match step {
+        ChildStep::HideFromTracers => "hide_from_tracers",
         ChildStep::NewSession => "new_session",
+        ChildStep::OpenRootfs { .. } => "open_rootfs",
+        ChildStep::OpenSource(_) => "open_source",
         ChildStep::JoinNamespaces { .. } => "join_namespaces",
         ChildStep::JoinContainer { .. } => "join_container",
         ChildStep::PassGate { .. } => "pass_gate",
@@ -415,6 +427,8 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
 fn describe(step: &ChildStep) -> Option<String> {
     Some(match step {
         ChildStep::FindProgram { .. } | ChildStep::Execute { .. } | ChildStep::RunHooks { .. } => return None,
+        ChildStep::OpenRootfs { .. } => "open the root file system".to_owned(),
+        ChildStep::OpenSource(source) => format!("open mount source {:?}", source.path),
         ChildStep::MountFilesystem(m) => format!("mount {} ({})", m.destination, m.fstype),
         ChildStep::MountBind(m) => format!("bind mount {}", m.destination),
         ChildStep::MountCgroups(m) => format!("mount {} (cgroup)", m.destination),

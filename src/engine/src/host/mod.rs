@@ -9,7 +9,7 @@ mod spawn;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::model::{Hook, IdMapping, NamespaceKind, PropagationKind};
+use runtime_spec::model::{Hook, IdMapping, NamespaceKind};
 use runtime_spec::state::ContainerProcessState;
 use sys::fs::OFlags;
 use sys::mount::{AttrChange, Depth};
@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 use crate::gate::{self, Channel, Gate, Up};
 use crate::hooks;
 use crate::plan::Plan;
+use crate::source;
 use crate::state::{Folder, Lock, Phase, ProcessId, Record};
-use crate::step::{HookPoint, HostStep, Slot, Source};
+use crate::step::{HookPoint, HostStep, Slot};
 
 /// What an operation tells its caller on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,18 +118,24 @@ impl<'a> Host<'a> {
         match step {
             HostStep::MakeCgroups => self.make_cgroups(),
             HostStep::WriteEarlyLimits { writes } => Ok(self.group()?.apply_attach(writes)?),
-            HostStep::OpenRootfs { path, slot, detached } => self.open_rootfs(path, *slot, *detached),
+            HostStep::OpenRootfs { path, slot, detached } => {
+                self.slots[*slot] = Some(source::open_rootfs(path, *detached)?);
+                Ok(())
+            }
             HostStep::OpenNamespace { kind, path, not_own, slot } => self.open_namespace(*kind, path, *not_own, *slot),
-            HostStep::OpenSource(source) => self.open_source(source),
+            HostStep::OpenSource(wanted) => {
+                self.slots[wanted.slot] = Some(source::open(wanted)?);
+                Ok(())
+            }
             HostStep::OpenConsole { socket, slot } => self.open_console(socket.as_deref(), *slot),
             HostStep::Spawn { namespaces, into_cgroup, launcher, pid_namespace } => {
                 self.spawn(namespaces, *into_cgroup, launcher.as_ref(), *pid_namespace)
             }
-            HostStep::MapIds { uids, gids } => {
+            HostStep::MapIds(maps) => {
                 if self.maps_are_written(&self.plan.host) {
                     Ok(())
                 } else {
-                    self.map_ids(self.pid()?, uids, gids)
+                    idmap::map_ids(self.proc, self.pid()?, maps)
                 }
             }
             HostStep::SetRlimits { rlimits } => {
@@ -193,15 +200,6 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    fn open_rootfs(&mut self, path: &str, slot: Slot, detached: bool) -> Result<()> {
-        let fd = if detached { sys::mount::clone_path(path, Depth::Tree, false)? } else { sys::fs::open_dir(path)? };
-        if sys::fs::file_type(&sys::fs::stat(fd.as_fd())?) != sys::fs::FileType::Directory {
-            return Err(sys::Error::new(format!("open({path:?})"), Errno::NOTDIR).into());
-        }
-        self.slots[slot] = Some(fd);
-        Ok(())
-    }
-
     /// Opens a namespace and checks its kind: setns would say no more than EINVAL.
     fn open_namespace(&mut self, kind: NamespaceKind, path: &str, not_own: bool, slot: Slot) -> Result<()> {
         let fd = sys::fs::open(path, OFlags::RDONLY)?;
@@ -230,26 +228,6 @@ impl<'a> Host<'a> {
             Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn open_source(&mut self, source: &Source) -> Result<()> {
-        let fd = if source.copy_symlink && is_symlink(&source.path)? {
-            sys::fs::open(&source.path, OFlags::PATH | OFlags::NOFOLLOW)?
-        } else {
-            let depth = if source.recursive { Depth::Tree } else { Depth::One };
-            let fd = sys::mount::clone_path(&source.path, depth, source.nofollow && !source.copy_symlink)?;
-            let propagation = match source.propagation {
-                PropagationKind::Shared => None,
-                PropagationKind::Slave => Some(sys::mount::Propagation::Slave),
-                PropagationKind::Private | PropagationKind::Unbindable => Some(sys::mount::Propagation::Private),
-            };
-            if propagation.is_some() {
-                sys::mount::set_attr(fd.as_fd(), AttrChange { propagation, ..AttrChange::default() }, Depth::Tree)?;
-            }
-            fd
-        };
-        self.slots[source.slot] = Some(fd);
-        Ok(())
     }
 
     fn open_console(&mut self, socket: Option<&str>, slot: Slot) -> Result<()> {
@@ -403,10 +381,6 @@ impl<'a> Host<'a> {
         recorder.write()
     }
 
-    fn map_ids(&self, pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-        idmap::write_maps(self.proc, pid, uids, gids)
-    }
-
     /// A launcher has had its mappings already, and its child inherits them.
     fn maps_are_written(&self, steps: &[crate::step::Planned<HostStep>]) -> bool {
         steps.iter().any(|planned| {
@@ -475,10 +449,6 @@ fn set_rlimit(pid: i32, limit: &runtime_spec::model::Rlimit) -> Result<()> {
     Ok(sys::process::prlimit(pid, limit.resource, soft, hard)?)
 }
 
-fn is_symlink(path: &str) -> Result<bool> {
-    Ok(sys::fs::file_type(&sys::fs::stat_at(sys::fs::CWD, path)?) == sys::fs::FileType::Symlink)
-}
-
 fn set_scheduler(pid: i32, scheduler: &runtime_spec::model::Scheduler) -> Result<()> {
     let mut attr = sys::sched::SchedAttr::default();
     attr.policy = scheduler.policy;
@@ -519,7 +489,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::OpenSource(_) => "open_source",
         HostStep::OpenConsole { .. } => "open_console",
         HostStep::Spawn { .. } => "spawn",
-        HostStep::MapIds { .. } => "map_ids",
+        HostStep::MapIds(_) => "map_ids",
         HostStep::SetRlimits { .. } => "set_rlimits",
         HostStep::SetOomScoreAdj { .. } => "set_oom_score_adj",
         HostStep::IdmapSource { .. } => "idmap_source",
@@ -547,6 +517,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
 fn describe(step: &HostStep) -> Option<String> {
     Some(match step {
         HostStep::AwaitGate { .. } | HostStep::OpenGate { .. } | HostStep::RunHooks { .. } => return None,
+        HostStep::MakeCgroups => "unable to apply cgroup configuration".to_owned(),
         HostStep::WriteLimits { .. } | HostStep::WriteEarlyLimits { .. } => "apply limits".to_owned(),
         HostStep::OpenSource(source) => format!("open mount source {:?}", source.path),
         HostStep::OpenRootfs { .. } => "open the root file system".to_owned(),

@@ -7,7 +7,7 @@ use sys::Errno;
 use sys::fs::{FileType, OFlags};
 use sys::process::Cloned;
 
-use super::{Host, Spawned};
+use super::{Host, Spawned, idmap};
 use crate::child::{Child, Progress, StartPipes, launch};
 use crate::error::{Error, Result};
 use crate::gate::{self, Channel, Up};
@@ -129,11 +129,11 @@ impl Host<'_> {
             match gate::next(channel, pidfd.as_fd())? {
                 Up::NeedsMaps => {
                     let maps = self.plan.host.iter().find_map(|planned| match &planned.step {
-                        HostStep::MapIds { uids, gids } => Some((uids, gids)),
+                        HostStep::MapIds(maps) => Some(maps),
                         _ => None,
                     });
-                    if let Some((uids, gids)) = maps {
-                        self.map_ids(launcher, uids, gids)?;
+                    if let Some(maps) = maps {
+                        idmap::map_ids(self.proc, launcher, maps)?;
                     }
                     channel.go(&[])?;
                 }

@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 use crate::host::{Host, Recorder};
 use crate::options::CreateOptions;
-use crate::plan::{Plan, plan_create};
+use crate::plan::{Plan, cgroups, plan_create};
 use crate::state::{Folder, Phase, ProcessId, Record, SCHEMA, Store};
 use crate::undo::{self, Undo};
 use crate::{clock, facts, hooks};
@@ -36,7 +36,14 @@ fn terminal(bundle: &Bundle) -> bool {
 /// # Errors
 /// As [`plan_create`].
 pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
-    plan_create(&bundle.spec, &facts::probe(&context.proc)?, options)
+    let mut facts = facts::probe(&context.proc)?;
+    if !options.no_cgroups {
+        let groups = cgroup::path::plan(&facts.cgroups, bundle.spec.cgroups_path.as_deref(), &options.id)?;
+        let optional: Vec<_> =
+            groups.into_iter().filter(|group| cgroups::is_optional(group, &bundle.spec, &facts, options)).collect();
+        facts.closed_hierarchies = facts::probe_closed(&optional, &facts.cgroups)?;
+    }
+    plan_create(&bundle.spec, &facts, options)
 }
 
 /// Creates a container and goes on with it; returns where its record is, too. A failure on the way, also in `then`, takes
@@ -55,6 +62,9 @@ pub(super) fn with_created<T>(
     }
     crate::state::validate_id(&options.id)?;
     let plan = plan(context, bundle, options)?;
+    for warning in &plan.warnings {
+        context.warn(warning);
+    }
     let store = Store::open(&context.root)?;
     let (folder, lock) = store.take(&options.id)?;
     let record = new_record(context, bundle, options, &plan)?;

@@ -6,7 +6,7 @@ use security::devices;
 
 use super::Plan;
 use crate::error::{Error, Result};
-use crate::facts::HostFacts;
+use crate::facts::{CAP_SYS_ADMIN, HostFacts};
 use crate::options::CreateOptions;
 use crate::step::{ChildStep, HostStep};
 use crate::undo::Undo;
@@ -22,7 +22,17 @@ pub(super) fn plan_groups(
         plan.note("cgroups are left alone: limits do not apply, and kill and pause work on the first process only");
         return Ok(());
     }
+    if facts.cgroups.hierarchies.is_empty()
+        && facts.cgroups.unified.is_none()
+        && (has_place(spec) || !is_rootless(facts, options))
+    {
+        return Err(cgroup::Error::NoHierarchy { root: cgroup::layout::ROOT.to_owned() }.into());
+    }
     plan.groups = cgroup::path::plan(&facts.cgroups, spec.cgroups_path.as_deref(), &options.id)?;
+    leave_closed(plan, spec, facts)?;
+    if plan.groups.is_empty() {
+        return Ok(());
+    }
     if spec.cgroups_path.is_none() {
         plan.note("no cgroupsPath: the group has the container's id and lies below the runtime's own group");
     }
@@ -37,11 +47,72 @@ pub(super) fn plan_groups(
     Ok(())
 }
 
+/// Whether a container may go without this group, if it cannot be made: for an ordinary user, as long as the definition
+/// names no place for it. `--rootless` says otherwise. The unified hierarchy of a hybrid host limits nothing, and to enter
+/// it takes a right on the group that both are below, so an ordinary user always may.
+pub(crate) fn is_optional(
+    group: &cgroup::GroupPath,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    options: &CreateOptions,
+) -> bool {
+    is_rootless(facts, options) && (!has_place(spec) || (group.is_unified() && !is_unified(facts)))
+}
+
+fn is_rootless(facts: &HostFacts, options: &CreateOptions) -> bool {
+    options.rootless_cgroups.unwrap_or_else(|| facts.is_rootless())
+}
+
+fn has_place(spec: &ContainerSpec) -> bool {
+    spec.cgroups_path.as_ref().is_some_and(|path| !path.is_empty())
+}
+
+/// Leaves out the hierarchies that are closed to the runtime, unless the definition has a limit for one.
+fn leave_closed(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Result<()> {
+    let is_closed = |group: &cgroup::GroupPath| facts.closed_hierarchies.contains(&group.hierarchy);
+    let wanted = cgroup::limit::Context { groups: &plan.groups, ..cgroup::limit::Context::default() };
+    let render = if is_unified(facts) { cgroup::unified::writes } else { cgroup::legacy::writes };
+    let limits = render(&spec.resources, &wanted).map_err(cgroup::Error::from)?;
+    for write in limits.attach.iter().chain(&limits.rest) {
+        let of = |group: &&cgroup::GroupPath| group.has(&write.controller) || (group.is_unified() && is_unified(facts));
+        if let Some(group) = plan.groups.iter().find(of).filter(|group| is_closed(group)) {
+            return Err(Error::Unsupported(format!(
+                "cannot set {} limit: container could not join or create cgroup: no permission for {} \
+                 (rootless needs no limits + no cgrouppath when no permission is granted for cgroups; \
+                 /linux/resources/{})",
+                write.controller,
+                group.dir(),
+                write.field.replace('.', "/"),
+            )));
+        }
+    }
+    let (closed, open): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.groups).into_iter().partition(is_closed);
+    plan.groups = open;
+    if plan.groups.is_empty() {
+        plan.note("no cgroup may be written: the container stays in the caller's, without limits, pause and events");
+        if !spec.makes(NamespaceKind::Pid) {
+            plan.warnings.push(
+                "a container with neither a cgroup nor a pid namespace of its own: processes that outlive its first one \
+                 cannot be found to be killed"
+                    .to_owned(),
+            );
+        }
+    } else if !closed.is_empty() {
+        let names = closed.iter().map(|group| group.mountpoint.as_str()).collect::<Vec<_>>().join(", ");
+        plan.note(format!("no group is made where none may be written: {names}"));
+    }
+    Ok(())
+}
+
 /// All writes, rendered for a group that is new.
 fn plan_writes(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Result<cgroup::Limits> {
     let rules = device_set(spec)?;
     let mut device_lines = Vec::new();
-    if !is_unified(facts) && facts.cgroups.has("devices") {
+    if facts.in_user_namespace || !facts.has(CAP_SYS_ADMIN) {
+        plan.note(
+            "device rules do not apply: only root of the machine may set them, and no node can be made without it",
+        );
+    } else if !is_unified(facts) && facts.cgroups.has("devices") {
         device_lines = devices::initial(&rules).into_iter().map(|line| (line.file.name(), line.text)).collect();
     } else if facts.cgroups.unified.is_some() {
         plan.device_program = program_bytes(&rules);

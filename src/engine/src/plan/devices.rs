@@ -3,9 +3,10 @@
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{Device, DeviceKind, MountKind, NamespaceKind, PropagationKind};
 
+use super::rootless::Openings;
 use super::{Plan, has_user_namespace};
 use crate::facts::HostFacts;
-use crate::step::{ChildStep, HostStep, Slot, Source};
+use crate::step::{ChildStep, Slot, Source};
 
 /// Path, major, minor. Source: runtime-spec, config-linux.md, default devices.
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
@@ -25,7 +26,12 @@ pub(super) struct DeviceSources {
 }
 
 /// In a user namespace no node can be made, so the host's is opened to be bound.
-pub(super) fn plan_sources(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> DeviceSources {
+pub(super) fn plan_sources(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    openings: &mut Openings,
+) -> DeviceSources {
     if !populates_dev(spec) {
         plan.note("/dev is a bind mount or not the container's own: no device nodes are made in it");
         return DeviceSources::default();
@@ -52,7 +58,7 @@ pub(super) fn plan_sources(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFa
                 propagation: PropagationKind::Private,
                 slot,
             };
-            plan.host(HostStep::OpenSource(source));
+            openings.source(plan, facts, from.as_deref(), source);
             slot
         });
         sources.list.push((device, slot, from));

@@ -3,7 +3,7 @@
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{NamespaceKind, Process};
 
-use super::{Plan, has_user_namespace, process};
+use super::{Plan, has_user_namespace, process, rootless};
 use crate::error::Result;
 use crate::facts::HostFacts;
 use crate::gate::Gate;
@@ -29,12 +29,13 @@ pub fn plan_exec(
     let init = plan.slot();
     let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
     let console = process::plan_console(&mut plan, Some(process), options.console_socket.as_deref());
-    plan.host(HostStep::Spawn {
-        namespaces: Vec::new(),
-        into_cgroup,
-        launcher: None,
-        pid_namespace: kinds.contains(&NamespaceKind::Pid).then_some(init),
-    });
+    let launcher = rootless::exec_launcher(&kinds, process, facts, init);
+    let user_before = launcher.as_ref().is_some_and(|launcher| launcher.user_namespace.is_some());
+    let is_before = |kind| kind == NamespaceKind::Pid || (kind == NamespaceKind::User && user_before);
+    let joined: Vec<_> = kinds.iter().copied().filter(|kind| !is_before(*kind)).collect();
+    let pid_namespace = (launcher.is_none() && kinds.contains(&NamespaceKind::Pid)).then_some(init);
+    plan.host(HostStep::Spawn { namespaces: Vec::new(), into_cgroup, launcher, pid_namespace });
+    plan.child(ChildStep::HideFromTracers);
     plan.child(ChildStep::NewSession);
 
     plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });
@@ -48,7 +49,6 @@ pub fn plan_exec(
     if !plan.groups.is_empty() && !super::cgroups::is_unified(facts) {
         plan.child(ChildStep::JoinCgroups);
     }
-    let joined: Vec<_> = kinds.iter().copied().filter(|kind| *kind != NamespaceKind::Pid).collect();
     plan.child(ChildStep::JoinContainer { kinds: joined, slot: init });
     if has_user_namespace(spec) {
         plan.child(super::namespaces::become_root(spec));
@@ -76,7 +76,7 @@ pub fn plan_exec(
     if let Some(policy) = &spec.memory_policy {
         plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
     }
-    process::plan_identity(&mut plan, process, spec.seccomp.as_ref(), facts, options.preserve_fds)?;
+    process::plan_identity(&mut plan, process, spec, facts, options.preserve_fds)?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
     plan.child_from("/process/args", process::execute(process, 0));

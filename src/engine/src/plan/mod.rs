@@ -9,6 +9,7 @@ mod exec;
 mod mounts;
 mod namespaces;
 mod process;
+mod rootless;
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::NamespaceKind;
@@ -30,6 +31,9 @@ pub struct Plan {
     pub id: String,
     /// Choices that the definition did not make, with their reasons.
     pub notes: Vec<String>,
+    /// What a person should know of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The container's groups, one per hierarchy.
     pub groups: Vec<cgroup::GroupPath>,
     /// Host side, in order.
@@ -90,32 +94,34 @@ impl Plan {
 /// [`Error::Unsupported`](crate::Error::Unsupported) for what this host cannot do, and the errors of the cgroup paths,
 /// limits and the seccomp compiler.
 pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOptions) -> Result<Plan> {
+    rootless::refuse(spec, facts, options)?;
     let mut plan = Plan { id: options.id.clone(), ..Plan::default() };
     cgroups::plan_groups(&mut plan, spec, facts, options)?;
     let rootfs = plan.slot();
-    plan.host_from(
-        "/root/path",
-        HostStep::OpenRootfs {
-            path: options.rootfs.clone(),
-            slot: rootfs,
-            detached: spec.namespace(NamespaceKind::Mount).is_some(),
-        },
-    );
+    let mut openings = rootless::Openings::default();
+    openings.rootfs(&mut plan, facts, &options.rootfs, spec.namespace(NamespaceKind::Mount).is_some(), rootfs);
+    if rootless::hides_first(spec, facts) {
+        plan.child(ChildStep::HideFromTracers);
+    }
     plan.child(ChildStep::NewSession);
     let spawn = namespaces::plan_spawn(&mut plan, spec, facts);
-    let sources = mounts::plan_sources(&mut plan, spec, facts, options);
-    let device_sources = devices::plan_sources(&mut plan, spec, facts);
+    let sources = mounts::plan_sources(&mut plan, spec, facts, options, &mut openings);
+    let device_sources = devices::plan_sources(&mut plan, spec, facts, &mut openings);
     let console = process::plan_console(&mut plan, spec.process.as_ref(), options.console_socket.as_deref());
     plan.host(spawn);
 
     plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });
-    namespaces::plan_id_maps(&mut plan, spec);
+    namespaces::plan_id_maps(&mut plan, spec, facts, &options.id_map_helpers)?;
     process::plan_outside(&mut plan, spec.process.as_ref(), "/process");
     namespaces::plan_links(&mut plan, spec, options);
     let idmapped = mounts::plan_idmaps(&mut plan, spec, &sources);
     plan.host(HostStep::OpenGate { gate: Gate::Namespaces, slots: idmapped.clone() });
 
     plan.child(ChildStep::PassGate { gate: Gate::Namespaces, slots: idmapped });
+    if !rootless::hides_first(spec, facts) {
+        plan.child(ChildStep::HideFromTracers);
+    }
+    openings.plan_by_child(&mut plan);
     cgroups::plan_join(&mut plan, spec, facts);
     namespaces::plan_inside(&mut plan, spec, options);
     mounts::plan_rootfs(&mut plan, spec, options, rootfs);
@@ -178,8 +184,13 @@ mod tests {
         let unified = (mode == Mode::Unified).then_some(unified);
         HostFacts {
             euid: 0,
+            egid: 0,
+            capabilities: u64::MAX,
             in_user_namespace: false,
+            may_mount: true,
+            setgroups_denied: false,
             cgroups: Layout { mode, hierarchies: Vec::new(), unified },
+            closed_hierarchies: Vec::new(),
             apparmor: true,
             selinux: false,
         }

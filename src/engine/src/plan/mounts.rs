@@ -4,6 +4,7 @@ use runtime_spec::ContainerSpec;
 use runtime_spec::model::{Mount, MountAttr, MountKind, NamespaceKind, Propagation, PropagationKind, SuperFlags};
 
 use super::Plan;
+use super::rootless::Openings;
 use crate::facts::HostFacts;
 use crate::options::CreateOptions;
 use crate::step::{BindMount, CgroupMount, CgroupView, ChangeRoot, ChildStep, FilesystemMount, HostStep, Slot, Source};
@@ -29,6 +30,7 @@ pub(super) fn plan_sources(
     spec: &ContainerSpec,
     facts: &HostFacts,
     options: &CreateOptions,
+    openings: &mut Openings,
 ) -> Sources {
     let mut sources = Sources::default();
     for (index, mount) in spec.mounts.iter().enumerate() {
@@ -45,11 +47,11 @@ pub(super) fn plan_sources(
                     propagation: source_propagation(spec),
                     slot,
                 };
-                plan.host_from(from, HostStep::OpenSource(source));
+                openings.source(plan, facts, Some(&from), source);
                 Some(slot)
             }
             MountKind::Cgroup if !cgroup_view_is_new(spec, facts) => {
-                views = plan_cgroup_sources(plan, spec, facts, &from);
+                views = plan_cgroup_sources(plan, spec, facts, &from, openings);
                 None
             }
             _ => None,
@@ -77,7 +79,13 @@ fn cgroup_view_is_new(spec: &ContainerSpec, facts: &HostFacts) -> bool {
     spec.namespace(NamespaceKind::Cgroup).is_some() && !facts.in_user_namespace
 }
 
-fn plan_cgroup_sources(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts, from: &str) -> Vec<Slot> {
+fn plan_cgroup_sources(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    from: &str,
+    openings: &mut Openings,
+) -> Vec<Slot> {
     let folders: Vec<String> = match plan.groups.is_empty() {
         false => plan.groups.iter().map(cgroup::GroupPath::dir).collect(),
         true => hierarchies(facts).map(|h| format!("{}{}", h.mountpoint, h.own_path)).collect(),
@@ -94,7 +102,7 @@ fn plan_cgroup_sources(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts,
             propagation: source_propagation(spec),
             slot,
         };
-        plan.host_from(from, HostStep::OpenSource(source));
+        openings.source(plan, facts, Some(from), source);
     }
     slots
 }

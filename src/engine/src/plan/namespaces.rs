@@ -4,9 +4,10 @@ use runtime_spec::ContainerSpec;
 use runtime_spec::model::{IdMapping, NamespaceKind};
 use runtime_spec::validate::sysctl;
 
-use super::{Plan, has_user_namespace};
-use crate::facts::HostFacts;
-use crate::options::CreateOptions;
+use super::{Plan, has_user_namespace, rootless};
+use crate::error::Result;
+use crate::facts::{CAP_SYS_ADMIN, HostFacts};
+use crate::options::{CreateOptions, IdMapHelpers};
 use crate::step::{ChildStep, HostStep, Launcher, Slot};
 use crate::undo::Undo;
 
@@ -28,12 +29,18 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
     let user = slot_of(NamespaceKind::User);
     let makes_user = spec.makes(NamespaceKind::User);
     let others: Vec<_> = joined.iter().copied().filter(|(kind, _)| *kind != NamespaceKind::User).collect();
-    let launched = user.is_some() || !spec.time_offsets.is_empty() || (makes_user && !others.is_empty());
+    let launched = user.is_some()
+        || !spec.time_offsets.is_empty()
+        || (makes_user && !others.is_empty())
+        || (slot_of(NamespaceKind::Pid).is_some() && rootless::births_by_launcher(facts));
     let namespaces = cloned_kinds(spec, facts, launched);
     let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
     if launched {
         plan.note("a short-lived launcher enters namespaces first: one clone alone cannot do it in the right order");
         let launcher = Launcher {
+            // Nobody but the user's own processes can look into it until its ids are mapped.
+            hides_first: rootless::hides_first(spec, facts),
+            oom_score_adj: spec.process.as_ref().and_then(|p| p.oom_score_adj).filter(|_| !facts.has(CAP_SYS_ADMIN)),
             user_namespace: user,
             expected_maps: (user.is_some() && !(spec.uid_mappings.is_empty() && spec.gid_mappings.is_empty()))
                 .then(|| (spec.uid_mappings.clone(), spec.gid_mappings.clone())),
@@ -76,11 +83,20 @@ fn cloned_kinds(spec: &ContainerSpec, facts: &HostFacts, launched: bool) -> Vec<
 }
 
 /// Mappings of a new user namespace.
-pub(super) fn plan_id_maps(plan: &mut Plan, spec: &ContainerSpec) {
+pub(super) fn plan_id_maps(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    helpers: &IdMapHelpers,
+) -> Result<()> {
     if spec.makes(NamespaceKind::User) {
-        let step = HostStep::MapIds { uids: spec.uid_mappings.clone(), gids: spec.gid_mappings.clone() };
-        plan.host_from("/linux/uidMappings", step);
+        let maps = rootless::id_maps(spec, facts, helpers)?;
+        for helper in maps.newuidmap.iter().chain(&maps.newgidmap) {
+            plan.note(format!("{helper} maps the ids: without a right the kernel lets a user map its own alone"));
+        }
+        plan.host_from("/linux/uidMappings", HostStep::MapIds(maps));
     }
+    Ok(())
 }
 
 /// Root of the user namespace, or the process's user where the definition maps no root: files need an owner that exists.

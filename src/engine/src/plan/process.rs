@@ -8,7 +8,7 @@
 //! before the filter, so that no memory has to be asked for.
 
 use runtime_spec::ContainerSpec;
-use runtime_spec::model::{Capabilities, Process, Seccomp, SeccompAction};
+use runtime_spec::model::{Capabilities, Process, Seccomp, SeccompAction, User};
 
 use super::Plan;
 use crate::error::{Error, Result};
@@ -23,7 +23,11 @@ pub(super) fn plan_outside(plan: &mut Plan, process: Option<&Process>, from: &st
     if !process.rlimits.is_empty() {
         plan.host_from(format!("{from}/rlimits"), HostStep::SetRlimits { rlimits: process.rlimits.clone() });
     }
-    if let Some(value) = process.oom_score_adj {
+    let by_launcher = plan
+        .host
+        .iter()
+        .any(|planned| matches!(&planned.step, HostStep::Spawn { launcher: Some(l), .. } if l.oom_score_adj.is_some()));
+    if let Some(value) = process.oom_score_adj.filter(|_| !by_launcher) {
         plan.host_from(format!("{from}/oomScoreAdj"), HostStep::SetOomScoreAdj { value });
     }
 }
@@ -81,7 +85,7 @@ pub(super) fn plan_inside(
         plan.child(ChildStep::AwaitStart);
         return Ok(());
     };
-    plan_identity(plan, process, spec.seccomp.as_ref(), facts, keep)?;
+    plan_identity(plan, process, spec, facts, keep)?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
     if !spec.hooks.start_container.is_empty() {
@@ -106,12 +110,13 @@ pub(super) fn execute(process: &Process, listen_fds: u32) -> ChildStep {
 pub(super) fn plan_identity(
     plan: &mut Plan,
     process: &Process,
-    seccomp: Option<&Seccomp>,
+    spec: &ContainerSpec,
     facts: &HostFacts,
     keep: u32,
 ) -> Result<()> {
     plan_label(plan, process, facts)?;
-    let filter = match seccomp {
+    let additional_gids = super::rootless::additional_gids(plan, spec, facts, &process.user.additional_gids)?;
+    let filter = match &spec.seccomp {
         Some(seccomp) => {
             refuse_notify(seccomp, process.no_new_privileges)?;
             Some(compile(plan, seccomp)?)
@@ -126,7 +131,7 @@ pub(super) fn plan_identity(
     plan.child_from(
         "/process/user",
         ChildStep::BecomeUser {
-            user: process.user.clone(),
+            user: User { additional_gids, ..process.user.clone() },
             capabilities: process.capabilities,
             keep_for_seccomp: before_caps,
         },

@@ -1,0 +1,147 @@
+//! An ordinary user for one sandbox: all verbs of the sandbox run as that user from then on.
+//!
+//! The machine's accounts stay as they are. Each verb runs in a private mount namespace in which `/etc/passwd`,
+//! `/etc/group`, `/etc/subuid` and `/etc/subgid` are the sandbox's own, with no capability and no group but the user's.
+//! The program under test is a copy that the user owns, which is the case that a hostile container would like best.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, lchown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::bundle::Bundle;
+use crate::runtime::Call;
+use crate::sandbox::Sandbox;
+
+/// How many subordinate ids the user has.
+pub const RANGE: u32 = 65_536;
+
+/// Binds the user's files over those of the machine, then becomes the user.
+/// Arguments: the folder of the files, the uid, the home, the program and its arguments.
+const ENTER: &str = r#"
+dir=$1 uid=$2 home=$3; shift 3
+for name in passwd group subuid subgid; do mount --bind "$dir/$name" /etc/$name || exit 120; done
+cd "$home" || exit 121
+exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all -- \
+    env HOME="$home" XDG_RUNTIME_DIR="$home/run" USER=skepuser "$@"
+"#;
+
+/// The user of a sandbox.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// User and group id, of nobody else on the machine.
+    pub uid: u32,
+    /// First of its [`RANGE`] subordinate ids, for users and for groups.
+    pub first: u32,
+    /// Its home; `run` below is XDG_RUNTIME_DIR.
+    pub home: PathBuf,
+    files: PathBuf,
+    /// Its own copy of the program under test.
+    pub program: PathBuf,
+}
+
+impl User {
+    /// Makes the user of a sandbox, and the sandbox the user's.
+    pub fn of(sb: &Sandbox) -> User {
+        // Ids by the test's own pid, which is below 2^22: sandboxes that live at once must not share them.
+        let number = std::process::id() % 20_000 + 20_000 * sb.number();
+        let user = User {
+            uid: 30_000 + number,
+            first: 0x1000_0000 + number * RANGE,
+            home: sb.host_dir("home"),
+            files: sb.host_dir("etc"),
+            program: sb.host_dir("home").join("runtime"),
+        };
+        user.write_accounts();
+        let copied = Command::new("cp").arg(&sb.runtime.path).arg(&user.program).status().expect("cp");
+        assert!(copied.success(), "copy the runtime");
+        fs::create_dir(user.home.join("run")).expect("create the run-time folder");
+        fs::set_permissions(user.home.join("run"), fs::Permissions::from_mode(0o700)).expect("chmod");
+        sb.host_dir("out");
+        for path in [&sb.dir, &user.home, &user.program, &user.home.join("run"), &sb.dir.join("out")] {
+            chown(path, Some(user.uid), Some(user.uid)).expect("chown to the user");
+        }
+        sb.set_user(user.clone());
+        user
+    }
+
+    fn write_accounts(&self) {
+        let (uid, home) = (self.uid, self.home.display());
+        let add = |name: &str, line: String| {
+            let machine = fs::read_to_string(Path::new("/etc").join(name)).unwrap_or_default();
+            fs::write(self.files.join(name), format!("{machine}{line}\n")).expect("write an account file");
+        };
+        add("passwd", format!("skepuser:x:{uid}:{uid}::{home}:/bin/sh"));
+        add("group", format!("skepuser:x:{uid}:"));
+        for name in ["subuid", "subgid"] {
+            let range = format!("skepuser:{}:{RANGE}\n", self.first);
+            fs::write(self.files.join(name), range).expect("write an account file");
+            if !Path::new("/etc").join(name).exists() {
+                panic!("/etc/{name} is missing: there is nothing to cover (package uidmap)");
+            }
+        }
+    }
+
+    /// Takes the subordinate ids away.
+    pub fn without_ranges(&self) {
+        for name in ["subuid", "subgid"] {
+            fs::write(self.files.join(name), "").expect("write an account file");
+        }
+    }
+
+    /// Prepares a program that runs as the user.
+    pub fn call(&self, program: &str, scratch: &Path) -> Call {
+        let call = Call::new(Path::new("/usr/bin/unshare"), scratch);
+        let call = call.args(["--mount", "--propagation", "private", "/bin/sh", "-c", ENTER, "enter"]);
+        call.arg(&self.files).arg(self.uid.to_string()).arg(&self.home).arg(program)
+    }
+
+    /// A bundle of the user's: its own id is root inside, the network is the host's, no place for a cgroup is named.
+    pub fn bundle(&self, sb: &Sandbox) -> Bundle {
+        let b = sb.bundle().namespace("user", None).without_namespace("network").without_mount("/sys");
+        let b = b.without_mount("/sys/fs/cgroup").unset("/linux/cgroupsPath").unset("/linux/resources");
+        let b = b.without_mount("/dev/pts");
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+        let b = b.mount("devpts", "/dev/pts", "devpts", &options);
+        self.own(&b.dir, self.uid);
+        let map = json!([{ "containerID": 0, "hostID": self.uid, "size": 1 }]);
+        b.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map)
+    }
+
+    /// The same with the subordinate ids as 1 and following.
+    pub fn bundle_with_ranges(&self, sb: &Sandbox) -> Bundle {
+        let map = json!([
+            { "containerID": 0, "hostID": self.uid, "size": 1 },
+            { "containerID": 1, "hostID": self.first, "size": RANGE }
+        ]);
+        self.bundle(sb).set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map)
+    }
+
+    /// Gives everything below a folder to this id. Follows no link.
+    pub fn own(&self, top: &Path, id: u32) {
+        for path in crate::bundle::walk(top) {
+            lchown(&path, Some(id), Some(id)).expect("chown a file");
+        }
+    }
+
+    /// Processes that run under one of the user's ids, with their command lines.
+    pub fn processes(&self) -> Vec<String> {
+        let mine = |uid: &str| {
+            uid.parse::<u32>().is_ok_and(|uid| uid == self.uid || (uid >= self.first && uid - self.first < RANGE))
+        };
+        let entries = fs::read_dir("/proc").expect("list /proc").flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| crate::host::alive(*pid))
+            .filter(|pid| {
+                let ids = crate::host::status_field(*pid, "Uid").unwrap_or_default();
+                ids.split_ascii_whitespace().any(mine)
+            })
+            .map(|pid| {
+                let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                format!("{pid} {}", line.replace('\0', " "))
+            })
+            .collect()
+    }
+}
