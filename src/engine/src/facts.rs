@@ -18,6 +18,8 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// Whether SELinux is on.
     pub selinux: bool,
+    /// Version of the Landlock interface; 0 for none.
+    pub landlock: u32,
 }
 
 /// Looks at the host.
@@ -31,6 +33,8 @@ pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
         in_user_namespace: !maps_everything(&proc.read(&format!("{own}/uid_map"))?),
         cgroups: cgroup::layout::probe(proc)?,
         apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b'Y'),
+        // Whatever keeps the kernel from answering keeps it from taking rules.
+        landlock: sys::landlock::abi().unwrap_or(0),
         selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),
     })
 }

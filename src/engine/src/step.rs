@@ -5,6 +5,7 @@
 //! Descriptors that the host opens for the child have a slot, the index of a table that both sides know.
 
 use cgroup::FileWrite;
+use runtime_spec::landlock::Landlock;
 use runtime_spec::model::{
     Capabilities, ConsoleSize, Device, Hook, IdMapping, IntelRdt, IoPriority, MemoryPolicy, MountAttr, NamespaceKind,
     NetDevice, PropagationKind, Rlimit, Scheduler, SuperFlags, TimeOffset, User,
@@ -437,7 +438,7 @@ pub enum ChildStep {
         user: User,
         /// The five sets.
         capabilities: Capabilities,
-        /// Whether CAP_SYS_ADMIN stays until [`ChildStep::SetCapabilities`], for the filter.
+        /// Whether CAP_SYS_ADMIN stays until [`ChildStep::SetCapabilities`], for the filter or Landlock.
         keep_for_seccomp: bool,
     },
     /// Finds the program and checks that it can be executed.
@@ -466,6 +467,13 @@ pub enum ChildStep {
         /// Hard limit.
         hard: u64,
     },
+    /// Makes a Landlock rule set and opens the paths of its rules.
+    MakeLandlockRuleset {
+        /// What this kernel can enforce of the definition.
+        rules: Box<Landlock>,
+    },
+    /// Enforces the rule set.
+    RestrictByLandlock,
     /// Loads the filter.
     LoadSeccomp {
         /// Number of BPF instructions.

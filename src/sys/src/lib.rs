@@ -9,6 +9,7 @@ pub mod error;
 pub mod fs;
 pub mod heap;
 pub mod keyring;
+pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod namespace;

@@ -6,6 +6,7 @@
 
 mod devices;
 mod identity;
+mod landlock;
 mod launcher;
 mod mounts;
 mod program;
@@ -66,6 +67,8 @@ pub(crate) struct Progress {
     program: Option<sys::process::Prepared>,
     /// Notification descriptor of the filter. It stays until the exec: closing it would be one more call under the filter.
     notify: Option<OwnedFd>,
+    /// Landlock rule set.
+    landlock: Option<OwnedFd>,
     /// Whether the start has come.
     started: bool,
 }
@@ -156,6 +159,8 @@ impl Child<'_> {
             ChildStep::LimitFiles { soft, hard } => {
                 Ok(sys::process::prlimit(0, sys::process::RLIMIT_NOFILE, *soft, *hard)?)
             }
+            ChildStep::MakeLandlockRuleset { rules } => self.make_landlock_ruleset(rules),
+            ChildStep::RestrictByLandlock => self.restrict_by_landlock(),
             ChildStep::LoadSeccomp { flags, notify, .. } => self.load_seccomp(*flags, *notify),
             ChildStep::SetCapabilities { capabilities } => identity::set_capabilities(capabilities),
             ChildStep::AwaitStart => self.await_start(),
@@ -402,6 +407,8 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::SetNoNewPrivs => "set_no_new_privs",
         ChildStep::CloseDescriptors { .. } => "close_descriptors",
         ChildStep::LimitFiles { .. } => "limit_files",
+        ChildStep::MakeLandlockRuleset { .. } => "make_landlock_ruleset",
+        ChildStep::RestrictByLandlock => "restrict_by_landlock",
         ChildStep::LoadSeccomp { .. } => "load_seccomp",
         ChildStep::SetCapabilities { .. } => "set_capabilities",
         ChildStep::AwaitStart => "await_start",

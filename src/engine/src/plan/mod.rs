@@ -6,6 +6,7 @@
 mod cgroups;
 mod devices;
 mod exec;
+mod landlock;
 mod mounts;
 mod namespaces;
 mod process;
@@ -182,6 +183,7 @@ mod tests {
             cgroups: Layout { mode, hierarchies: Vec::new(), unified },
             apparmor: true,
             selinux: false,
+            landlock: 3,
         }
     }
 

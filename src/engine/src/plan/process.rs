@@ -1,7 +1,8 @@
 //! The process: what is set from outside, what it sets itself, and in which order.
 //!
 //! The order of the last part is fixed by the kernel. Without `noNewPrivileges` the filter is loaded while CAP_SYS_ADMIN
-//! is still effective, and one last `capset` follows; with it, capabilities go first and the filter last. After the
+//! is still effective, and one last `capset` follows; with it, capabilities go first and the filter last. Landlock rules
+//! are enforced right before these two, so that the filter may deny that call too. After the
 //! filter only these calls are made: `capset` and `prctl` (without `noNewPrivileges`), `write` at the gate (`sendmsg`
 //! where the notification descriptor rides along), `read` of the start, `execve`, then on failure `write` of the error
 //! and `exit_group` (and what hooks need, where there are `startContainer` hooks). What these calls need is prepared
@@ -81,7 +82,7 @@ pub(super) fn plan_inside(
         plan.child(ChildStep::AwaitStart);
         return Ok(());
     };
-    plan_identity(plan, process, spec.seccomp.as_ref(), facts, keep)?;
+    plan_identity(plan, process, spec, facts, keep)?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
     if !spec.hooks.start_container.is_empty() {
@@ -106,21 +107,21 @@ pub(super) fn execute(process: &Process, listen_fds: u32) -> ChildStep {
 pub(super) fn plan_identity(
     plan: &mut Plan,
     process: &Process,
-    seccomp: Option<&Seccomp>,
+    spec: &ContainerSpec,
     facts: &HostFacts,
     keep: u32,
 ) -> Result<()> {
     plan_label(plan, process, facts)?;
-    let filter = match seccomp {
+    let filter = match &spec.seccomp {
         Some(seccomp) => {
             refuse_notify(seccomp, process.no_new_privileges)?;
             Some(compile(plan, seccomp)?)
         }
         None => None,
     };
-    let before_caps = filter.is_some() && !process.no_new_privileges;
     // Before any path of the definition is used that could lead through /proc/self/fd.
     plan.child(ChildStep::CloseDescriptors { keep });
+    let landlocked = super::landlock::plan_ruleset(plan, spec.landlock.as_ref(), facts)?;
     // First as root, whom the folder may belong to.
     plan.child_from("/process/cwd", ChildStep::ChangeFolder { path: process.cwd.clone() });
     plan.child_from(
@@ -128,7 +129,7 @@ pub(super) fn plan_identity(
         ChildStep::BecomeUser {
             user: process.user.clone(),
             capabilities: process.capabilities,
-            keep_for_seccomp: before_caps,
+            keep_for_seccomp: (filter.is_some() || landlocked) && !process.no_new_privileges,
         },
     );
     let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).map(str::to_owned);
@@ -139,6 +140,11 @@ pub(super) fn plan_identity(
     }
     if process.no_new_privileges {
         plan.child_from("/process/noNewPrivileges", ChildStep::SetNoNewPrivs);
+    }
+    if landlocked {
+        plan.child_from(super::landlock::FROM, ChildStep::RestrictByLandlock);
+    }
+    if process.no_new_privileges {
         plan_capabilities(plan, process.capabilities);
         plan.child.extend(filter);
     } else {
