@@ -16,6 +16,8 @@ pub struct HostFacts {
     pub cgroups: Layout,
     /// Whether AppArmor is on.
     pub apparmor: bool,
+    /// Whether the runtime itself is under an AppArmor profile, as inside a container.
+    pub apparmor_confined: bool,
     /// Whether SELinux is on.
     pub selinux: bool,
     /// Version of the Landlock interface; 0 for none.
@@ -28,15 +30,26 @@ pub struct HostFacts {
 /// When `/proc` or the cgroup hierarchies cannot be read.
 pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
     let own = proc.own_thread()?;
+    let apparmor = starts_with("/sys/module/apparmor/parameters/enabled", b'Y');
     Ok(HostFacts {
         euid: sys::process::effective_uid(),
         in_user_namespace: !maps_everything(&proc.read(&format!("{own}/uid_map"))?),
         cgroups: cgroup::layout::probe(proc)?,
-        apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b'Y'),
+        apparmor,
+        apparmor_confined: apparmor && is_confined(proc, &own),
         // Whatever keeps the kernel from answering keeps it from taking rules.
         landlock: sys::landlock::abi().unwrap_or(0),
         selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),
     })
+}
+
+/// Whether a thread has another label than `unconfined`.
+fn is_confined(proc: &sys::ProcFs, thread: &str) -> bool {
+    // KERNEL(5.8): before, the one attr/current served whichever module there was.
+    ["attr/apparmor/current", "attr/current"]
+        .iter()
+        .find_map(|file| proc.read(&format!("{thread}/{file}")).ok())
+        .is_some_and(|label| !label.trim_end().is_empty() && label.trim_end() != "unconfined")
 }
 
 /// Whether an id map is the one of the initial user namespace.

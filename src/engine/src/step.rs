@@ -302,6 +302,9 @@ pub enum ChildStep {
         name: String,
         /// Whether it may exist already (exec).
         existing: bool,
+        /// SELinux label of keys that are made.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// Brings `lo` up.
     LoopbackUp,
@@ -431,6 +434,8 @@ pub enum ChildStep {
         lsm: Lsm,
         /// Profile or label.
         label: String,
+        /// Whether it adds to the label that the runtime has itself (AppArmor), and does not replace it.
+        stacked: bool,
     },
     /// Becomes the user: bounding set, groups, ids, and keeps what capabilities are still needed.
     BecomeUser {

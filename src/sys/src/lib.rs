@@ -14,6 +14,8 @@ pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+#[cfg(feature = "agent")]
+pub mod notify;
 pub mod process;
 pub mod procfs;
 mod raw;

@@ -118,7 +118,7 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
 
     plan.child(ChildStep::PassGate { gate: Gate::Namespaces, slots: idmapped });
     cgroups::plan_join(&mut plan, spec, facts);
-    namespaces::plan_inside(&mut plan, spec, options);
+    namespaces::plan_inside(&mut plan, spec, facts, options);
     mounts::plan_rootfs(&mut plan, spec, options, rootfs);
     let postponed = mounts::plan_mounts(&mut plan, spec, facts, &sources);
     devices::plan_devices(&mut plan, &device_sources);
@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    fn facts(mode: Mode) -> HostFacts {
+    pub(super) fn facts(mode: Mode) -> HostFacts {
         let unified = Hierarchy {
             id: 0,
             controllers: vec!["memory".to_owned(), "pids".to_owned()],
@@ -182,6 +182,7 @@ mod tests {
             in_user_namespace: false,
             cgroups: Layout { mode, hierarchies: Vec::new(), unified },
             apparmor: true,
+            apparmor_confined: false,
             selinux: false,
             landlock: 3,
         }
@@ -203,7 +204,7 @@ mod tests {
         plan_create(&spec, &facts(mode), &options).unwrap()
     }
 
-    fn names(plan: &Plan) -> Vec<&'static str> {
+    pub(super) fn names(plan: &Plan) -> Vec<&'static str> {
         plan.child.iter().map(|planned| crate::child::step_name(&planned.step)).collect()
     }
 
