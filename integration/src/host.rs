@@ -98,6 +98,11 @@ pub fn own_capability(number: u32) -> bool {
     u64::from_str_radix(&sets, 16).is_ok_and(|bits| bits >> number & 1 == 1)
 }
 
+/// Version of the Landlock interface that the kernel speaks; 0 for none.
+pub fn landlock_abi() -> u32 {
+    sys::landlock::abi().unwrap_or(0)
+}
+
 /// A field of `/proc/PID/status` without the white space around it.
 pub fn status_field(pid: impl std::fmt::Display, field: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -191,6 +191,8 @@ mod tests {
                 Need::Resctrl,
                 Need::BlockDevice,
                 Need::SwapAccounting,
+                Need::Landlock(4),
+                Need::Landlock(6),
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");
             assert!(family || known.iter().any(|need| need.key() == key), "{key} is no key");

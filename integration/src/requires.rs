@@ -25,6 +25,8 @@ pub enum Need {
     Selinux,
     /// AppArmor is enabled.
     Apparmor,
+    /// The kernel speaks this version of the Landlock interface, or a later one.
+    Landlock(u32),
     /// This program exists.
     Program(&'static str),
     /// The temporary folder lies on a whole block device whose queue can be throttled.
@@ -49,6 +51,7 @@ impl Need {
             Need::SysResource => "cap-sys-resource".into(),
             Need::Selinux => "selinux".into(),
             Need::Apparmor => "apparmor".into(),
+            Need::Landlock(abi) => format!("landlock-{abi}"),
             Need::Program(name) => format!("program-{}", name.rsplit('/').next().unwrap_or(name)),
             Need::BlockDevice => "block-device".into(),
             Need::BlkioWeight => "blkio-weight".into(),
@@ -69,6 +72,7 @@ impl Need {
             Need::Apparmor => {
                 std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|s| s.starts_with('Y'))
             }
+            Need::Landlock(abi) => host::landlock_abi() >= abi,
             Need::Program(path) => std::path::Path::new(path).is_file(),
             Need::BlockDevice => host::disk_of(&std::env::temp_dir()).is_some(),
             Need::BlkioWeight => host::v1_file("blkio", "blkio.weight") || host::v1_file("blkio", "blkio.bfq.weight"),

@@ -13,6 +13,7 @@ pub mod capabilities;
 pub mod example;
 pub mod features;
 mod finding;
+pub mod landlock;
 pub mod model;
 pub mod oci;
 pub mod state;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::landlock::Landlock;
+
 /// One container, as the engine sees it, whichever language it was written in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ContainerSpec {
@@ -61,6 +63,8 @@ pub struct ContainerSpec {
     pub intel_rdt: Option<IntelRdt>,
     /// NUMA memory policy for `set_mempolicy(2)`.
     pub memory_policy: Option<MemoryPolicy>,
+    /// Landlock rules for every process.
+    pub landlock: Option<Landlock>,
 }
 
 /// The root file system.

@@ -10,12 +10,14 @@
 #[macro_use]
 mod object;
 mod config;
+mod landlock;
 mod linux;
 mod process;
 mod read;
 mod resources;
 
 pub use config::{Config, Hook, Hooks, IdMapping, Mount, Root};
+pub use landlock::{Landlock, LandlockPaths, LandlockPorts, LandlockRules, LandlockRuleset};
 pub use linux::{
     Device, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, Seccomp, SeccompArg, SeccompSyscall,
     TimeOffset,
@@ -50,7 +52,7 @@ macro_rules! documents {
     ($($type:ty)*) => {$(
         impl sealed::Sealed for $type {
             fn from_json(bytes: &[u8], log: &mut sealed::SealedLog<'_>) -> Option<Self> {
-                read::read_document(bytes, log.0)
+                read::read_document(bytes, &crate::finding::Path::Root, log.0)
             }
         }
         impl Document for $type {}
@@ -72,4 +74,9 @@ pub fn parse<T: Document>(bytes: &[u8]) -> (Option<T>, Vec<Finding>) {
 /// The same into a log that the caller goes on with.
 pub(crate) fn read<T: Document>(bytes: &[u8], log: &mut Log) -> Option<T> {
     T::from_json(bytes, &mut sealed::SealedLog(log))
+}
+
+/// Reads a document that stands as text at a place of another one; findings point into it from there.
+pub(crate) fn read_embedded<T: read::Read>(text: &str, at: &crate::finding::Path<'_>, log: &mut Log) -> Option<T> {
+    read::read_document(text.as_bytes(), at, log)
 }

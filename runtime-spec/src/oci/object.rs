@@ -1,8 +1,9 @@
 //! The macro that makes the structs.
 
-/// Makes a struct from a table of JSON name, field and type, with its reader and its serializer.
+/// Makes a struct from a table of JSON name, field and type, with its reader and its serializer. `(closed)` behind the name
+/// makes an unknown name in the JSON an error.
 macro_rules! object {
-    ($($(#[$meta:meta])* $name:ident { $($json:literal $field:ident: $type:ty,)* })*) => {$(
+    ($($(#[$meta:meta])* $name:ident $(($closed:ident))? { $($json:literal $field:ident: $type:ty,)* })*) => {$(
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
         pub struct $name {
@@ -16,6 +17,10 @@ macro_rules! object {
         impl crate::oci::read::Object for $name {
             fn names(&self) -> &'static [&'static str] {
                 &[$($json),*]
+            }
+
+            fn is_closed(&self) -> bool {
+                !concat!($(stringify!($closed))?).is_empty()
             }
 
             fn set(

@@ -123,6 +123,9 @@ pub(crate) trait Object {
     /// The names, at most 64.
     fn names(&self) -> &'static [&'static str];
 
+    /// Whether a name that is none of these is an error; else it is passed over.
+    fn is_closed(&self) -> bool;
+
     /// Reads the value of the field that has this name, one of [`Object::names`].
     fn set(&mut self, name: &'static str, value: Json, at: &Path<'_>, log: &mut Log);
 }
@@ -225,7 +228,12 @@ pub(crate) fn read_object(into: &mut dyn Object, from: Json, at: &Path<'_>, log:
     let names = into.names();
     let mut seen = 0_u64;
     for (name, value) in list {
-        let Some(index) = names.iter().position(|known| *known == name) else { continue };
+        let Some(index) = names.iter().position(|known| *known == name) else {
+            if into.is_closed() {
+                log.error(&at.key(&name), SECTION, format_args!("is not known; known are {}", names.join(", ")));
+            }
+            continue;
+        };
         let at = at.key(names[index]);
         if seen & (1 << index) != 0 {
             log.warn(&at, SECTION, "stands here twice; the last one counts");
@@ -239,9 +247,9 @@ pub(crate) fn read_object(into: &mut dyn Object, from: Json, at: &Path<'_>, log:
 /// Reads a whole document.
 ///
 /// `None` when it is not JSON or not an object; `log` then has an error.
-pub(crate) fn read_document<T: Read>(bytes: &[u8], log: &mut Log) -> Option<T> {
+pub(crate) fn read_document<T: Read>(bytes: &[u8], at: &Path<'_>, log: &mut Log) -> Option<T> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let tree = match (Tree { at: &Path::Root, log }).deserialize(&mut json) {
+    let tree = match (Tree { at, log }).deserialize(&mut json) {
         Ok(tree) => tree,
         Err(reason) => {
             log.not_json(SECTION, &reason);
@@ -250,14 +258,14 @@ pub(crate) fn read_document<T: Read>(bytes: &[u8], log: &mut Log) -> Option<T> {
     };
     let result = match tree {
         Json::Null => {
-            log.error(&Path::Root, SECTION, "must be an object, not null");
+            log.error(at, SECTION, "must be an object, not null");
             None
         }
-        tree => T::read(tree, &Path::Root, log),
+        tree => T::read(tree, at, log),
     };
     if let Err(reason) = json.end() {
         // runc reads the first value and stops there.
-        log.warn(&Path::Root, SECTION, format_args!("goes on after its end, which is ignored: {reason}"));
+        log.warn(at, SECTION, format_args!("goes on after its end, which is ignored: {reason}"));
     }
     result
 }

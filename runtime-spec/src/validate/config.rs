@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    check_absolute, check_nul, hooks, items, kernel_text, lookup, mounts, namespaces, process, quote, resources,
+    check_absolute, check_nul, hooks, items, kernel_text, landlock, lookup, mounts, namespaces, process, quote,
+    resources,
 };
 use super::{devices, memory_policy, net_devices, rdt, resources::Purpose, seccomp, sysctl, text, version};
 use crate::finding::{Log, Path};
@@ -32,6 +33,7 @@ pub(super) fn lower(config: &oci::Config, log: &mut Log) -> ContainerSpec {
             "is absent: the container can be created but not started",
         ),
     }
+    spec.landlock = landlock::lower(&spec.annotations, &root.key("annotations"), log);
     let silent = oci::Linux::default();
     let linux = config.linux.as_ref().unwrap_or(&silent);
     lower_linux(linux, &root.key("linux"), &mut spec, log);

@@ -8,6 +8,7 @@
 mod config;
 mod devices;
 mod hooks;
+mod landlock;
 mod list;
 pub(crate) mod memory_policy;
 pub(crate) mod mount_options;

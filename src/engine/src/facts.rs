@@ -36,8 +36,12 @@ pub struct HostFacts {
     pub closed_hierarchies: Vec<u32>,
     /// Whether AppArmor is on.
     pub apparmor: bool,
+    /// Whether the runtime itself is under an AppArmor profile, as inside a container.
+    pub apparmor_confined: bool,
     /// Whether SELinux is on.
     pub selinux: bool,
+    /// Version of the Landlock interface; 0 for none.
+    pub landlock: u32,
 }
 
 impl HostFacts {
@@ -61,6 +65,7 @@ impl HostFacts {
 /// When `/proc` or the cgroup hierarchies cannot be read.
 pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
     let own = proc.own_thread()?;
+    let apparmor = starts_with("/sys/module/apparmor/parameters/enabled", b'Y');
     let capabilities = sys::process::capget()?.effective;
     let in_user_namespace = !maps_everything(&proc.read(&format!("{own}/uid_map"))?);
     let admin = capabilities >> CAP_SYS_ADMIN & 1 == 1;
@@ -73,7 +78,10 @@ pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
         setgroups_denied: in_user_namespace && setgroups_denied(proc, &own)?,
         cgroups: probe_cgroups(proc)?,
         closed_hierarchies: Vec::new(),
-        apparmor: starts_with("/sys/module/apparmor/parameters/enabled", b'Y'),
+        apparmor,
+        apparmor_confined: apparmor && is_confined(proc, &own),
+        // Whatever keeps the kernel from answering keeps it from taking rules.
+        landlock: sys::landlock::abi().unwrap_or(0),
         selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),
     })
 }
@@ -117,6 +125,15 @@ fn owns_mounts(proc: &sys::ProcFs) -> Result<bool> {
 pub(crate) fn setgroups_denied(proc: &sys::ProcFs, own_thread: &str) -> Result<bool> {
     let process = own_thread.split('/').next().unwrap_or_default();
     Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
+}
+
+/// Whether a thread has another label than `unconfined`.
+fn is_confined(proc: &sys::ProcFs, thread: &str) -> bool {
+    // KERNEL(5.8): before, the one attr/current served whichever module there was.
+    ["attr/apparmor/current", "attr/current"]
+        .iter()
+        .find_map(|file| proc.read(&format!("{thread}/{file}")).ok())
+        .is_some_and(|label| !label.trim_end().is_empty() && label.trim_end() != "unconfined")
 }
 
 /// Whether an id map is the one of the initial user namespace.

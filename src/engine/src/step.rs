@@ -5,6 +5,7 @@
 //! Descriptors that the host opens for the child have a slot, the index of a table that both sides know.
 
 use cgroup::FileWrite;
+use runtime_spec::landlock::Landlock;
 use runtime_spec::model::{
     Capabilities, ConsoleSize, Device, Hook, IdMapping, IntelRdt, IoPriority, MemoryPolicy, MountAttr, NamespaceKind,
     NetDevice, PropagationKind, Rlimit, Scheduler, SuperFlags, TimeOffset, User,
@@ -340,6 +341,9 @@ pub enum ChildStep {
         name: String,
         /// Whether it may exist already (exec).
         existing: bool,
+        /// SELinux label of keys that are made.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// Brings `lo` up.
     LoopbackUp,
@@ -469,6 +473,8 @@ pub enum ChildStep {
         lsm: Lsm,
         /// Profile or label.
         label: String,
+        /// Whether it adds to the label that the runtime has itself (AppArmor), and does not replace it.
+        stacked: bool,
     },
     /// Becomes the user: bounding set, groups, ids, and keeps what capabilities are still needed.
     BecomeUser {
@@ -476,7 +482,7 @@ pub enum ChildStep {
         user: User,
         /// The five sets.
         capabilities: Capabilities,
-        /// Whether CAP_SYS_ADMIN stays until [`ChildStep::SetCapabilities`], for the filter.
+        /// Whether CAP_SYS_ADMIN stays until [`ChildStep::SetCapabilities`], for the filter or Landlock.
         keep_for_seccomp: bool,
     },
     /// Finds the program and checks that it can be executed.
@@ -505,6 +511,13 @@ pub enum ChildStep {
         /// Hard limit.
         hard: u64,
     },
+    /// Makes a Landlock rule set and opens the paths of its rules.
+    MakeLandlockRuleset {
+        /// What this kernel can enforce of the definition.
+        rules: Box<Landlock>,
+    },
+    /// Enforces the rule set.
+    RestrictByLandlock,
     /// Loads the filter.
     LoadSeccomp {
         /// Number of BPF instructions.

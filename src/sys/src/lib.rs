@@ -9,10 +9,13 @@ pub mod error;
 pub mod fs;
 pub mod heap;
 pub mod keyring;
+pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+#[cfg(feature = "agent")]
+pub mod notify;
 pub mod process;
 pub mod procfs;
 mod raw;

@@ -6,6 +6,7 @@
 
 mod devices;
 mod identity;
+mod landlock;
 mod launcher;
 mod mounts;
 mod program;
@@ -69,6 +70,8 @@ pub(crate) struct Progress {
     program: Option<sys::process::Prepared>,
     /// Notification descriptor of the filter. It stays until the exec: closing it would be one more call under the filter.
     notify: Option<OwnedFd>,
+    /// Landlock rule set.
+    landlock: Option<OwnedFd>,
     /// Whether the start has come.
     started: bool,
 }
@@ -125,7 +128,7 @@ impl Child<'_> {
             ChildStep::JoinCgroups => self.join_cgroups(),
             ChildStep::UnshareCgroup => Ok(sys::namespace::unshare(NamespaceKind::Cgroup.clone_flag())?),
             ChildStep::BecomeNamespaceRoot { uid, gid } => identity::become_namespace_root(*uid, *gid, self.proc),
-            ChildStep::JoinKeyring { name, existing } => self.join_keyring(name, *existing),
+            ChildStep::JoinKeyring { name, existing, label } => self.join_keyring(name, *existing, label.as_deref()),
             ChildStep::LoopbackUp => Ok(network::loopback_up()?),
             ChildStep::SetRootPropagation { kind, recursive } => rootfs::set_propagation(*kind, *recursive),
             ChildStep::AttachRootfs { path, slot, propagation, private_parent } => {
@@ -156,7 +159,7 @@ impl Child<'_> {
             ChildStep::SetMemoryPolicy { policy } => {
                 Ok(sys::sched::set_memory_policy(policy.mode, policy.flags, &policy.nodes)?)
             }
-            ChildStep::SetLsmLabel { lsm, label } => self.set_label(*lsm, label),
+            ChildStep::SetLsmLabel { lsm, label, stacked } => self.set_label(*lsm, label, *stacked),
             ChildStep::BecomeUser { user, capabilities, keep_for_seccomp } => {
                 identity::become_user(user, capabilities, *keep_for_seccomp)?;
                 self.enter_pending_folder()
@@ -168,6 +171,8 @@ impl Child<'_> {
             ChildStep::LimitFiles { soft, hard } => {
                 Ok(sys::process::prlimit(0, sys::process::RLIMIT_NOFILE, *soft, *hard)?)
             }
+            ChildStep::MakeLandlockRuleset { rules } => self.make_landlock_ruleset(rules),
+            ChildStep::RestrictByLandlock => self.restrict_by_landlock(),
             ChildStep::LoadSeccomp { flags, notify, .. } => self.load_seccomp(*flags, *notify),
             ChildStep::SetCapabilities { capabilities } => identity::set_capabilities(capabilities),
             ChildStep::AwaitStart => self.await_start(),
@@ -235,8 +240,16 @@ impl Child<'_> {
 
     /// Where the kernel has no keyrings there is none to be kept apart from. Any other failure would leave the container
     /// in the caller's, with the caller's keys.
-    fn join_keyring(&self, name: &str, existing: bool) -> Result<()> {
-        let serial = match sys::keyring::join_session(name) {
+    fn join_keyring(&self, name: &str, existing: bool, label: Option<&str>) -> Result<()> {
+        if let Some(label) = label {
+            self.label_keys(label)?;
+        }
+        let joined = sys::keyring::join_session(name);
+        if label.is_some() {
+            // A line without a label takes it back.
+            self.label_keys("\n")?;
+        }
+        let serial = match joined {
             Ok(serial) => serial,
             Err(error) if error.is(sys::Errno::NOSYS) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -290,9 +303,10 @@ impl Child<'_> {
     }
 
     /// Writes through the host's procfs, so that no mount of the container can redirect it.
-    fn set_label(&self, lsm: Lsm, label: &str) -> Result<()> {
+    fn set_label(&self, lsm: Lsm, label: &str, stacked: bool) -> Result<()> {
         let thread = self.proc.own_thread()?;
         let (file, value) = match lsm {
+            Lsm::Apparmor if stacked => ("attr/apparmor/exec", format!("stack {label}")),
             Lsm::Apparmor => ("attr/apparmor/exec", format!("exec {label}")),
             Lsm::Selinux => ("attr/exec", label.to_owned()),
         };
@@ -307,6 +321,12 @@ impl Child<'_> {
             let text = format!("write {value:?} to `/proc/thread-self/{file}`");
             sys::Error::new(text, error.errno()).into()
         })
+    }
+
+    /// SELinux: what keys of this thread will be labelled.
+    fn label_keys(&self, label: &str) -> Result<()> {
+        let thread = self.proc.own_thread()?;
+        Ok(self.proc.write(&format!("{thread}/attr/keycreate"), label)?)
     }
 
     /// Closes everything but what the program is given and what the start needs; the latter closes at the exec.
@@ -416,6 +436,8 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::SetNoNewPrivs => "set_no_new_privs",
         ChildStep::CloseDescriptors { .. } => "close_descriptors",
         ChildStep::LimitFiles { .. } => "limit_files",
+        ChildStep::MakeLandlockRuleset { .. } => "make_landlock_ruleset",
+        ChildStep::RestrictByLandlock => "restrict_by_landlock",
         ChildStep::LoadSeccomp { .. } => "load_seccomp",
         ChildStep::SetCapabilities { .. } => "set_capabilities",
         ChildStep::AwaitStart => "await_start",
@@ -436,7 +458,8 @@ fn describe(step: &ChildStep) -> Option<String> {
         ChildStep::MakeDevice { device, .. } => format!("make device {}", device.path),
         ChildStep::SetMountAttributes { destination, .. } => format!("make {destination} read-only"),
         ChildStep::ChangeFolder { path } => format!("change to working folder {path:?}"),
-        ChildStep::SetLsmLabel { .. } => "set the label of the process".to_owned(),
+        ChildStep::SetLsmLabel { lsm: Lsm::Apparmor, .. } => "unable to apply apparmor profile".to_owned(),
+        ChildStep::SetLsmLabel { lsm: Lsm::Selinux, .. } => "can't set process label".to_owned(),
         other => step_name(other).replace('_', " "),
     })
 }

@@ -54,7 +54,8 @@ pub fn plan_exec(
         plan.child(super::namespaces::become_root(spec));
     }
     if !options.no_new_keyring {
-        plan.child(ChildStep::JoinKeyring { name: format!("_ses.{id}"), existing: true });
+        let label = process::key_label(Some(process), facts);
+        plan.child(ChildStep::JoinKeyring { name: format!("_ses.{id}"), existing: true, label });
     }
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
 

@@ -6,6 +6,7 @@
 pub(crate) mod cgroups;
 mod devices;
 mod exec;
+mod landlock;
 mod mounts;
 mod namespaces;
 mod process;
@@ -123,7 +124,7 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     }
     openings.plan_by_child(&mut plan);
     cgroups::plan_join(&mut plan, spec, facts);
-    namespaces::plan_inside(&mut plan, spec, options);
+    namespaces::plan_inside(&mut plan, spec, facts, options);
     mounts::plan_rootfs(&mut plan, spec, options, rootfs);
     let postponed = mounts::plan_mounts(&mut plan, spec, facts, &sources);
     devices::plan_devices(&mut plan, &device_sources);
@@ -174,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    fn facts(mode: Mode) -> HostFacts {
+    pub(super) fn facts(mode: Mode) -> HostFacts {
         let unified = Hierarchy {
             id: 0,
             controllers: vec!["memory".to_owned(), "pids".to_owned()],
@@ -192,7 +193,9 @@ mod tests {
             cgroups: Layout { mode, hierarchies: Vec::new(), unified },
             closed_hierarchies: Vec::new(),
             apparmor: true,
+            apparmor_confined: false,
             selinux: false,
+            landlock: 3,
         }
     }
 
@@ -212,7 +215,7 @@ mod tests {
         plan_create(&spec, &facts(mode), &options).unwrap()
     }
 
-    fn names(plan: &Plan) -> Vec<&'static str> {
+    pub(super) fn names(plan: &Plan) -> Vec<&'static str> {
         plan.child.iter().map(|planned| crate::child::step_name(&planned.step)).collect()
     }
 

@@ -123,12 +123,13 @@ pub(super) fn plan_links(plan: &mut Plan, spec: &ContainerSpec, options: &Create
 }
 
 /// What the child sets up in its namespaces before it mounts.
-pub(super) fn plan_inside(plan: &mut Plan, spec: &ContainerSpec, options: &CreateOptions) {
+pub(super) fn plan_inside(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts, options: &CreateOptions) {
     if has_user_namespace(spec) {
         plan.child_from("/linux/uidMappings", become_root(spec));
     }
     if !options.no_new_keyring {
-        plan.child(ChildStep::JoinKeyring { name: format!("_ses.{}", options.id), existing: false });
+        let label = super::process::key_label(spec.process.as_ref(), facts);
+        plan.child(ChildStep::JoinKeyring { name: format!("_ses.{}", options.id), existing: false, label });
     }
     if spec.makes(NamespaceKind::Network) {
         plan.child(ChildStep::LoopbackUp);

@@ -1,7 +1,8 @@
 //! The process: what is set from outside, what it sets itself, and in which order.
 //!
 //! The order of the last part is fixed by the kernel. Without `noNewPrivileges` the filter is loaded while CAP_SYS_ADMIN
-//! is still effective, and one last `capset` follows; with it, capabilities go first and the filter last. After the
+//! is still effective, and one last `capset` follows; with it, capabilities go first and the filter last. Landlock rules
+//! are enforced right before these two, so that the filter may deny that call too. After the
 //! filter only these calls are made: `capset` and `prctl` (without `noNewPrivileges`), `write` at the gate (`sendmsg`
 //! where the notification descriptor rides along), `read` of the start, `execve`, then on failure `write` of the error
 //! and `exit_group` (and what hooks need, where there are `startContainer` hooks). What these calls need is prepared
@@ -72,6 +73,7 @@ pub(super) fn plan_inside(
     facts: &HostFacts,
     options: &CreateOptions,
 ) -> Result<()> {
+    check_mount_label(spec, facts)?;
     if let Some(personality) = spec.personality {
         plan.child_from("/linux/personality", ChildStep::SetPersonality { domain: personality.domain });
     }
@@ -123,9 +125,9 @@ pub(super) fn plan_identity(
         }
         None => None,
     };
-    let before_caps = filter.is_some() && !process.no_new_privileges;
     // Before any path of the definition is used that could lead through /proc/self/fd.
     plan.child(ChildStep::CloseDescriptors { keep });
+    let landlocked = super::landlock::plan_ruleset(plan, spec.landlock.as_ref(), facts)?;
     // First as root, whom the folder may belong to.
     plan.child_from("/process/cwd", ChildStep::ChangeFolder { path: process.cwd.clone() });
     plan.child_from(
@@ -133,7 +135,7 @@ pub(super) fn plan_identity(
         ChildStep::BecomeUser {
             user: User { additional_gids, ..process.user.clone() },
             capabilities: process.capabilities,
-            keep_for_seccomp: before_caps,
+            keep_for_seccomp: (filter.is_some() || landlocked) && !process.no_new_privileges,
         },
     );
     let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).map(str::to_owned);
@@ -144,6 +146,11 @@ pub(super) fn plan_identity(
     }
     if process.no_new_privileges {
         plan.child_from("/process/noNewPrivileges", ChildStep::SetNoNewPrivs);
+    }
+    if landlocked {
+        plan.child_from(super::landlock::FROM, ChildStep::RestrictByLandlock);
+    }
+    if process.no_new_privileges {
         plan_capabilities(plan, process.capabilities);
         plan.child.extend(filter);
     } else {
@@ -160,24 +167,47 @@ fn plan_capabilities(plan: &mut Plan, capabilities: Capabilities) {
 fn plan_label(plan: &mut Plan, process: &Process, facts: &HostFacts) -> Result<()> {
     if let Some(profile) = process.apparmor_profile.as_ref().filter(|p| !p.is_empty()) {
         if facts.apparmor {
-            let step = ChildStep::SetLsmLabel { lsm: Lsm::Apparmor, label: profile.clone() };
+            // With no_new_privs a profile may only be added to the one that there is (security/apparmor/domain.c).
+            let stacked = facts.apparmor_confined && process.no_new_privileges;
+            if stacked {
+                plan.note(format!("apparmorProfile {profile:?} is added to the profile that the runtime is under"));
+            }
+            let step = ChildStep::SetLsmLabel { lsm: Lsm::Apparmor, label: profile.clone(), stacked };
             plan.child_from("/process/apparmorProfile", step);
         } else if profile != "unconfined" {
             return Err(Error::Unsupported(format!(
-                "apparmorProfile {profile:?}: AppArmor is not enabled on this host (/process/apparmorProfile)"
+                "apparmor: config provided but apparmor not supported (apparmorProfile {profile:?}: AppArmor is not \
+                 enabled on this host, /process/apparmorProfile)"
             )));
         }
     }
     if let Some(label) = process.selinux_label.as_ref().filter(|l| !l.is_empty()) {
         if !facts.selinux {
             return Err(Error::Unsupported(format!(
-                "selinuxLabel {label:?}: SELinux is not enabled on this host (/process/selinuxLabel)"
+                "selinux label is specified in config, but selinux is disabled or not supported (selinuxLabel \
+                 {label:?}, /process/selinuxLabel)"
             )));
         }
-        let step = ChildStep::SetLsmLabel { lsm: Lsm::Selinux, label: label.clone() };
+        let step = ChildStep::SetLsmLabel { lsm: Lsm::Selinux, label: label.clone(), stacked: false };
         plan.child_from("/process/selinuxLabel", step);
     }
     Ok(())
+}
+
+/// The label of keys, which is that of the process. Where SELinux is off, the label is refused later.
+pub(super) fn key_label(process: Option<&Process>, facts: &HostFacts) -> Option<String> {
+    process.and_then(|process| process.selinux_label.clone()).filter(|label| facts.selinux && !label.is_empty())
+}
+
+/// A label of mounts is an option that only SELinux knows.
+fn check_mount_label(spec: &ContainerSpec, facts: &HostFacts) -> Result<()> {
+    match &spec.mount_label {
+        Some(label) if !facts.selinux => Err(Error::Unsupported(format!(
+            "mount label is specified in config, but selinux is disabled or not supported (mountLabel {label:?}, \
+             /linux/mountLabel)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The process itself hands over the notification descriptor, so what it calls until then nobody could answer.
@@ -230,4 +260,64 @@ pub(super) fn plan_ready(plan: &mut Plan, spec: &ContainerSpec, options: &Create
         plan.host(HostStep::WritePidFile { path: path.clone() });
     }
     plan.host(HostStep::RecordCreated);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::facts;
+    use super::*;
+
+    fn label(process: serde_json::Value, facts: &HostFacts) -> Result<Vec<(Lsm, String, bool)>> {
+        let mut whole = serde_json::json!({ "cwd": "/", "args": ["sh"] });
+        whole.as_object_mut().unwrap().extend(process.as_object().unwrap().clone());
+        let (findings, process) = runtime_spec::load_process(whole.to_string().as_bytes());
+        let process = process.unwrap_or_else(|| panic!("{findings:?}"));
+        let mut plan = Plan::default();
+        plan_label(&mut plan, &process, facts)?;
+        let labels = plan.child.into_iter().map(|planned| match planned.step {
+            ChildStep::SetLsmLabel { lsm, label, stacked } => (lsm, label, stacked),
+            other => panic!("{other:?}"),
+        });
+        Ok(labels.collect())
+    }
+
+    #[test]
+    fn a_profile_is_stacked_only_where_nothing_else_can_be() {
+        let profile = |no_new_privileges: bool| serde_json::json!({ "apparmorProfile": "web", "noNewPrivileges": no_new_privileges });
+        let check = |confined, no_new_privileges, stacked| {
+            let facts = HostFacts { apparmor_confined: confined, ..facts(cgroup::Mode::Legacy) };
+            assert_eq!(
+                label(profile(no_new_privileges), &facts).unwrap(),
+                [(Lsm::Apparmor, "web".to_owned(), stacked)]
+            );
+        };
+        check(false, false, false);
+        check(false, true, false);
+        check(true, false, false);
+        check(true, true, true);
+    }
+
+    #[test]
+    fn a_module_that_is_off_refuses_labels_in_the_words_of_the_field() {
+        let off = HostFacts { apparmor: false, ..facts(cgroup::Mode::Legacy) };
+        let error = label(serde_json::json!({ "apparmorProfile": "web" }), &off).unwrap_err().to_string();
+        assert!(error.starts_with("apparmor: config provided but apparmor not supported"), "{error}");
+        assert_eq!(label(serde_json::json!({ "apparmorProfile": "unconfined" }), &off).unwrap(), []);
+        let error = label(serde_json::json!({ "selinuxLabel": "a:b:c:s0" }), &off).unwrap_err().to_string();
+        assert!(error.starts_with("selinux label is specified in config, but selinux is disabled or not supported"));
+        let spec = ContainerSpec { mount_label: Some("a:b:c:s0".to_owned()), ..ContainerSpec::default() };
+        assert!(check_mount_label(&spec, &off).unwrap_err().to_string().starts_with("mount label is specified"));
+    }
+
+    #[test]
+    fn keys_have_the_label_of_the_process() {
+        let on = HostFacts { selinux: true, ..facts(cgroup::Mode::Legacy) };
+        let process = Process { selinux_label: Some("a:b:c:s0".to_owned()), ..Process::default() };
+        assert_eq!(key_label(Some(&process), &on).as_deref(), Some("a:b:c:s0"));
+        assert_eq!(key_label(Some(&process), &facts(cgroup::Mode::Legacy)), None);
+        let labels = label(serde_json::json!({ "selinuxLabel": "a:b:c:s0" }), &on).unwrap();
+        assert_eq!(labels, [(Lsm::Selinux, "a:b:c:s0".to_owned(), false)]);
+        let spec = ContainerSpec { mount_label: Some("a:b:c:s0".to_owned()), ..ContainerSpec::default() };
+        assert!(check_mount_label(&spec, &on).is_ok());
+    }
 }
