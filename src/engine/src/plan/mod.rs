@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    fn facts(mode: Mode) -> HostFacts {
+    pub(super) fn facts(mode: Mode) -> HostFacts {
         let unified = Hierarchy {
             id: 0,
             controllers: vec!["memory".to_owned(), "pids".to_owned()],
@@ -182,6 +182,13 @@ mod tests {
             own_path: "/".to_owned(),
         };
         let unified = (mode == Mode::Unified).then_some(unified);
+        let pids = Hierarchy {
+            id: 3,
+            controllers: vec!["pids".to_owned()],
+            mountpoint: "/sys/fs/cgroup/pids".to_owned(),
+            own_path: "/".to_owned(),
+        };
+        let hierarchies = if mode == Mode::Unified { Vec::new() } else { vec![pids] };
         HostFacts {
             euid: 0,
             egid: 0,
@@ -189,7 +196,7 @@ mod tests {
             in_user_namespace: false,
             may_mount: true,
             setgroups_denied: false,
-            cgroups: Layout { mode, hierarchies: Vec::new(), unified },
+            cgroups: Layout { mode, hierarchies, unified },
             closed_hierarchies: Vec::new(),
             apparmor: true,
             selinux: false,
@@ -212,7 +219,7 @@ mod tests {
         plan_create(&spec, &facts(mode), &options).unwrap()
     }
 
-    fn names(plan: &Plan) -> Vec<&'static str> {
+    pub(super) fn names(plan: &Plan) -> Vec<&'static str> {
         plan.child.iter().map(|planned| crate::child::step_name(&planned.step)).collect()
     }
 
@@ -300,7 +307,7 @@ mod tests {
             });
             assert_eq!(spawn, Some(expected));
             assert_eq!(names(&plan).contains(&"unshare_cgroup"), !expected.0);
-            assert!(!names(&plan).contains(&"join_cgroups"), "no v1 hierarchy is there");
+            assert_eq!(names(&plan).contains(&"join_cgroups"), mode == Mode::Legacy);
         };
         check(Mode::Unified, (true, true));
         check(Mode::Legacy, (false, false));
