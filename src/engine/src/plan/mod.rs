@@ -183,6 +183,13 @@ mod tests {
             own_path: "/".to_owned(),
         };
         let unified = (mode == Mode::Unified).then_some(unified);
+        let pids = Hierarchy {
+            id: 3,
+            controllers: vec!["pids".to_owned()],
+            mountpoint: "/sys/fs/cgroup/pids".to_owned(),
+            own_path: "/".to_owned(),
+        };
+        let hierarchies = if mode == Mode::Unified { Vec::new() } else { vec![pids] };
         HostFacts {
             euid: 0,
             egid: 0,
@@ -190,7 +197,7 @@ mod tests {
             in_user_namespace: false,
             may_mount: true,
             setgroups_denied: false,
-            cgroups: Layout { mode, hierarchies: Vec::new(), unified },
+            cgroups: Layout { mode, hierarchies, unified },
             closed_hierarchies: Vec::new(),
             apparmor: true,
             apparmor_confined: false,
@@ -338,7 +345,7 @@ mod tests {
             });
             assert_eq!(spawn, Some(expected));
             assert_eq!(names(&plan).contains(&"unshare_cgroup"), !expected.0);
-            assert!(!names(&plan).contains(&"join_cgroups"), "no v1 hierarchy is there");
+            assert_eq!(names(&plan).contains(&"join_cgroups"), mode == Mode::Legacy);
         };
         check(Mode::Unified, (true, true));
         check(Mode::Legacy, (false, false));

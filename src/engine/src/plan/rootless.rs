@@ -190,3 +190,147 @@ impl Openings {
         plan.child.extend(self.by_child);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cgroup::Mode;
+
+    use super::super::tests::{facts, names};
+    use super::super::{plan_create, plan_exec};
+    use super::*;
+    use crate::options::ExecOptions;
+
+    /// A user without any capability, to whom all cgroups are closed.
+    fn user() -> HostFacts {
+        let closed_hierarchies = vec![3];
+        HostFacts {
+            euid: 1000,
+            egid: 1001,
+            capabilities: 0,
+            may_mount: false,
+            closed_hierarchies,
+            ..facts(Mode::Legacy)
+        }
+    }
+
+    /// Root of a user namespace with its own mounts, as a rootless engine starts the runtime.
+    fn inside() -> HostFacts {
+        HostFacts {
+            in_user_namespace: true,
+            setgroups_denied: true,
+            closed_hierarchies: vec![3],
+            ..facts(Mode::Legacy)
+        }
+    }
+
+    fn spec(change: impl FnOnce(&mut serde_json::Value)) -> ContainerSpec {
+        let mut config = serde_json::to_value(runtime_spec::example::rootless(false, 1000, 1001)).unwrap();
+        config["process"]["terminal"] = false.into();
+        change(&mut config);
+        let report = runtime_spec::load(&serde_json::to_vec(&config).unwrap());
+        report.spec.unwrap_or_else(|| panic!("{:?}", report.findings))
+    }
+
+    fn options() -> CreateOptions {
+        let path = |name: &str| Some(format!("/usr/bin/{name}"));
+        CreateOptions {
+            id: "web1".to_owned(),
+            rootfs: "/b/rootfs".to_owned(),
+            id_map_helpers: IdMapHelpers { newuidmap: path("newuidmap"), newgidmap: path("newgidmap") },
+            ..CreateOptions::default()
+        }
+    }
+
+    fn refused(spec: &ContainerSpec, facts: &HostFacts) -> String {
+        plan_create(spec, facts, &options()).unwrap_err().to_string()
+    }
+
+    fn position(names: &[&str], name: &str) -> usize {
+        names.iter().position(|n| *n == name).unwrap_or_else(|| panic!("no step {name} in {names:?}"))
+    }
+
+    #[test]
+    fn a_users_child_copies_the_mounts_with_the_users_own_id() {
+        let plan = plan_create(&spec(|_| {}), &user(), &options()).unwrap();
+        assert!(!plan.host.iter().any(|p| matches!(p.step, HostStep::OpenRootfs { .. } | HostStep::OpenSource(_))));
+        let names = names(&plan);
+        let order =
+            ["new_session", "pass_gate", "hide_from_tracers", "open_rootfs", "open_source", "become_namespace_root"];
+        assert!(order.is_sorted_by_key(|name| position(&names, name)), "{names:?}");
+        assert!(plan.groups.is_empty() && plan.warnings.is_empty(), "{:?}", plan.groups);
+    }
+
+    #[test]
+    fn roots_child_is_closed_to_tracers_first() {
+        let plan = plan_create(&spec(|_| {}), &facts(Mode::Legacy), &options()).unwrap();
+        assert_eq!(names(&plan)[0], "hide_from_tracers");
+        assert!(plan.host.iter().any(|p| matches!(p.step, HostStep::OpenRootfs { .. })));
+    }
+
+    #[test]
+    fn an_own_id_is_mapped_directly_and_more_by_helpers() {
+        let own = id_maps(&spec(|_| {}), &user(), &IdMapHelpers::default()).unwrap();
+        assert!(own.newuidmap.is_none() && own.newgidmap.is_none() && own.deny_setgroups);
+        let more = spec(|config| {
+            let map = serde_json::json!([{ "containerID": 0, "hostID": 100_000, "size": 10 }]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
+        });
+        let by_helpers = id_maps(&more, &user(), &options().id_map_helpers).unwrap();
+        assert_eq!(by_helpers.newuidmap.as_deref(), Some("/usr/bin/newuidmap"));
+        assert_eq!(by_helpers.newgidmap.as_deref(), Some("/usr/bin/newgidmap"));
+        assert!(!by_helpers.deny_setgroups);
+        let missing = id_maps(&more, &user(), &IdMapHelpers::default()).unwrap_err().to_string();
+        assert!(missing.starts_with("newuidmap is not in PATH"), "{missing}");
+        let by_root = id_maps(&more, &facts(Mode::Legacy), &IdMapHelpers::default()).unwrap();
+        assert!(by_root.newuidmap.is_none() && !by_root.deny_setgroups);
+    }
+
+    #[test]
+    fn groups_are_refused_to_a_user_and_left_out_inside() {
+        let with_groups = spec(|config| config["process"]["user"]["additionalGids"] = serde_json::json!([0]));
+        assert!(refused(&with_groups, &user()).starts_with("cannot set any additional groups"));
+        let plan = plan_create(&with_groups, &inside(), &options()).unwrap();
+        let given = plan.child.iter().find_map(|p| match &p.step {
+            ChildStep::BecomeUser { user, .. } => Some(user.additional_gids.clone()),
+            _ => None,
+        });
+        assert_eq!(given, Some(Vec::new()));
+        assert!(plan.notes.iter().any(|note| note.starts_with("additionalGids")), "{:?}", plan.notes);
+    }
+
+    #[test]
+    fn limits_without_a_cgroup_are_refused_and_device_rules_are_not() {
+        let limited = spec(|config| config["linux"]["resources"] = serde_json::json!({ "pids": { "limit": 5 } }));
+        let text = refused(&limited, &user());
+        assert!(text.starts_with("cannot set pids limit: container could not join or create cgroup"), "{text}");
+        let rules = serde_json::json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+        let denied = spec(|config| config["linux"]["resources"] = rules);
+        assert!(plan_create(&denied, &inside(), &options()).is_ok());
+    }
+
+    #[test]
+    fn without_pid_namespace_and_cgroup_there_is_a_warning() {
+        let loose = spec(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
+        });
+        assert_eq!(plan_create(&loose, &user(), &options()).unwrap().warnings.len(), 1);
+    }
+
+    fn launcher_of_exec(facts: &HostFacts) -> Option<Launcher> {
+        let spec = spec(|_| {});
+        let process = spec.process.clone().unwrap();
+        let plan = plan_exec(&spec, &process, facts, "web1", Vec::new(), &ExecOptions::default()).unwrap();
+        plan.host.into_iter().find_map(|p| match p.step {
+            HostStep::Spawn { launcher, .. } => launcher,
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn an_exec_takes_a_launcher_where_the_runtime_cannot_come_back() {
+        assert!(launcher_of_exec(&facts(Mode::Legacy)).is_none());
+        assert!(launcher_of_exec(&inside()).is_some_and(|launcher| launcher.user_namespace.is_none()));
+        assert!(launcher_of_exec(&user()).is_some_and(|launcher| launcher.user_namespace == Some(0)));
+    }
+}
