@@ -5,7 +5,7 @@
 mod common;
 
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use cgroup::{Error, Group, GroupPath, Mode, SubGroup, group, layout, path};
 use common::{Fixture, eventually};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
+use sys::fs::OFlags;
 
 const BOUND: Duration = Duration::from_secs(5);
 
@@ -429,4 +430,31 @@ fn gives_the_unified_group_away() {
     assert_eq!(owner(format!("{unified}/cgroup.procs")), 12_345);
     assert_eq!(owner(format!("{unified}/cgroup.kill")), 0);
     assert_eq!(owner(fixture.dir("memory")), 0);
+}
+
+/// Deeper than a path can be long and than there are descriptors. (The kernel takes long to make so many.)
+#[test]
+fn groups_nested_without_end_are_listed_killed_and_removed() {
+    needs_v1_root!();
+    let fixture = Fixture::choose(GroupPath::is_unified);
+    if fixture.places.is_empty() {
+        println!("skipped: no unified hierarchy");
+        return;
+    }
+    let top = fixture.places[0].dir();
+    let mut lowest = sys::fs::open_dir(&top).unwrap();
+    for _ in 0..1100 {
+        sys::fs::mkdir_at(lowest.as_fd(), "nested", 0o755).unwrap();
+        lowest = sys::fs::open_at(lowest.as_fd(), "nested", OFlags::PATH | OFlags::DIRECTORY, 0).unwrap();
+    }
+    let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    sys::fs::write_value_at(lowest.as_fd(), "cgroup.procs", &child.id().to_string()).unwrap();
+    drop(lowest);
+    assert_eq!(fixture.group.procs().unwrap(), [i32::try_from(child.id()).unwrap()]);
+    assert!(fixture.group.open_group_of(child.id().try_into().unwrap()).unwrap().is_some());
+    // The child is this test's own, which has to reap it.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    group::remove(&fixture.places, Duration::from_secs(5), &fixture.proc).unwrap();
+    assert!(!std::path::Path::new(&top).exists());
 }

@@ -109,15 +109,7 @@ fn hand_down(group: BorrowedFd<'_>, controllers: &[String], below: Below) -> sys
 
 /// Refusals that a group may give for a controller.
 fn expected(error: sys::Error) -> sys::Result<()> {
-    let listed = [
-        Errno::NOENT,
-        Errno::BUSY,
-        Errno::INVAL,
-        Errno::OPNOTSUPP,
-        Errno::PERM,
-        Errno::ACCESS,
-        Errno::ROFS,
-    ];
+    let listed = [Errno::NOENT, Errno::BUSY, Errno::INVAL, Errno::OPNOTSUPP, Errno::PERM, Errno::ACCESS, Errno::ROFS];
     if listed.contains(&error.errno()) { Ok(()) } else { Err(error) }
 }
 

@@ -107,8 +107,12 @@ fn reason(error: &sys::Error, group: &std::os::fd::OwnedFd) -> String {
             let count = procs::in_group(group.as_fd()).map_or(0, |pids| pids.len());
             format!("it has {count} process(es) of its own, which must move to a group below it first")
         }
-        Errno::OPNOTSUPP => "it is threaded, or in a threaded tree, where only cpu, cpuset, perf_event and pids work".to_owned(),
-        Errno::INVAL => "the controller cannot be enabled now; for cpu, realtime tasks have to leave the groups first".to_owned(),
+        Errno::OPNOTSUPP => {
+            "it is threaded, or in a threaded tree, where only cpu, cpuset, perf_event and pids work".to_owned()
+        }
+        Errno::INVAL => {
+            "the controller cannot be enabled now; for cpu, realtime tasks have to leave the groups first".to_owned()
+        }
         Errno::PERM | Errno::ACCESS | Errno::ROFS => "this user may not change it: it is not delegated".to_owned(),
         Errno::NOENT => "it does not have the controller itself".to_owned(),
         _ => error.to_string(),

@@ -61,17 +61,37 @@ pub(super) fn below(dir: BorrowedFd<'_>) -> sys::Result<Vec<i32>> {
 }
 
 /// Calls a function for a group and all below it, parents first.
+///
+/// A container to which its group was given can nest groups as deep as it likes, so depth costs neither descriptors nor
+/// stack: the way back up is by `..`, which leads to the parent of a group that was removed meanwhile, too.
 pub(super) fn walk(dir: BorrowedFd<'_>, visit: &mut dyn FnMut(BorrowedFd<'_>) -> sys::Result<()>) -> sys::Result<()> {
     visit(dir)?;
-    for name in children(dir)? {
-        match sys::fs::open_beneath(dir, &name, OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(child) => walk(child.as_fd(), visit)?,
+    let mut left = vec![children(dir)?];
+    if left[0].is_empty() {
+        return Ok(());
+    }
+    let mut here = sys::fs::open_at(dir, ".", FOLDER, 0)?;
+    while let Some(names) = left.last_mut() {
+        let Some(name) = names.pop() else {
+            left.pop();
+            here = sys::fs::open_at(here.as_fd(), "..", FOLDER, 0)?;
+            continue;
+        };
+        match sys::fs::open_at(here.as_fd(), &name, FOLDER, 0) {
+            Ok(child) => {
+                visit(child.as_fd())?;
+                left.push(children(child.as_fd())?);
+                here = child;
+            }
             Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
+
+/// A group's folder, to go on from.
+pub(super) const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
 /// Names of the groups in a group.
 pub(super) fn children(dir: BorrowedFd<'_>) -> sys::Result<Vec<String>> {

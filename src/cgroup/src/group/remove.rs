@@ -8,7 +8,7 @@ use sys::{Errno, ProcFs};
 
 use super::freeze::{event, wait_changed};
 use super::kill::{survivors, wait_ended};
-use super::procs;
+use super::procs::{self, FOLDER};
 use crate::error::{Error, RemoveFailure, Result};
 use crate::path::GroupPath;
 
@@ -55,12 +55,43 @@ fn remove_tree(dir: &str, deadline: Instant) -> sys::Result<()> {
             Err(error) if error.is(Errno::NOENT) => return Ok(()),
             other => other?,
         };
-        let children = procs::children(group.as_fd())?;
-        if children.is_empty() {
+        if procs::children(group.as_fd())?.is_empty() {
             wait_empty(&group, deadline)?;
+        } else {
+            remove_below(&group, deadline)?;
         }
-        for child in children {
-            remove_tree(&format!("{dir}/{child}"), deadline)?;
+    }
+}
+
+/// Removes all groups below a group, deepest first, going down and up by descriptors: a path could become longer than the
+/// kernel takes, and a call for each level deeper than the stack.
+fn remove_below(top: &OwnedFd, deadline: Instant) -> sys::Result<()> {
+    let mut here = sys::fs::open_at(top.as_fd(), ".", FOLDER, 0)?;
+    let mut depth = 0_u64;
+    loop {
+        let Some(name) = procs::children(here.as_fd())?.pop() else {
+            if depth == 0 {
+                return Ok(());
+            }
+            depth -= 1;
+            here = sys::fs::open_at(here.as_fd(), "..", FOLDER, 0)?;
+            continue;
+        };
+        match sys::fs::rmdir_at(here.as_fd(), &name) {
+            Ok(()) => continue,
+            Err(error) if error.is(Errno::NOENT) => continue,
+            Err(error) if error.is(Errno::BUSY) && Instant::now() < deadline => {}
+            Err(error) => return Err(error),
+        }
+        let child = match sys::fs::open_at(here.as_fd(), &name, FOLDER, 0) {
+            Err(error) if error.is(Errno::NOENT) => continue,
+            other => other?,
+        };
+        if procs::children(child.as_fd())?.is_empty() {
+            wait_empty(&child, deadline)?;
+        } else {
+            depth += 1;
+            here = child;
         }
     }
 }
