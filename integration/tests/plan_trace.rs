@@ -116,3 +116,15 @@ fn of_filter_limits_mounts_and_kernel_parameters() {
         check(sb, &b, &[], &["mount_bind", "write_sysctls", "write_limits", "set_oom_score_adj", "open_source"]);
     });
 }
+
+#[test]
+fn of_sources_inside_mapped_ids_and_device_nodes() {
+    case(|sb| {
+        let data = sb.host_dir("data");
+        let b = sb.bundle().folder("/again").user_namespace().without_namespace("network").bind(&data, "/mnt", &[]);
+        let inside = b.rootfs().join("mnt");
+        let node = json!({ "path": "/dev/x", "type": "c", "major": 1, "minor": 5 });
+        let b = b.bind(&inside, "/again", &["idmap"]).set("/linux/devices", json!([node])).sleeper();
+        check(sb, &b, &[], &["idmap_source", "hand_over_source", "make_nodes", "open_device"]);
+    });
+}

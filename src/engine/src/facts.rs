@@ -12,6 +12,7 @@ use crate::error::Result;
 pub(crate) const CAP_SETGID: u32 = 6;
 pub(crate) const CAP_SETUID: u32 = 7;
 pub(crate) const CAP_SYS_ADMIN: u32 = 21;
+pub(crate) const CAP_MKNOD: u32 = 27;
 
 /// Everything that [`plan`](crate::plan) decides from, besides the definition and the options.
 #[derive(Debug, Clone, Serialize)]
@@ -49,6 +50,12 @@ impl HostFacts {
     #[must_use]
     pub fn has(&self, capability: u32) -> bool {
         self.capabilities >> capability & 1 == 1
+    }
+
+    /// Whether the runtime can make device nodes that work.
+    #[must_use]
+    pub fn makes_nodes(&self) -> bool {
+        self.has(CAP_MKNOD) && !self.in_user_namespace
     }
 
     /// Whether the runtime is an ordinary user, or the root of a user namespace that an ordinary user may have made: then

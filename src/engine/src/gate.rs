@@ -1,9 +1,10 @@
 //! How the host side and the child side meet.
 //!
 //! A gate is one message up ([`Up::Reached`] or [`Up::Failed`]) and one byte down, over a SOCK_SEQPACKET pair. Descriptors
-//! ride along: idmapped mounts on the way down, the notification descriptor of seccomp on the way up. The end of the
-//! connection is a message too: to the child it means that nobody waits for it any more, to the host that the child has
-//! either executed its program or died.
+//! ride along: idmapped mounts on the way down, the notification descriptor of seccomp on the way up. On its way to the
+//! second gate the child may hand over mounts whose ids only the host can map, again by one message up and one byte down.
+//! The end of the connection is a message too: to the child it means that nobody waits for it any more, to the host that
+//! the child has either executed its program or died.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -52,6 +53,8 @@ pub(crate) enum Up {
     Spawned(i32, Vec<OwnedFd>),
     /// The launcher waits for id mappings.
     NeedsMaps,
+    /// It waits for the ids of the mount that rides along to be mapped.
+    Source(Vec<OwnedFd>),
     /// A step was performed (only when tracing).
     Trace(String),
     /// It failed and has ended.
@@ -107,6 +110,16 @@ impl Channel {
             [] => Ok(sys::fs::write_all(self.as_fd(), &message)?),
             _ => Ok(sys::socket::send(self.as_fd(), &message, fds)?),
         }
+    }
+
+    /// Child side: hands a detached mount over and waits until its ids are mapped. Both sides have the same mount then, so
+    /// nothing comes back but the word.
+    ///
+    /// # Errors
+    /// EPIPE when the host side is gone.
+    pub(crate) fn hand_over_source(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        sys::socket::send(self.as_fd(), b"C", &[mount])?;
+        self.wait_for_go().map(drop)
     }
 
     /// Child side: waits for the word to go on.
@@ -214,6 +227,7 @@ fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Option<Up> {
         Some((b'R', [3])) => Up::Reached(Gate::Ready, fds),
         Some((b'M', [])) => Up::NeedsMaps,
         Some((b'S', pid)) => Up::Spawned(i32::from_le_bytes(pid.try_into().ok()?), fds),
+        Some((b'C', [])) => Up::Source(fds),
         Some((b'T', rest)) => Up::Trace(text(rest)),
         Some((b'F', _)) => Up::Failed(decode_failure(bytes)),
         Some(_) => return None,
@@ -226,7 +240,7 @@ mod tests {
 
     #[test]
     fn foreign_bytes_are_no_message() {
-        for bytes in [&b"R"[..], b"R\x04", b"R\x01\x01", b"S\x01", b"X", b"\0"] {
+        for bytes in [&b"R"[..], b"R\x04", b"R\x01\x01", b"S\x01", b"C\x01", b"X", b"\0"] {
             assert!(decode(bytes, Vec::new()).is_none(), "{bytes:?}");
         }
     }

@@ -62,6 +62,21 @@ pub enum HostStep {
     },
     /// Takes a detached copy of a mount or folder of the host.
     OpenSource(Source),
+    /// Takes a copy of the host's node of a device, which has to be that device.
+    OpenDevice {
+        /// Path on the host, type and numbers.
+        device: Device,
+        /// Where it goes.
+        slot: Slot,
+    },
+    /// Makes device nodes on a file system of their own that nobody else sees, and takes a copy of each.
+    MakeNodes {
+        /// Nodes with the ids of their owners on the host, and where they go.
+        nodes: Vec<(Device, Slot)>,
+        /// SELinux label of that file system, as its mount option.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
+    },
     /// Connects to the socket that gets the master of the terminal, or makes a pair for the caller's own terminal.
     OpenConsole {
         /// The socket; `None` for the caller's own terminal.
@@ -99,6 +114,8 @@ pub enum HostStep {
     IdmapSource {
         /// Which one.
         slot: Slot,
+        /// Whether the child takes the copy and hands it over, at its turn; it goes on when this is done.
+        of_child: bool,
         /// Whether mounts below follow too.
         recursive: bool,
         /// Empty means the container's own.
@@ -213,21 +230,34 @@ pub struct IdMaps {
     pub deny_setgroups: bool,
 }
 
-/// A detached copy of something of the host.
+/// A detached copy of something of the host, or of what the container has mounted so far.
 #[derive(Debug, Clone, Serialize)]
 pub struct Source {
     /// Absolute path.
     pub path: String,
+    /// What the path begins at.
+    pub within: Within,
     /// With all mounts below.
     pub recursive: bool,
     /// Whether a symbolic link in the last place is taken itself.
     pub nofollow: bool,
     /// Whether a symbolic link in the last place is to become a link inside, not a mount.
     pub copy_symlink: bool,
-    /// Propagation that the copy gets at once, so that it is no peer of the host's mount.
-    pub propagation: PropagationKind,
+    /// Propagation that the copy gets at once, so that it is no peer of the host's mount; `None` leaves it one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<PropagationKind>,
     /// Where it goes.
     pub slot: Slot,
+}
+
+/// Roots of paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Within {
+    /// The host's.
+    Host,
+    /// The container's: links are followed inside it and never lead out.
+    Container,
 }
 
 /// What a launcher does.
@@ -302,8 +332,15 @@ pub enum ChildStep {
         /// Where it goes.
         slot: Slot,
     },
-    /// Takes a detached copy of a mount or folder of the host, where the host side may not.
+    /// Takes a detached copy of a source: before anything is mounted where the host side may not, or at its turn.
     OpenSource(Source),
+    /// Takes a copy of the host's node of a device, which has to be that device, where the host side may not.
+    OpenDevice {
+        /// Path on the host, type and numbers.
+        device: Device,
+        /// Where it goes.
+        slot: Slot,
+    },
     /// Joins namespaces by descriptor, in order.
     JoinNamespaces {
         /// Kinds and their slots.
@@ -368,7 +405,12 @@ pub enum ChildStep {
     },
     /// Mounts a new file system.
     MountFilesystem(FilesystemMount),
-    /// Mounts a copy of something of the host.
+    /// Hands a copy to the host side and waits until its ids are mapped.
+    HandOverSource {
+        /// Which one.
+        slot: Slot,
+    },
+    /// Mounts a copy of something.
     MountBind(BindMount),
     /// Mounts the view of the container's own groups.
     MountCgroups(CgroupMount),
@@ -592,7 +634,7 @@ pub struct FilesystemMount {
     pub on_proc: bool,
 }
 
-/// A copy of something of the host.
+/// A mount of a copy.
 #[derive(Debug, Clone, Serialize)]
 pub struct BindMount {
     /// Absolute path inside.
@@ -611,6 +653,8 @@ pub struct BindMount {
     pub propagation: Vec<(PropagationKind, bool)>,
     /// Whether a destination that is a symbolic link is itself what is mounted on.
     pub nofollow: bool,
+    /// Whether a destination with a symbolic link in it is refused.
+    pub links_refused: bool,
     /// Whether it may be mounted on something of a procfs.
     pub on_proc: bool,
     /// Whether a source that is a symbolic link becomes a link.

@@ -24,7 +24,7 @@ use crate::gate::{Channel, Gate, encode_failure};
 use crate::hooks;
 use crate::plan::Plan;
 use crate::source;
-use crate::step::{ChildStep, HookPoint, Lsm, Slot};
+use crate::step::{ChildStep, HookPoint, Lsm, Slot, Source};
 
 pub(crate) use launcher::launch;
 
@@ -118,8 +118,9 @@ impl Child<'_> {
                 self.slots[*slot] = Some(source::open_rootfs(path, true)?);
                 Ok(())
             }
-            ChildStep::OpenSource(wanted) => {
-                self.slots[wanted.slot] = Some(source::open(wanted)?);
+            ChildStep::OpenSource(source) => self.open_source(source),
+            ChildStep::OpenDevice { device, slot } => {
+                self.slots[*slot] = Some(source::open_device(device)?);
                 Ok(())
             }
             ChildStep::JoinNamespaces { list } => self.join_namespaces(list),
@@ -138,6 +139,7 @@ impl Child<'_> {
                 self.attach_rootfs(path, *slot, *propagation)
             }
             ChildStep::MountFilesystem(mount) => self.mount_filesystem(mount),
+            ChildStep::HandOverSource { slot } => self.channel.hand_over_source(self.slot(*slot)?),
             ChildStep::MountBind(mount) => self.mount_bind(mount),
             ChildStep::MountCgroups(mount) => self.mount_cgroups(mount),
             ChildStep::Remount { destination, set, clear, super_set, super_clear, data } => {
@@ -195,6 +197,12 @@ impl Child<'_> {
             .get_mut(slot)
             .and_then(Option::take)
             .ok_or_else(|| sys::Error::new(format!("slot {slot} is empty"), sys::Errno::BADF).into())
+    }
+
+    fn open_source(&mut self, source: &Source) -> Result<()> {
+        let copy = source::copy(source, self.progress.root.as_ref().map(AsFd::as_fd))?;
+        self.slots[source.slot] = Some(copy);
+        Ok(())
     }
 
     fn join_namespaces(&mut self, list: &[(NamespaceKind, Slot)]) -> Result<()> {
@@ -401,6 +409,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::NewSession => "new_session",
         ChildStep::OpenRootfs { .. } => "open_rootfs",
         ChildStep::OpenSource(_) => "open_source",
+        ChildStep::OpenDevice { .. } => "open_device",
         ChildStep::JoinNamespaces { .. } => "join_namespaces",
         ChildStep::JoinContainer { .. } => "join_container",
         ChildStep::PassGate { .. } => "pass_gate",
@@ -412,6 +421,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::SetRootPropagation { .. } => "set_root_propagation",
         ChildStep::AttachRootfs { .. } => "attach_rootfs",
         ChildStep::MountFilesystem(_) => "mount_filesystem",
+        ChildStep::HandOverSource { .. } => "hand_over_source",
         ChildStep::MountBind(_) => "mount_bind",
         ChildStep::MountCgroups(_) => "mount_cgroups",
         ChildStep::Remount { .. } => "remount",
@@ -450,8 +460,9 @@ fn describe(step: &ChildStep) -> Option<String> {
     Some(match step {
         ChildStep::FindProgram { .. } | ChildStep::Execute { .. } | ChildStep::RunHooks { .. } => return None,
         ChildStep::OpenRootfs { .. } => "open the root file system".to_owned(),
-        ChildStep::OpenSource(source) => format!("open mount source {:?}", source.path),
+        ChildStep::OpenDevice { device, .. } => format!("open device {:?} of the host", device.path),
         ChildStep::MountFilesystem(m) => format!("mount {} ({})", m.destination, m.fstype),
+        ChildStep::OpenSource(source) => format!("open mount source {:?}", source.path),
         ChildStep::MountBind(m) => format!("bind mount {}", m.destination),
         ChildStep::MountCgroups(m) => format!("mount {} (cgroup)", m.destination),
         ChildStep::Remount { destination, .. } => format!("remount {destination}"),

@@ -13,15 +13,11 @@ use crate::error::{Error, Result};
 use crate::step::{BindMount, CgroupMount, CgroupView, FilesystemMount};
 
 impl Child<'_> {
-    pub(super) fn mount_filesystem(&self, mount: &FilesystemMount) -> Result<()> {
+    pub(super) fn mount_filesystem(&mut self, mount: &FilesystemMount) -> Result<()> {
         let links = if mount.nofollow { Links::Refused } else { Links::Inside };
-        let (target, existed) =
-            self.find_or_make(&mount.destination, Want::Folder, links).map_err(|error| match error.errno() {
-                Some(sys::Errno::LOOP) if mount.nofollow => {
-                    error.in_step(format!("{} must be mounted on ordinary directory", mount.destination))
-                }
-                _ => error,
-            })?;
+        let (target, existed) = self
+            .find_or_make(&mount.destination, Want::Folder, links)
+            .map_err(|e| told(e, &mount.destination, links))?;
         refuse_procfs(target.as_fd(), mount.on_proc)?;
         refuse_as_proc(&mount.destination, mount.fstype == "proc")?;
         let context = FsContext::open(&mount.fstype)?;
@@ -45,10 +41,14 @@ impl Child<'_> {
         }
         set_and_clear(new.as_fd(), mount.recursive, MountAttr::empty(), Depth::Tree)?;
         sys::mount::attach(new.as_fd(), target.as_fd())?;
-        set_propagations(new.as_fd(), &mount.propagation)
+        set_propagations(new.as_fd(), &mount.propagation)?;
+        if is_root(&mount.destination) {
+            self.progress.root = Some(new);
+        }
+        Ok(())
     }
 
-    pub(super) fn mount_bind(&self, mount: &BindMount) -> Result<()> {
+    pub(super) fn mount_bind(&mut self, mount: &BindMount) -> Result<()> {
         let source = self.slot(mount.slot)?;
         let kind = fs::file_type(&fs::stat(source)?);
         if kind == FileType::Symlink && mount.copy_symlink {
@@ -58,14 +58,19 @@ impl Child<'_> {
         let target = if kind == FileType::Symlink || mount.nofollow {
             self.make_itself(&mount.destination, kind)?
         } else {
-            self.make(&mount.destination, want, Links::Inside)?
+            let links = if mount.links_refused { Links::Refused } else { Links::Inside };
+            self.make(&mount.destination, want, links).map_err(|e| told(e, &mount.destination, links))?
         };
         refuse_procfs(target.as_fd(), mount.on_proc)?;
         refuse_as_proc(&mount.destination, sys::procfs::is_procfs(source)?)?;
         set_and_clear(source, mount.recursive_set, mount.recursive_clear, Depth::Tree)?;
         set_and_clear(source, mount.set, mount.clear, Depth::One)?;
         sys::mount::attach(source, target.as_fd())?;
-        set_propagations(source, &mount.propagation)
+        set_propagations(source, &mount.propagation)?;
+        if is_root(&mount.destination) {
+            self.progress.root = Some(sys::process::dup(source)?);
+        }
+        Ok(())
     }
 
     /// A place whose last name is not followed. Where nothing is, something of the source's kind is made.
@@ -213,6 +218,22 @@ impl Child<'_> {
                 .map_err(|e| Error::from(e).in_step(format!("make {path} read-only")))?;
         }
         Ok(())
+    }
+}
+
+/// Whether a destination is the root itself. What is mounted there is what later paths begin at: a descriptor of what it
+/// covers leads below it.
+fn is_root(destination: &str) -> bool {
+    destination.split('/').all(|name| matches!(name, "" | "." | ".."))
+}
+
+/// Says what a link in the way means, in the words that callers know.
+fn told(error: Error, destination: &str, links: Links) -> Error {
+    match error.errno() {
+        Some(sys::Errno::LOOP) if links == Links::Refused => {
+            error.in_step(format!("{destination} must be mounted on ordinary directory"))
+        }
+        _ => error,
     }
 }
 
@@ -367,6 +388,12 @@ mod tests {
         assert_eq!(key_and_value("size=64k"), ("size".to_owned(), Some("64k".to_owned())));
         assert_eq!(key_and_value("newinstance"), ("newinstance".to_owned(), None));
         assert_eq!(key_and_value("context=\"a:b,c\""), ("context".to_owned(), Some("a:b,c".to_owned())));
+    }
+
+    #[test]
+    fn the_root_has_many_names() {
+        assert!(["/", "//", "/.", "/../"].into_iter().all(is_root));
+        assert!(!["/a", "/a/..", "/..a"].into_iter().any(is_root));
     }
 
     #[test]

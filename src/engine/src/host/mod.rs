@@ -4,12 +4,13 @@
 //! one clone and left again) and keeps the undo list on disk ahead of what it does.
 
 mod idmap;
+mod nodes;
 pub(crate) mod resctrl;
 mod spawn;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::model::{Hook, IdMapping, NamespaceKind};
+use runtime_spec::model::{Device, Hook, IdMapping, NamespaceKind};
 use runtime_spec::state::ContainerProcessState;
 use sys::fs::OFlags;
 use sys::mount::{AttrChange, Depth};
@@ -123,10 +124,9 @@ impl<'a> Host<'a> {
                 Ok(())
             }
             HostStep::OpenNamespace { kind, path, not_own, slot } => self.open_namespace(*kind, path, *not_own, *slot),
-            HostStep::OpenSource(wanted) => {
-                self.slots[wanted.slot] = Some(source::open(wanted)?);
-                Ok(())
-            }
+            HostStep::OpenSource(source) => self.fill(source.slot, source::copy(source, None)),
+            HostStep::OpenDevice { device, slot } => self.fill(*slot, source::open_device(device)),
+            HostStep::MakeNodes { nodes, label } => self.make_nodes(nodes, label.as_deref()),
             HostStep::OpenConsole { socket, slot } => self.open_console(socket.as_deref(), *slot),
             HostStep::Spawn { namespaces, into_cgroup, launcher, pid_namespace } => {
                 self.spawn(namespaces, *into_cgroup, launcher.as_ref(), *pid_namespace)
@@ -143,7 +143,9 @@ impl<'a> Host<'a> {
                 rlimits.iter().try_for_each(|limit| set_rlimit(pid, limit))
             }
             HostStep::SetOomScoreAdj { value } => self.set_oom_score_adj(*value),
-            HostStep::IdmapSource { slot, recursive, uids, gids } => self.idmap_source(*slot, *recursive, uids, gids),
+            HostStep::IdmapSource { slot, of_child, recursive, uids, gids } => {
+                self.idmap_source(*slot, *of_child, *recursive, uids, gids)
+            }
             HostStep::MoveNetDevice { device } => {
                 let netns = self.proc.open_namespace(self.pid()?, "net")?;
                 let planned = network::read_device_move(&device.host_name, Some(&device.name), netns.as_fd())?;
@@ -274,19 +276,32 @@ impl<'a> Host<'a> {
 
     /// Takes messages until the child stands at the gate.
     fn await_gate(&mut self, gate: Gate) -> Result<()> {
+        match self.next_word(gate)? {
+            Up::Reached(reached, fds) if reached == gate => {
+                self.notify = fds.into_iter().next().or_else(|| self.notify.take());
+                Ok(())
+            }
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// Takes messages until the child hands over a copy.
+    fn await_source(&mut self) -> Result<OwnedFd> {
+        match self.next_word(Gate::Rootfs)? {
+            Up::Source(fds) => fds.into_iter().next().ok_or_else(out_of_turn),
+            _ => Err(out_of_turn()),
+        }
+    }
+
+    /// The next message of a child on its way to a gate that is neither the story of its steps nor its end.
+    fn next_word(&self, gate: Gate) -> Result<Up> {
+        let spawned = self.spawned()?;
         loop {
-            let spawned = self.spawned()?;
             match gate::next(&spawned.channel, spawned.pidfd.as_fd())? {
-                Up::Reached(reached, fds) if reached == gate => {
-                    self.notify = fds.into_iter().next().or_else(|| self.notify.take());
-                    return Ok(());
-                }
                 Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
                 Up::Failed(error) => return Err(error),
                 Up::Gone => return Err(self.died(gate.during())),
-                Up::Reached(..) | Up::Spawned(..) | Up::NeedsMaps => {
-                    return Err(sys::Error::new("message at the gate out of turn", Errno::PROTO).into());
-                }
+                word => return Ok(word),
             }
         }
     }
@@ -388,15 +403,38 @@ impl<'a> Host<'a> {
         })
     }
 
-    fn idmap_source(&mut self, slot: Slot, recursive: bool, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    fn fill(&mut self, slot: Slot, copy: Result<OwnedFd>) -> Result<()> {
+        self.slots[slot] = Some(copy?);
+        Ok(())
+    }
+
+    fn make_nodes(&mut self, wanted: &[(Device, Slot)], label: Option<&str>) -> Result<()> {
+        for ((_, slot), node) in wanted.iter().zip(nodes::make(wanted, label)?) {
+            self.slots[*slot] = Some(node);
+        }
+        Ok(())
+    }
+
+    /// A copy of the child's goes back to it by a word alone: its descriptor stands for the very same mount.
+    fn idmap_source(
+        &mut self,
+        slot: Slot,
+        of_child: bool,
+        recursive: bool,
+        uids: &[IdMapping],
+        gids: &[IdMapping],
+    ) -> Result<()> {
+        let handed = if of_child { Some(self.await_source()?) } else { None };
         let userns = if uids.is_empty() && gids.is_empty() {
             self.proc.open_namespace(self.pid()?, "user")?
         } else {
             idmap::user_namespace(self.proc, uids, gids)?
         };
-        let Some(source) = self.slots[slot].as_ref() else { return Ok(()) };
+        let source = handed.as_ref().or(self.slots[slot].as_ref());
+        let source = source.ok_or_else(|| sys::Error::new(format!("slot {slot} is empty"), Errno::BADF))?;
         let change = AttrChange { idmap: Some(userns.as_fd()), ..AttrChange::default() };
-        Ok(sys::mount::set_attr(source.as_fd(), change, if recursive { Depth::Tree } else { Depth::One })?)
+        sys::mount::set_attr(source.as_fd(), change, if recursive { Depth::Tree } else { Depth::One })?;
+        if of_child { self.spawned()?.channel.go(&[]) } else { Ok(()) }
     }
 
     /// Brings network devices of the host back, while the namespace that they are in still lives.
@@ -428,6 +466,10 @@ impl Recorder<'_> {
     pub(crate) fn write(&self) -> Result<()> {
         self.folder.write(&self.record, self.config)
     }
+}
+
+fn out_of_turn() -> Error {
+    sys::Error::new("message at the gate out of turn", Errno::PROTO).into()
 }
 
 /// Whether two descriptors stand for one file.
@@ -487,6 +529,8 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::OpenRootfs { .. } => "open_rootfs",
         HostStep::OpenNamespace { .. } => "open_namespace",
         HostStep::OpenSource(_) => "open_source",
+        HostStep::OpenDevice { .. } => "open_device",
+        HostStep::MakeNodes { .. } => "make_nodes",
         HostStep::OpenConsole { .. } => "open_console",
         HostStep::Spawn { .. } => "spawn",
         HostStep::MapIds(_) => "map_ids",
@@ -520,6 +564,7 @@ fn describe(step: &HostStep) -> Option<String> {
         HostStep::MakeCgroups => "unable to apply cgroup configuration".to_owned(),
         HostStep::WriteLimits { .. } | HostStep::WriteEarlyLimits { .. } => "apply limits".to_owned(),
         HostStep::OpenSource(source) => format!("open mount source {:?}", source.path),
+        HostStep::OpenDevice { device, .. } => format!("open device {:?} of the host", device.path),
         HostStep::OpenRootfs { .. } => "open the root file system".to_owned(),
         HostStep::OpenNamespace { kind, .. } => format!("open {} namespace", kind.oci_name()),
         other => step_name(other).replace('_', " "),

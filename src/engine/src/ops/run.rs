@@ -70,7 +70,7 @@ pub(super) fn release(host: &mut Host<'_>) -> Result<()> {
             Up::Gone => return Ok(()),
             Up::Failed(error) => return Err(error),
             Up::Trace(text) => (host.log)(Level::Debug, &format!("child step {text}")),
-            Up::Reached(..) | Up::Spawned(..) | Up::NeedsMaps => {}
+            Up::Reached(..) | Up::Spawned(..) | Up::Source(_) | Up::NeedsMaps => {}
         }
     }
 }

@@ -11,6 +11,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootless;
+mod sources;
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::NamespaceKind;
@@ -97,6 +98,7 @@ impl Plan {
 pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOptions) -> Result<Plan> {
     rootless::refuse(spec, facts, options)?;
     let mut plan = Plan { id: options.id.clone(), ..Plan::default() };
+    let spec = &*sources::strip_destinations(&mut plan, spec, options);
     cgroups::plan_groups(&mut plan, spec, facts, options)?;
     let rootfs = plan.slot();
     let mut openings = rootless::Openings::default();
@@ -107,7 +109,7 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     plan.child(ChildStep::NewSession);
     let spawn = namespaces::plan_spawn(&mut plan, spec, facts);
     let sources = mounts::plan_sources(&mut plan, spec, facts, options, &mut openings);
-    let device_sources = devices::plan_sources(&mut plan, spec, facts, &mut openings);
+    let device_sources = devices::plan_sources(&mut plan, spec, facts, &mut openings)?;
     let console = process::plan_console(&mut plan, spec.process.as_ref(), options.console_socket.as_deref());
     plan.host(spawn);
 
@@ -349,6 +351,67 @@ mod tests {
         };
         check(Mode::Unified, (true, true));
         check(Mode::Legacy, (false, false));
+    }
+
+    /// The example with a new user namespace of 65536 ids from 100000, and these other namespaces.
+    fn in_user_namespace(others: &[&str], mut linux: serde_json::Value) -> Plan {
+        let kinds = ["user", "mount", "pid"].iter().chain(others);
+        linux["namespaces"] = kinds.map(|kind| serde_json::json!({ "type": kind })).collect();
+        linux["uidMappings"] = serde_json::json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        linux["gidMappings"] = linux["uidMappings"].clone();
+        plan(Mode::Legacy, serde_json::json!({}), linux)
+    }
+
+    fn says(plan: &Plan, text: &str) -> bool {
+        plan.notes.iter().any(|note| note.contains(text))
+    }
+
+    #[test]
+    fn a_sysfs_that_would_be_refused_is_a_copy_of_the_hosts() {
+        let bound = |plan: &Plan| {
+            let opened = plan.host.iter().find_map(|planned| match &planned.step {
+                HostStep::OpenSource(source) if source.path == "/sys" => Some((source.slot, source.recursive)),
+                _ => None,
+            });
+            let mounted = plan.child.iter().find_map(|planned| match &planned.step {
+                ChildStep::MountBind(bind) if bind.destination == "/sys" => Some(bind.clone()),
+                _ => None,
+            });
+            opened.zip(mounted)
+        };
+        let shared = in_user_namespace(&[], serde_json::json!({}));
+        let ((slot, recursive), mount) = bound(&shared).expect("the network is the host's");
+        assert!(recursive && slot == mount.slot && mount.links_refused && says(&shared, "/sys"));
+        assert!(mount.recursive_set.contains(runtime_spec::model::MountAttr::RDONLY), "all of it is read-only");
+        let own = in_user_namespace(&["network"], serde_json::json!({}));
+        assert!(bound(&own).is_none() && !says(&own, "/sys"));
+        let none =
+            plan(Mode::Legacy, serde_json::json!({}), serde_json::json!({ "namespaces": [{ "type": "mount" }] }));
+        assert!(bound(&none).is_none(), "without a user namespace a new one may be mounted");
+    }
+
+    /// Nodes of the definition have owners of the host there; the default ones are the host's own.
+    #[test]
+    fn nodes_for_a_user_namespace_are_made_with_the_owners_of_the_host() {
+        let device = serde_json::json!({ "path": "/dev/x", "type": "c", "major": 1, "minor": 5, "uid": 5, "gid": 6 });
+        let plan = in_user_namespace(&[], serde_json::json!({ "devices": [device] }));
+        let made: Vec<_> = plan
+            .host
+            .iter()
+            .filter_map(|planned| match &planned.step {
+                HostStep::MakeNodes { nodes, .. } => Some(nodes.clone()),
+                _ => None,
+            })
+            .flatten()
+            .map(|(device, slot)| (device.path, device.uid, device.gid, slot))
+            .collect();
+        let [(path, 100_005, 100_006, slot)] = made.as_slice() else { panic!("{made:?}") };
+        let mounted = plan.child.iter().any(|planned| {
+            matches!(&planned.step, ChildStep::MakeDevice { device, bind } if device.path == *path && *bind == Some(*slot))
+        });
+        assert!(mounted, "what was made is what is mounted");
+        let opened = plan.host.iter().filter(|p| matches!(p.step, HostStep::OpenDevice { .. })).count();
+        assert_eq!(opened, 6, "one for each default device");
     }
 
     #[test]

@@ -1,19 +1,42 @@
 //! The root file system and everything that is mounted in it.
 
 use runtime_spec::ContainerSpec;
-use runtime_spec::model::{Mount, MountAttr, MountKind, NamespaceKind, Propagation, PropagationKind, SuperFlags};
+use runtime_spec::model::{
+    Mount, MountAttr, MountIdmap, MountKind, NamespaceKind, Propagation, PropagationKind, SuperFlags,
+};
 
-use super::Plan;
 use super::rootless::Openings;
+use super::sources::{Copied, copied, of_host};
+use super::{Plan, has_user_namespace};
 use crate::facts::HostFacts;
 use crate::options::CreateOptions;
-use crate::step::{BindMount, CgroupMount, CgroupView, ChangeRoot, ChildStep, FilesystemMount, HostStep, Slot, Source};
+use crate::step::{
+    BindMount, CgroupMount, CgroupView, ChangeRoot, ChildStep, FilesystemMount, HostStep, Slot, Source, Within,
+};
 
-/// Slots of the sources that the host opens, by index of the mount.
+/// Slots of the sources, by index of the mount.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    binds: Vec<Option<Slot>>,
-    cgroups: Vec<Vec<Slot>>,
+    binds: Vec<Option<Bind>>,
+    cgroups: Vec<Vec<Bind>>,
+}
+
+/// A mount that shows a copy.
+#[derive(Debug)]
+struct Bind {
+    slot: Slot,
+    taken: Taken,
+}
+
+/// When a copy is taken, and by whom.
+#[derive(Debug)]
+enum Taken {
+    /// By the host side, before the clone.
+    ByHost,
+    /// By the child, before it mounts anything.
+    ByChild,
+    /// By the child, at the mount's turn.
+    AtTurn(Source),
 }
 
 /// A mount attribute that is set only after the mount has been filled.
@@ -24,7 +47,7 @@ pub(super) struct Postponed {
     from: String,
 }
 
-/// The host opens the sources of binds before the clone: the child may not be able to reach them any more.
+/// Gives each source a slot. The host opens those that the child may not be able to reach, before the clone.
 pub(super) fn plan_sources(
     plan: &mut Plan,
     spec: &ContainerSpec,
@@ -34,24 +57,32 @@ pub(super) fn plan_sources(
 ) -> Sources {
     let mut sources = Sources::default();
     for (index, mount) in spec.mounts.iter().enumerate() {
-        let from = format!("/mounts/{index}/source");
         let mut views = Vec::new();
         let bind = match &mount.kind {
             MountKind::Bind { recursive } => {
-                let slot = plan.slot();
+                let path = absolute(mount.source.as_deref().unwrap_or_default(), &options.bundle);
+                let copied = copied(spec, options, index, &path);
                 let source = Source {
-                    path: absolute(mount.source.as_deref().unwrap_or_default(), &options.bundle),
+                    within: copied.within(),
                     recursive: *recursive,
                     nofollow: mount.src_nofollow || mount.copy_symlink,
                     copy_symlink: mount.copy_symlink,
-                    propagation: source_propagation(spec),
-                    slot,
+                    propagation: source_propagation(spec).filter(|_| copied.within() == Within::Host),
+                    slot: plan.slot(),
+                    path,
                 };
-                openings.source(plan, facts, Some(&from), source);
-                Some(slot)
+                Some(plan_bind_source(plan, facts, openings, source, copied, index))
+            }
+            MountKind::Filesystem(fstype) if fstype == "sysfs" && sysfs_is_bound(spec, mount) => {
+                plan.note(format!(
+                    "mounts[{index}]: a copy of the host's /sys, since a new sysfs shows the host's network, which the \
+                     user namespace does not own"
+                ));
+                let source = host_source(spec, "/sys".to_owned(), true, plan.slot());
+                Some(plan_bind_source(plan, facts, openings, source, Copied::Before, index))
             }
             MountKind::Cgroup if !cgroup_view_is_new(spec, facts) => {
-                views = plan_cgroup_sources(plan, spec, facts, &from, openings);
+                views = plan_cgroup_sources(plan, spec, facts, options, index, openings);
                 None
             }
             _ => None,
@@ -62,16 +93,67 @@ pub(super) fn plan_sources(
     sources
 }
 
+fn plan_bind_source(
+    plan: &mut Plan,
+    facts: &HostFacts,
+    openings: &mut Openings,
+    source: Source,
+    copied: Copied,
+    index: usize,
+) -> Bind {
+    let slot = source.slot;
+    let taken = match copied {
+        Copied::Before => {
+            openings.source(plan, facts, Some(&format!("/mounts/{index}/source")), source);
+            if facts.may_mount { Taken::ByHost } else { Taken::ByChild }
+        }
+        Copied::AtTurn => Taken::AtTurn(source),
+        Copied::Inside(path) => {
+            plan.note(format!(
+                "mounts[{index}]: the source is {path} of the container, with what is mounted there by then"
+            ));
+            Taken::AtTurn(Source { path, ..source })
+        }
+    };
+    Bind { slot, taken }
+}
+
+/// A plain copy of something of the host.
+fn host_source(spec: &ContainerSpec, path: String, recursive: bool, slot: Slot) -> Source {
+    Source {
+        path,
+        within: Within::Host,
+        recursive,
+        nofollow: false,
+        copy_symlink: false,
+        propagation: source_propagation(spec),
+        slot,
+    }
+}
+
 /// A copy of a mount is a peer of the host's mount until told otherwise. It follows the container's root: what the
 /// container mounts there may reach the host only where the whole root is shared with it.
-fn source_propagation(spec: &ContainerSpec) -> PropagationKind {
+fn source_propagation(spec: &ContainerSpec) -> Option<PropagationKind> {
     match spec.rootfs_propagation {
-        Some(Propagation { kind: PropagationKind::Shared, .. }) => PropagationKind::Shared,
+        Some(Propagation { kind: PropagationKind::Shared, .. }) => None,
         Some(Propagation { kind: PropagationKind::Private | PropagationKind::Unbindable, .. }) => {
-            PropagationKind::Private
+            Some(PropagationKind::Private)
         }
-        _ => PropagationKind::Slave,
+        _ => Some(PropagationKind::Slave),
     }
+}
+
+/// Whether a new sysfs is certain to be refused: it shows the network namespace, and mounting it takes rights over the
+/// owner of that. A new user namespace owns neither the host's nor one that is joined; a user namespace that is joined may
+/// own one that is joined with it, but not the host's. Options of the file system itself have no place on a copy.
+fn sysfs_is_bound(spec: &ContainerSpec, mount: &Mount) -> bool {
+    let network = spec.namespace(NamespaceKind::Network);
+    let owned = match network {
+        None => false,
+        Some(_) if spec.makes(NamespaceKind::Network) => true,
+        Some(_) => !spec.makes(NamespaceKind::User),
+    };
+    has_user_namespace(spec) && has_own_mounts(spec) && !owned && mount.data.is_empty()
 }
 
 /// Whether the cgroup view is mounted new in the container's cgroup namespace, or copied from the host's folders.
@@ -83,46 +165,58 @@ fn plan_cgroup_sources(
     plan: &mut Plan,
     spec: &ContainerSpec,
     facts: &HostFacts,
-    from: &str,
+    options: &CreateOptions,
+    index: usize,
     openings: &mut Openings,
-) -> Vec<Slot> {
+) -> Vec<Bind> {
     let folders: Vec<String> = match plan.groups.is_empty() {
         false => plan.groups.iter().map(cgroup::GroupPath::dir).collect(),
         true => hierarchies(facts).map(|h| format!("{}{}", h.mountpoint, h.own_path)).collect(),
     };
-    let mut slots = Vec::new();
-    for path in folders {
-        let slot = plan.slot();
-        slots.push(slot);
-        let source = Source {
-            path,
-            recursive: false,
-            nofollow: false,
-            copy_symlink: false,
-            propagation: source_propagation(spec),
-            slot,
-        };
-        openings.source(plan, facts, Some(from), source);
-    }
-    slots
+    let plan_folder = |path: String| {
+        let copied = of_host(spec, options, &path);
+        let source = host_source(spec, path, false, plan.slot());
+        plan_bind_source(plan, facts, openings, source, copied, index)
+    };
+    folders.into_iter().map(plan_folder).collect()
 }
 
 /// Mounts whose ids are mapped; returns the slots that go through gate 1, in order.
 pub(super) fn plan_idmaps(plan: &mut Plan, spec: &ContainerSpec, sources: &Sources) -> Vec<Slot> {
     let mut slots = Vec::new();
     for (index, mount) in spec.mounts.iter().enumerate() {
-        if let (Some(idmap), Some(slot)) = (&mount.idmap, sources.binds[index]) {
-            slots.push(slot);
-            let step = HostStep::IdmapSource {
-                slot,
-                recursive: idmap.recursive,
-                uids: idmap.uid_mappings.clone(),
-                gids: idmap.gid_mappings.clone(),
-            };
-            plan.host_from(format!("/mounts/{index}/uidMappings"), step);
+        if let (Some(idmap), Some(Bind { slot, taken: Taken::ByHost })) = (&mount.idmap, &sources.binds[index]) {
+            slots.push(*slot);
+            plan_idmap(plan, idmap, *slot, false, index);
         }
     }
     slots
+}
+
+fn plan_idmap(plan: &mut Plan, idmap: &MountIdmap, slot: Slot, of_child: bool, index: usize) {
+    let step = HostStep::IdmapSource {
+        slot,
+        of_child,
+        recursive: idmap.recursive,
+        uids: idmap.uid_mappings.clone(),
+        gids: idmap.gid_mappings.clone(),
+    };
+    plan.host_from(format!("/mounts/{index}/uidMappings"), step);
+}
+
+/// What the child copies itself. Only the host may map the ids of a copy: it hands the copy over for that.
+fn plan_copy_of_child(plan: &mut Plan, mount: &Mount, copy: &Bind, index: usize) {
+    match &copy.taken {
+        Taken::ByHost => return,
+        Taken::ByChild => {}
+        Taken::AtTurn(source) => {
+            plan.child_from(format!("/mounts/{index}/source"), ChildStep::OpenSource(source.clone()));
+        }
+    }
+    if let Some(idmap) = &mount.idmap {
+        plan_idmap(plan, idmap, copy.slot, true, index);
+        plan.child_from(format!("/mounts/{index}/uidMappings"), ChildStep::HandOverSource { slot: copy.slot });
+    }
 }
 
 /// Propagation of what was inherited, then the root file system where it lies.
@@ -170,11 +264,17 @@ pub(super) fn plan_mounts(
     }
     for (index, mount) in spec.mounts.iter().enumerate() {
         let from = format!("/mounts/{index}");
-        let step = match &mount.kind {
-            MountKind::Bind { .. } => ChildStep::MountBind(bind(mount, sources.binds[index].unwrap_or_default())),
-            MountKind::Cgroup => ChildStep::MountCgroups(cgroup_mount(mount, spec, facts, &sources.cgroups[index])),
-            MountKind::Remount { bind } => remount(mount, *bind),
-            MountKind::Filesystem(fstype) => {
+        let source = sources.binds[index].as_ref();
+        let views = &sources.cgroups[index];
+        for copy in source.into_iter().chain(views) {
+            plan_copy_of_child(plan, mount, copy, index);
+        }
+        let step = match (&mount.kind, source) {
+            (_, Some(source)) => ChildStep::MountBind(bind(mount, source.slot)),
+            (MountKind::Bind { .. } | MountKind::Missing, None) => continue,
+            (MountKind::Cgroup, None) => ChildStep::MountCgroups(cgroup_mount(mount, spec, facts, views)),
+            (MountKind::Remount { bind }, None) => remount(mount, *bind),
+            (MountKind::Filesystem(fstype), None) => {
                 let mut step = filesystem(mount, fstype, spec.mount_label.as_deref());
                 if fstype == "tmpfs" && step.attributes.contains(MountAttr::RDONLY) {
                     step.attributes.remove(MountAttr::RDONLY);
@@ -187,7 +287,6 @@ pub(super) fn plan_mounts(
                 }
                 ChildStep::MountFilesystem(step)
             }
-            MountKind::Missing => continue,
         };
         plan.child_from(from, step);
     }
@@ -198,16 +297,19 @@ fn propagation(mount: &Mount) -> Vec<(PropagationKind, bool)> {
     mount.propagation.iter().map(|p| (p.kind, p.recursive)).collect()
 }
 
+/// What stands in for a file system has its attributes all over, and its care about where it goes.
 fn bind(mount: &Mount, slot: Slot) -> BindMount {
+    let stands_in = matches!(mount.kind, MountKind::Filesystem(_));
     BindMount {
         destination: mount.destination.clone(),
         slot,
         set: mount.set,
         clear: mount.clear,
-        recursive_set: mount.recursive_set,
+        recursive_set: if stands_in { mount.recursive_set | mount.set } else { mount.recursive_set },
         recursive_clear: mount.recursive_clear,
         propagation: propagation(mount),
         nofollow: mount.dest_nofollow,
+        links_refused: stands_in,
         on_proc: may_cover_proc(&mount.destination),
         copy_symlink: mount.copy_symlink,
     }
@@ -269,10 +371,10 @@ fn takes_label(fstype: &str) -> bool {
     !matches!(fstype, "proc" | "sysfs" | "mqueue" | "cgroup" | "cgroup2")
 }
 
-fn cgroup_mount(mount: &Mount, spec: &ContainerSpec, facts: &HostFacts, slots: &[Slot]) -> CgroupMount {
+fn cgroup_mount(mount: &Mount, spec: &ContainerSpec, facts: &HostFacts, copies: &[Bind]) -> CgroupMount {
     let namespaced = cgroup_view_is_new(spec, facts);
     // Copies come in the order of the groups, which is the order of the hierarchies.
-    let mut slots = slots.iter().copied();
+    let mut slots = copies.iter().map(|copy| copy.slot);
     let views = hierarchies(facts).map(|hierarchy| view(hierarchy, slots.next())).collect();
     CgroupMount {
         destination: mount.destination.clone(),

@@ -4,7 +4,7 @@
 //! there ([`HostFacts::has`]), the right to mount where it is ([`HostFacts::may_mount`]), and being root of the machine.
 
 use runtime_spec::ContainerSpec;
-use runtime_spec::model::{IdMapping, MountKind, NamespaceKind, Process};
+use runtime_spec::model::{Device, IdMapping, MountKind, NamespaceKind, Process};
 
 use super::Plan;
 use crate::error::{Error, Result};
@@ -182,6 +182,23 @@ impl Openings {
             plan.host.push(Planned { step: HostStep::OpenSource(source), from });
         } else {
             self.by_child.push(Planned { step: ChildStep::OpenSource(source), from });
+        }
+    }
+
+    /// Plans the opening of the host's node of a device.
+    pub(super) fn device(
+        &mut self,
+        plan: &mut Plan,
+        facts: &HostFacts,
+        from: Option<&str>,
+        device: &Device,
+        slot: Slot,
+    ) {
+        let (device, from) = (device.clone(), from.map(str::to_owned));
+        if facts.may_mount {
+            plan.host.push(Planned { step: HostStep::OpenDevice { device, slot }, from });
+        } else {
+            self.by_child.push(Planned { step: ChildStep::OpenDevice { device, slot }, from });
         }
     }
 
