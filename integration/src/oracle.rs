@@ -193,6 +193,7 @@ mod tests {
                 Need::SwapAccounting,
                 Need::Landlock(4),
                 Need::Landlock(6),
+                Need::Loop,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");
             assert!(family || known.iter().any(|need| need.key() == key), "{key} is no key");

@@ -27,6 +27,8 @@ pub enum Need {
     Apparmor,
     /// The kernel speaks this version of the Landlock interface, or a later one.
     Landlock(u32),
+    /// Loop devices can be made.
+    Loop,
     /// This program exists.
     Program(&'static str),
     /// The temporary folder lies on a whole block device whose queue can be throttled.
@@ -52,6 +54,7 @@ impl Need {
             Need::Selinux => "selinux".into(),
             Need::Apparmor => "apparmor".into(),
             Need::Landlock(abi) => format!("landlock-{abi}"),
+            Need::Loop => "loop".into(),
             Need::Program(name) => format!("program-{}", name.rsplit('/').next().unwrap_or(name)),
             Need::BlockDevice => "block-device".into(),
             Need::BlkioWeight => "blkio-weight".into(),
@@ -73,6 +76,7 @@ impl Need {
                 std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|s| s.starts_with('Y'))
             }
             Need::Landlock(abi) => host::landlock_abi() >= abi,
+            Need::Loop => std::path::Path::new("/dev/loop-control").exists(),
             Need::Program(path) => std::path::Path::new(path).is_file(),
             Need::BlockDevice => host::disk_of(&std::env::temp_dir()).is_some(),
             Need::BlkioWeight => host::v1_file("blkio", "blkio.weight") || host::v1_file("blkio", "blkio.bfq.weight"),
