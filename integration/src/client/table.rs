@@ -1,6 +1,7 @@
 //! Tables of cases: what is run, how it is counted, how it is reported.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -123,13 +124,17 @@ impl Test<'_> {
         self.cli.run_with_input(&self.fill(words), last, input)?.ok()
     }
 
-    /// Makes a folder of the case's own below the cell's.
+    /// Makes a folder of the case's own below the cell's, for whom that belongs to.
     ///
     /// # Errors
     /// It cannot be made.
     pub fn folder(&self) -> Result<PathBuf> {
         let folder = self.cell.dir.join("cases").join(self.name);
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let owner = std::fs::metadata(&self.cell.dir)?;
+        for path in [folder.as_path(), &self.cell.dir.join("cases")] {
+            std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))?;
+        }
         Ok(folder)
     }
 

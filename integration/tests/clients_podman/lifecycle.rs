@@ -1,5 +1,6 @@
 //! Containers come and go: run, terminal, exec, signals, freezer, exit codes, what conmon passes on.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -316,6 +317,8 @@ fn ten_at_once(t: &Test<'_>) -> Result<()> {
 fn service_notification(t: &Test<'_>) -> Result<()> {
     let socket = std::os::unix::net::UnixDatagram::bind(t.folder()?.join("notify"))?;
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    // Whoever runs the client: that is not always root.
+    std::fs::set_permissions(t.folder()?.join("notify"), std::fs::Permissions::from_mode(0o777))?;
     let mut command = t.cli.command();
     command.env("NOTIFY_SOCKET", t.folder()?.join("notify"));
     command.args(["run", "-d", "--name", t.name, "--sdnotify", "conmon", "bb", "sleep", "1000"]);

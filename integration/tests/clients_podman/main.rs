@@ -3,6 +3,7 @@
 mod lifecycle;
 mod limits;
 mod pods;
+mod rootless;
 mod security;
 
 use anyhow::Result;
@@ -50,6 +51,16 @@ fn is_pod(path: &str) -> bool {
 #[test]
 fn podman_drives_the_runtime() {
     in_cell("podman_drives_the_runtime", &NEEDS, run_cases).unwrap();
+}
+
+#[test]
+fn podman_drives_the_runtime_for_a_user() {
+    in_cell("podman_drives_the_runtime_for_a_user", &rootless::NEEDS, |cell| {
+        std::fs::write("/etc/containers/containers.conf", CONFIGURATION)?;
+        let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &pods::CASES];
+        rootless::run_cases(cell, &tables.concat())
+    })
+    .unwrap();
 }
 
 fn run_cases(cell: &Cell) -> Result<()> {
