@@ -16,6 +16,10 @@ use crate::stats::{Pressure, parse_pressure};
 /// The span of time over which stalls are counted. Source: kernel/sched/psi.c, `WINDOW_MIN_US` and `WINDOW_MAX_US`.
 pub const WINDOW: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
 
+/// Who lacks CAP_SYS_RESOURCE has windows of whole multiples of this alone, microseconds. Source: kernel/sched/psi.c,
+/// `psi_trigger_create`.
+const UNPRIVILEGED_US: u128 = 2_000_000;
+
 /// What tasks wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
@@ -114,8 +118,13 @@ pub fn watch(group: &Group, trigger: Trigger) -> Result<PressureWatch> {
     let name = format!("{}.pressure", trigger.resource.name());
     let file = sys::fs::open_at(dir, &name, OFlags::RDWR | OFlags::NONBLOCK, 0)?;
     let line = format!("{} {} {}", trigger.share.name(), trigger.stall.as_micros(), trigger.window.as_micros());
-    sys::fs::write_all(file.as_fd(), line.as_bytes())
-        .map_err(|error| sys::Error::new(format!("write({name:?}, {line:?})"), error.errno()))?;
+    match sys::fs::write_all(file.as_fd(), line.as_bytes()) {
+        Err(error) if error.is(Errno::INVAL) && trigger.window.as_micros() % UNPRIVILEGED_US != 0 => {
+            return Err(Error::PressureWindow { window: trigger.window });
+        }
+        Err(error) => return Err(sys::Error::new(format!("write({name:?}, {line:?})"), error.errno()).into()),
+        Ok(()) => {}
+    }
     Ok(PressureWatch { trigger, file })
 }
 
