@@ -69,6 +69,9 @@ pub struct State {
     /// Name of the user who owns the state; `state` of runc prints it empty, `list` fills it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub owner: Option<String>,
+    /// Processes that the kernel killed for want of memory, once the container has stopped; absent for none. Not in runc.
+    #[serde(rename = "oomKills", skip_serializing_if = "Option::is_none", default)]
+    pub oom_kills: Option<u64>,
 }
 
 /// What a seccomp agent gets together with the descriptors (config-linux.md, the container process state).
@@ -108,6 +111,7 @@ mod tests {
             created: Some("2024-05-06T07:08:09.123456789Z".into()),
             annotations: BTreeMap::from([("k".into(), "v".into())]),
             owner: Some(String::new()),
+            oom_kills: None,
         }
     }
 

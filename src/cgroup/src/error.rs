@@ -78,6 +78,12 @@ pub enum Error {
         /// Tasks that were still running.
         tasks: Vec<Survivor>,
     },
+    /// A pressure trigger that needs a right which the caller does not have.
+    #[error("without CAP_SYS_RESOURCE the window of a pressure trigger must be a multiple of 2s, not {window:?}")]
+    PressureWindow {
+        /// The window.
+        window: Duration,
+    },
     /// A parent allows no more groups.
     #[error("cannot make {dir}: cgroup.max.descendants or cgroup.max.depth of a group above it is reached")]
     TooManyGroups {

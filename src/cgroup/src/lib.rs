@@ -26,6 +26,7 @@ pub mod legacy;
 pub mod limit;
 pub mod oom;
 pub mod path;
+pub mod pressure;
 pub mod stats;
 pub mod unified;
 

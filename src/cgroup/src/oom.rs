@@ -31,6 +31,22 @@ enum Source {
     Unified(Modified),
 }
 
+/// How many processes of a container, groups below included on v2, the kernel has killed for want of memory. 0 where
+/// nobody counts them.
+///
+/// # Errors
+/// [`Error::Sys`].
+pub fn kills(group: &Group) -> Result<u64> {
+    let Some(place) = group.places().find(|place| place.has("memory")) else { return Ok(0) };
+    let Some(dir) = group.dir("memory") else { return Ok(0) };
+    let file = if place.is_unified() { "memory.events" } else { "memory.oom_control" };
+    match sys::fs::read_text_at(dir, file) {
+        Ok(text) => Ok(value(&text, "oom_kill").unwrap_or(0)),
+        Err(error) if error.is(sys::Errno::NOENT) || error.is(sys::Errno::NODEV) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What has happened since it was asked last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Oom {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cgroup::{Error, Group, GroupPath, Mode, SubGroup, group, layout, path};
+use cgroup::{Error, Group, GroupPath, Mode, SubGroup, group, layout, path, pressure};
 use common::{Fixture, eventually};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
@@ -457,4 +457,32 @@ fn groups_nested_without_end_are_listed_killed_and_removed() {
     child.wait().unwrap();
     group::remove(&fixture.places, Duration::from_secs(5), &fixture.proc).unwrap();
     assert!(!std::path::Path::new(&top).exists());
+}
+
+#[test]
+fn stalls_are_told() {
+    needs_v1_root!();
+    let fixture = Fixture::choose(GroupPath::is_unified);
+    if fixture.places.is_empty() || !std::path::Path::new("/proc/pressure").exists() {
+        println!("skipped: no unified hierarchy, or no pressure information");
+        return;
+    }
+    let trigger = pressure::Trigger {
+        resource: pressure::Resource::Cpu,
+        share: pressure::Share::Some,
+        stall: Duration::from_millis(1),
+        window: Duration::from_secs(2),
+    };
+    let watch = pressure::watch(&fixture.group, trigger).unwrap();
+    let ready = |time| sys::watch::wait(&[(watch.as_fd(), sys::watch::Until::Changed)], time).unwrap();
+    assert!(ready(Duration::from_millis(200)).is_empty(), "nobody stalls");
+    // Two programs on one CPU: one waits.
+    let shells: Vec<_> = (0..2).map(|_| fixture.shell("exec taskset -c 0 sh -c 'while :; do :; done'")).collect();
+    assert_eq!(ready(Duration::from_secs(10)), [0]);
+    let total = watch.read(&fixture.group).unwrap().unwrap().some.total;
+    assert!(total >= 1_000, "{total} microseconds");
+    fixture.group.kill_all(BOUND, &fixture.proc).unwrap();
+    for mut shell in shells {
+        shell.wait().unwrap();
+    }
 }

@@ -1,7 +1,6 @@
 //! The commands that work on containers: from typed arguments to the engine, and from its answers to output.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use engine::bundle::Bundle;
@@ -11,22 +10,22 @@ use engine::ops::kill::{Target as Recipient, kill};
 use engine::ops::run::{Stay, run};
 use engine::ops::{self, Context};
 use engine::options::{CreateOptions, ExecOptions};
-use runtime_spec::state::Status;
 use runtime_spec::{Finding, Severity};
 use sys::process::Exit;
 use sys::regex::Regex;
 
 use crate::args::Global;
 use crate::args::command::{
-    BundleArgs, CgroupManager, Command, CreateArgs, DeleteArgs, EventsArgs, ExecArgs, Format, HandoverArgs, KillArgs,
-    Level, ListArgs, PlanArgs, PsArgs, RunArgs, Target, UpdateArgs,
+    BundleArgs, CgroupManager, Command, CreateArgs, DeleteArgs, ExecArgs, Format, HandoverArgs, KillArgs, Level,
+    ListArgs, PlanArgs, PsArgs, RunArgs, Target, UpdateArgs,
 };
 use crate::bundle::read_bundle;
 use crate::caller::Caller;
 use crate::errors::SUCCESS;
+use crate::follow;
 use crate::limits::render_resources;
 use crate::log::Log;
-use crate::output::{self, events, list, plan, ps, state};
+use crate::output::{self, list, plan, ps, state};
 
 /// What every command here works with.
 struct Session<'a> {
@@ -77,7 +76,7 @@ impl Session<'_> {
             Command::Pause(id) => done(ops::pause::pause(&self.engine, id)),
             Command::Resume(id) => done(ops::pause::resume(&self.engine, id)),
             Command::Update(args) => self.update(args),
-            Command::Events(args) => self.events(args),
+            Command::Events(args) => follow::events(&self.engine, args).map(|()| SUCCESS),
             Command::Plan(args) => self.plan(args),
             Command::Spec(_) | Command::Features | Command::Check(_) | Command::Version | Command::Help(_) => {
                 bail!("this command works on no container")
@@ -281,48 +280,6 @@ impl Session<'_> {
         let planned = ops::create::plan(&self.engine, &bundle, &options)?;
         print(&if args.json { plan::render_document(&planned)? } else { plan::render_text(&planned)? })
     }
-
-    /// One report, or a report at each interval and at each OOM until the container ends.
-    fn events(&self, args: &EventsArgs) -> anyhow::Result<u8> {
-        if ops::state(&self.engine, &args.id)?.status == Status::Stopped {
-            return Err(engine::Error::NotRunning.into());
-        }
-        let (_, group) = ops::open_group(&self.engine, &args.id)?;
-        if args.stats {
-            return print(&render_stats(&args.id, &group)?);
-        }
-        let mut watch = cgroup::oom::watch(&group)?;
-        let mut next = Instant::now() + args.interval;
-        loop {
-            let left = next.saturating_duration_since(Instant::now());
-            let ready = sys::process::poll_readable(&[watch.as_fd()], Some(ceil_ms(left)))?;
-            if ready[0].readable || ready[0].hung_up {
-                match watch.happened()? {
-                    cgroup::oom::Oom::Happened => output::print(&events::render_oom(&args.id)?)?,
-                    cgroup::oom::Oom::Gone => return Ok(SUCCESS),
-                    cgroup::oom::Oom::Nothing => {}
-                }
-            }
-            if Instant::now() >= next {
-                next += args.interval;
-                match ops::state(&self.engine, &args.id) {
-                    Ok(state) if state.status != Status::Stopped => output::print(&render_stats(&args.id, &group)?)?,
-                    Ok(_) | Err(engine::Error::NotFound) => return Ok(SUCCESS),
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-    }
-}
-
-fn render_stats(id: &str, group: &cgroup::Group) -> anyhow::Result<String> {
-    let stats = cgroup::stats::read(group)?;
-    Ok(events::render_stats(id, cgroup::stats::runc_json::Data::from(stats))?)
-}
-
-/// Whole milliseconds, rounded up so that a wait does not end just before its time.
-fn ceil_ms(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 fn changes(args: &ExecArgs) -> Changes {

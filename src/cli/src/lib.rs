@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod caller;
 pub mod containers;
 pub mod errors;
+pub mod follow;
 pub mod limits;
 pub mod log;
 pub mod output;

@@ -149,7 +149,9 @@ mod containerd {
 
     #[test]
     fn events_once_and_by_interval() {
-        let events = |interval, stats| Command::Events(EventsArgs { id: "web".to_owned(), interval, stats });
+        let events = |interval, stats| {
+            Command::Events(EventsArgs { id: "web".to_owned(), interval, stats, pressure: Vec::new() })
+        };
         check("runc events --stats web", events(Duration::from_secs(5), true));
         check("runc events --interval=10s web", events(Duration::from_secs(10), false));
     }

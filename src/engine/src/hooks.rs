@@ -176,6 +176,7 @@ mod tests {
                 created: None,
                 annotations: std::collections::BTreeMap::new(),
                 owner: None,
+                oom_kills: None,
             },
             pid: Some(42),
         }

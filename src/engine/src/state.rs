@@ -344,8 +344,16 @@ impl Folder {
             created: Some(record.created.clone()),
             annotations: record.annotations.clone(),
             owner: Some(String::new()),
+            oom_kills: if status == Status::Stopped { oom_kills(record)? } else { None },
         })
     }
+}
+
+/// What the kernel killed for want of memory, while the groups are still there to tell.
+pub(crate) fn oom_kills(record: &Record) -> Result<Option<u64>> {
+    let places: Vec<_> = record.groups.iter().filter(|place| place.has("memory")).cloned().collect();
+    let kills = cgroup::oom::kills(&cgroup::Group::open(&places)?)?;
+    Ok(Some(kills).filter(|kills| *kills > 0))
 }
 
 /// Whether a process runs: it is there, it is the same, and it is not a zombie.

@@ -32,7 +32,25 @@ pub struct Stats {
     pub hugetlb: BTreeMap<String, Hugetlb>,
     /// RDMA, by device.
     pub rdma: BTreeMap<String, Rdma>,
+    /// Counters of v2 that v1 does not have: file, then key and number. See [`UNIFIED_FILES`].
+    pub unified: BTreeMap<String, BTreeMap<String, u64>>,
 }
+
+/// Files of `key number` lines that only v2 has, and that callers want besides what both have. A key of `io.stat` has the
+/// device before it: `8:0.dbytes`.
+pub const UNIFIED_FILES: [&str; 11] = [
+    "cgroup.events",
+    "cgroup.stat",
+    "memory.events",
+    "memory.events.local",
+    "memory.swap.events",
+    "pids.events",
+    "pids.events.local",
+    "misc.current",
+    "misc.events",
+    "cpu.stat",
+    "io.stat",
+];
 
 /// CPU time, nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -210,6 +228,8 @@ pub struct Pressure {
     /// All tasks stalled.
     pub full: PressureLine,
 }
+
+pub(crate) use parse::pressure as parse_pressure;
 
 /// Reads all statistics of a container.
 ///

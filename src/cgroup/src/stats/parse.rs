@@ -107,7 +107,7 @@ pub(super) fn keyed(text: &str) -> Vec<Keyed<'_>> {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0` and the same for `full`.
-pub(super) fn pressure(text: &str) -> Option<Pressure> {
+pub(crate) fn pressure(text: &str) -> Option<Pressure> {
     let mut pressure = Pressure::default();
     for line in text.lines() {
         let mut fields = line.split_ascii_whitespace();

@@ -22,6 +22,9 @@ pub struct Data {
     pub intel_rdt: IntelRdt,
     /// runc prints `null` for every container that it has made from a bundle.
     network_interfaces: Option<()>,
+    /// Not in runc: counters that only v2 has, by file.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unified: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// Intel resource director: what is set and, by node, what is measured.
@@ -233,8 +236,9 @@ struct HugetlbData {
     failcnt: u64,
 }
 
+/// Pressure as runc prints it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-struct Psi {
+pub struct Psi {
     #[serde(skip_serializing_if = "is_default")]
     some: PsiLine,
     #[serde(skip_serializing_if = "is_default")]
@@ -286,6 +290,7 @@ impl From<Stats> for Data {
             hugetlb: hugetlb.collect(),
             intel_rdt: IntelRdt::default(),
             network_interfaces: None,
+            unified: stats.unified,
         }
     }
 }
@@ -433,6 +438,7 @@ mod tests {
             },
             hugetlb: BTreeMap::from([("2MB".to_owned(), Hugetlb { usage: 0, max_usage: 8, failcnt: 0 })]),
             rdma: BTreeMap::new(),
+            unified: BTreeMap::from([("pids.events".to_owned(), BTreeMap::from([("max".to_owned(), 3)]))]),
         };
         let psi = "\"psi\":{\"some\":{\"avg10\":1.5,\"avg60\":2,\"avg300\":0,\"total\":9}}";
         let entry = "{\"limit\":4,\"usage\":1,\"max\":2,\"failcnt\":3}";
@@ -448,7 +454,8 @@ mod tests {
              \"blkio\":{{\"ioServiceBytesRecursive\":[{{\"major\":8,\"op\":\"Read\",\"value\":5}}],\
              \"ioServicedRecursive\":[{{\"major\":8,\"value\":5}}],\
              \"ioQueueRecursive\":[{{\"major\":8,\"op\":\"Total\",\"value\":5}}]}},\
-             \"hugetlb\":{{\"2MB\":{{\"max\":8,\"failcnt\":0}}}},\"intel_rdt\":{{}},\"network_interfaces\":null}}"
+             \"hugetlb\":{{\"2MB\":{{\"max\":8,\"failcnt\":0}}}},\"intel_rdt\":{{}},\"network_interfaces\":null,\
+             \"unified\":{{\"pids.events\":{{\"max\":3}}}}}}"
         );
         assert_eq!(serde_json::to_string(&Data::from(stats)).unwrap(), expected);
     }

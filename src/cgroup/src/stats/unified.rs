@@ -1,11 +1,12 @@
 //! Statistics of a group in the unified hierarchy.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
 use super::legacy::{pids, rdma, sizes};
 use super::parse::{self, Source};
-use super::{Blkio, BlkioEntry, Counter, Cpu, Hugetlb, Memory, Pressure, Stats};
-use crate::error::Result;
+use super::{Blkio, BlkioEntry, Counter, Cpu, Hugetlb, Memory, Pressure, Stats, UNIFIED_FILES};
+use crate::error::{Error, Result};
 
 pub(super) fn read(dir: BorrowedFd<'_>, stats: &mut Stats) -> Result<()> {
     let source = Source { dir };
@@ -25,7 +26,20 @@ pub(super) fn read(dir: BorrowedFd<'_>, stats: &mut Stats) -> Result<()> {
         let failcnt = events.get("max").copied().unwrap_or(0);
         stats.hugetlb.insert(size, Hugetlb { usage, max_usage: 0, failcnt });
     }
+    for file in UNIFIED_FILES {
+        let Some(text) = source.text(file)? else { continue };
+        let values = if file == "io.stat" { Some(io_stat(&text)) } else { parse::key_values(&text) };
+        let values = values.ok_or_else(|| Error::Parse { file: file.to_owned(), text })?;
+        stats.unified.insert(file.to_owned(), values);
+    }
     rdma(source, stats)
+}
+
+fn io_stat(text: &str) -> BTreeMap<String, u64> {
+    let of_device = |(device, values): parse::Keyed<'_>| {
+        values.into_iter().map(|(key, value)| (format!("{device}.{key}"), value)).collect::<Vec<_>>()
+    };
+    parse::keyed(text).into_iter().flat_map(of_device).collect()
 }
 
 fn pressure(source: Source<'_>, file: &str) -> Result<Option<Pressure>> {

@@ -388,6 +388,8 @@ pub struct EventsArgs {
     pub interval: Duration,
     /// One report only.
     pub stats: bool,
+    /// Stalls to be told of.
+    pub pressure: Vec<cgroup::pressure::Trigger>,
 }
 
 /// Arguments of `spec`.

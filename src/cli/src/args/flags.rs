@@ -229,6 +229,13 @@ pub static INTERVAL: Flag =
     Flag::new("interval", Text("DURATION"), "time between two reports, such as 500ms or 1m30s").default("5s");
 /// One report.
 pub static STATS: Flag = Flag::new("stats", Nothing, "print one report and end");
+/// Stalls to be told of.
+pub static PRESSURE: Flag = Flag::new("pressure", Text("SPEC"), "report stalls, such as memory:some:150ms/1s; may be repeated")
+    .repeats()
+    .more(
+        "SPEC is RESOURCE:SHARE:STALL/WINDOW: cpu, memory or io; some or full; how long tasks have to stall within a window \
+         of 500ms to 10s. One line of the type pressure is printed per window at most.",
+    );
 /// For an unprivileged user.
 pub static SPEC_ROOTLESS: Flag = Flag::new("rootless", Nothing, "write one that an unprivileged user can run");
 /// JSON output.

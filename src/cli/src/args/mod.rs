@@ -11,6 +11,7 @@ pub mod command;
 pub mod duration;
 pub mod flags;
 pub mod help;
+pub mod pressure;
 pub mod scan;
 pub mod signal;
 pub mod size;

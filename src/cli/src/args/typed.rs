@@ -3,6 +3,7 @@
 use super::command::*;
 use super::duration::parse_duration;
 use super::flags::*;
+use super::pressure::parse_trigger;
 use super::scan::Matches;
 use super::signal::{Signal, parse_signal};
 use super::size::parse_limit;
@@ -146,7 +147,10 @@ pub(super) fn events(m: &Matches) -> Result<Command> {
     if interval.is_zero() {
         return Err(UsageError::invalid(text, &INTERVAL, "duration interval must be greater than 0"));
     }
-    Ok(Command::Events(EventsArgs { id: id(m)?, interval, stats: m.is_on(&STATS) }))
+    let pressure = m.all(&PRESSURE);
+    let pressure = pressure.iter().map(|text| parse_trigger(text).map_err(|e| UsageError::invalid(text, &PRESSURE, e)));
+    let pressure = pressure.collect::<Result<_>>()?;
+    Ok(Command::Events(EventsArgs { id: id(m)?, interval, stats: m.is_on(&STATS), pressure }))
 }
 
 pub(super) fn spec(m: &Matches) -> Result<Command> {

@@ -276,7 +276,7 @@ pub static EVENTS: Verb = Verb {
     about: "print usage and out-of-memory events as JSON lines",
     operands: ID,
     more: "One line per interval until the container ends, and one for each out-of-memory kill.",
-    flags: &[&INTERVAL, &STATS],
+    flags: &[&INTERVAL, &STATS, &PRESSURE],
     count: ONE,
     stop_after: None,
     read: typed::events,

@@ -24,6 +24,7 @@ pub(crate) fn sample(id: &str) -> State {
         created: Some("2026-08-19T12:34:56.000000789Z".to_owned()),
         annotations: std::collections::BTreeMap::new(),
         owner: Some(String::new()),
+        oom_kills: None,
     }
 }
 
@@ -49,6 +50,9 @@ mod tests {
   "owner": ""
 }
 "#;
+        assert_eq!(render_state(&state).expect("JSON"), expected);
+        state.oom_kills = Some(2);
+        let expected = expected.replace("\"owner\": \"\"", "\"owner\": \"\",\n  \"oomKills\": 2");
         assert_eq!(render_state(&state).expect("JSON"), expected);
     }
 }

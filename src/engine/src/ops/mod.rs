@@ -121,6 +121,7 @@ pub(crate) fn hook_state(record: &Record) -> hooks::State {
             created: None,
             annotations: record.annotations.clone(),
             owner: None,
+            oom_kills: None,
         },
         pid: record.init.map(|init| init.pid),
     }

@@ -52,10 +52,29 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
             Some(session) => follow(session, host.spawned()?.id.pid, &host.spawned()?.pidfd).map(Some),
         }
     })?;
+    if exit == Some(Exit::Signal(sys::signal::SIGKILL)) {
+        tell_out_of_memory(context, &options.id)?;
+    }
     if stay == Stay::Foreground {
         delete::delete_own(context, &store, &folder, &bundle.spec)?;
     }
     Ok(exit)
+}
+
+/// A program that ends by SIGKILL leaves nobody who could say why.
+fn tell_out_of_memory(context: &Context<'_>, id: &str) -> Result<()> {
+    let (_, folder) = match context.find(id) {
+        Err(Error::NotFound) => return Ok(()),
+        other => other?,
+    };
+    let record = match folder.read_record() {
+        Err(Error::NotFound) => return Ok(()),
+        other => other?,
+    };
+    if let Some(kills) = crate::state::oom_kills(&record)? {
+        context.warn(&format!("the kernel killed {kills} process(es) of the container for want of memory"));
+    }
+    Ok(())
 }
 
 /// Lets the program begin and waits until it does: the end of the connection is the exec.
