@@ -15,10 +15,10 @@ SOAK_FILTER ?= lifecycle
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help build run test check fmt bench soak clean
+.PHONY: help build run test test-vm check fmt bench soak clean
 
 help: ## lists the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
 
 build: ## dist/bin/skep: one static, stripped binary
 	@.ci/build
@@ -28,10 +28,15 @@ run: ## a real container on this machine: limits, a veth with an address, ping, 
 	.ci/build
 	docs/first-container
 
-test: ## every test, with the real clients (root); ends with "N passed, N failed, N skipped"
+test: ## every test, with the real clients and in the virtual machine (root); ends with "N passed, N failed, N skipped"
 	@.ci/install-packages test
 	.ci/build
 	RUNTIME="$(RUNTIME)" cargo xtask test
+
+test-vm: ## the tests that run in the virtual machine alone (root); FILES=resources,exec BOOT=vm-v2 narrow them
+	@.ci/install-packages test
+	.ci/build
+	RUNTIME="$(RUNTIME)" cargo xtask test --lane vm $(addprefix --files ,$(FILES)) $(addprefix --boot ,$(BOOT))
 
 check: ## formatting, lints, the rules of the tree, unit tests, the size of the binary, aarch64
 	@.ci/check

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// One line of `/proc/PID/mountinfo`.
@@ -65,6 +66,15 @@ pub fn v1_mount(controller: &str) -> Option<PathBuf> {
         .into_iter()
         .find(|m| m.fstype == "cgroup" && m.super_options.iter().any(|o| o == controller))
         .map(|m| PathBuf::from(m.target))
+}
+
+/// Where v2 is mounted, if it is the only hierarchy.
+pub fn v2_alone() -> Option<PathBuf> {
+    let mounts = own_mounts();
+    if mounts.iter().any(|m| m.fstype == "cgroup") {
+        return None;
+    }
+    mounts.into_iter().find(|m| m.fstype == "cgroup2").map(|m| PathBuf::from(m.target))
 }
 
 /// Whether a new group of this v1 controller would have `file`. Makes and removes one to find out.
@@ -135,9 +145,23 @@ pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
     assert!(within(Duration::from_secs(20), condition), "never: {what}");
 }
 
+/// How much longer than on a machine of its own a wait may take: the environment variable `TIME_FACTOR`, else 1.
+///
+/// # Panics
+/// When the variable is no number from 1 up.
+pub fn time_factor() -> u32 {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    *FACTOR.get_or_init(|| {
+        let text = std::env::var("TIME_FACTOR").unwrap_or_else(|_| "1".to_owned());
+        text.parse().ok().filter(|factor| *factor > 0).unwrap_or_else(|| panic!("TIME_FACTOR is {text:?}"))
+    })
+}
+
 /// Whether `condition` comes to hold within this time.
+///
+/// It is stretched by [`time_factor`].
 pub fn within(time: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let until = Instant::now() + time;
+    let until = Instant::now() + time * time_factor();
     loop {
         if condition() {
             return true;

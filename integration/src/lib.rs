@@ -16,6 +16,7 @@
 pub mod bundle;
 pub mod client;
 pub mod console;
+pub mod group;
 pub mod host;
 pub mod oracle;
 pub mod race;

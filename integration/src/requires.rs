@@ -1,6 +1,7 @@
 //! Says what a test needs of the machine. A skip is printed, and only listed ones are allowed.
 
 use std::io::Write;
+use std::path::Path;
 
 use crate::host;
 
@@ -19,6 +20,14 @@ pub enum Need {
     V1(&'static str),
     /// This controller is enabled in the root of a cgroup v2 hierarchy.
     V2(&'static str),
+    /// cgroup v2 is the only hierarchy.
+    V2Alone,
+    /// systemd is PID 1 and its bus answers.
+    Systemd,
+    /// The environment variable `TEST_USER` names a user with subordinate ids and a running manager (`user@.service`).
+    TestUser,
+    /// The machine is thrown away after the test run: the environment variable `LANE` begins with `vm-`.
+    OwnMachine,
     /// The caller has CAP_SYS_RESOURCE.
     SysResource,
     /// SELinux is enabled.
@@ -37,7 +46,7 @@ pub enum Need {
     BlkioWeight,
     /// The machine has this processor count at least.
     Cpus(usize),
-    /// Swap accounting exists on v1 (`memory.memsw.limit_in_bytes`).
+    /// Swap is counted: always on v2, on v1 where `memory.memsw.limit_in_bytes` exists.
     SwapAccounting,
     /// resctrl is mounted or can be.
     Resctrl,
@@ -50,6 +59,10 @@ impl Need {
             Need::Root => "root".into(),
             Need::V1(name) => format!("cgroup-v1-{name}"),
             Need::V2(name) => format!("cgroup-v2-{name}"),
+            Need::V2Alone => "cgroup-v2".into(),
+            Need::Systemd => "systemd".into(),
+            Need::TestUser => "test-user".into(),
+            Need::OwnMachine => "own-machine".into(),
             Need::SysResource => "cap-sys-resource".into(),
             Need::Selinux => "selinux".into(),
             Need::Apparmor => "apparmor".into(),
@@ -70,18 +83,26 @@ impl Need {
             Need::Root => rustix::process::geteuid().is_root(),
             Need::V1(name) => host::v1_mount(name).is_some(),
             Need::V2(name) => host::v2_controllers().iter().any(|c| c == name),
+            Need::V2Alone => host::v2_alone().is_some(),
+            Need::Systemd => {
+                ["/run/systemd/system", "/run/dbus/system_bus_socket"].iter().all(|p| Path::new(p).exists())
+            }
+            Need::TestUser => std::env::var_os("TEST_USER").is_some(),
+            Need::OwnMachine => lane().starts_with("vm-"),
             Need::SysResource => host::own_capability(24),
-            Need::Selinux => std::path::Path::new("/sys/fs/selinux/enforce").exists(),
+            Need::Selinux => Path::new("/sys/fs/selinux/enforce").exists(),
             Need::Apparmor => {
                 std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|s| s.starts_with('Y'))
             }
             Need::Landlock(abi) => host::landlock_abi() >= abi,
             Need::Loop => std::path::Path::new("/dev/loop-control").exists(),
-            Need::Program(path) => std::path::Path::new(path).is_file(),
+            Need::Program(path) => Path::new(path).is_file(),
             Need::BlockDevice => host::disk_of(&std::env::temp_dir()).is_some(),
             Need::BlkioWeight => host::v1_file("blkio", "blkio.weight") || host::v1_file("blkio", "blkio.bfq.weight"),
             Need::Cpus(count) => std::thread::available_parallelism().is_ok_and(|n| n.get() >= count),
-            Need::SwapAccounting => host::v1_file("memory", "memory.memsw.limit_in_bytes"),
+            Need::SwapAccounting => {
+                host::v2_alone().is_some() || host::v1_file("memory", "memory.memsw.limit_in_bytes")
+            }
             Need::Resctrl => std::fs::read_to_string("/proc/filesystems").is_ok_and(|s| s.contains("resctrl")),
         }
     }
@@ -108,12 +129,56 @@ pub fn skip_without(needs: &[Need]) -> bool {
     true
 }
 
-/// Whether the list of allowed skips has this key.
-pub fn allowed(key: &str) -> bool {
-    listed().any(|line| line == key)
+/// Where the tests run: the environment variable `LANE`, else `native`.
+pub fn lane() -> String {
+    std::env::var("LANE").unwrap_or_else(|_| "native".to_owned())
 }
 
-/// The keys of the list of allowed skips.
-pub fn listed() -> impl Iterator<Item = &'static str> {
-    ALLOWED.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next())
+/// Whether the list of allowed skips has this key for the lane that we are in.
+pub fn allowed(key: &str) -> bool {
+    let lane = lane();
+    listed().any(|entry| entry.key == key && entry.allows(&lane))
+}
+
+/// An entry of the list of allowed skips: `KEY` or `KEY@LANE,LANE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// A [`Need::key`].
+    pub key: &'static str,
+    /// The lanes that it is allowed in, with commas between; none means everywhere.
+    pub lanes: Option<&'static str>,
+}
+
+impl Entry {
+    fn parse(word: &'static str) -> Entry {
+        match word.split_once('@') {
+            Some((key, lanes)) => Entry { key, lanes: Some(lanes) },
+            None => Entry { key: word, lanes: None },
+        }
+    }
+
+    /// Whether the skip is allowed in this lane.
+    pub fn allows(&self, lane: &str) -> bool {
+        self.lanes.is_none_or(|lanes| lanes.split(',').any(|other| other == lane))
+    }
+}
+
+/// The list of allowed skips.
+pub fn listed() -> impl Iterator<Item = Entry> {
+    let words = ALLOWED.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next());
+    words.map(Entry::parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_may_be_for_some_lanes_alone() {
+        let everywhere = Entry::parse("selinux");
+        assert!(everywhere.allows("native") && everywhere.allows("vm-v2"));
+        let entry = Entry::parse("systemd@native,vm-v1");
+        assert_eq!(entry, Entry { key: "systemd", lanes: Some("native,vm-v1") });
+        assert!(entry.allows("native") && entry.allows("vm-v1") && !entry.allows("vm-v2"));
+    }
 }

@@ -292,7 +292,8 @@ impl Drop for Running {
     }
 }
 
-/// Waits until the process `pid` has ended, as a zombie or for good. Says whether it did within `deadline`.
+/// Waits until the process `pid` has ended, as a zombie or for good. Says whether it did within `deadline`,
+/// stretched by [`crate::host::time_factor`].
 pub fn wait_pid(pid: i32, deadline: Duration) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return true };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -300,7 +301,7 @@ pub fn wait_pid(pid: i32, deadline: Duration) -> bool {
         Err(rustix::io::Errno::SRCH) => return true,
         Err(e) => panic!("pidfd_open({pid:?}): {e}"),
     };
-    let until = Instant::now() + deadline;
+    let until = Instant::now() + deadline * crate::host::time_factor();
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).expect("a deadline fits a timespec");

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::bundle::Bundle;
+use crate::group;
 use crate::host;
 use crate::rootless::User;
 use crate::runtime::{Call, Output, Runtime};
@@ -107,20 +108,24 @@ impl Sandbox {
         dir
     }
 
-    /// The folder of this container in the hierarchy of a v1 controller.
+    /// The folder of this container in the hierarchy of a v1 controller, or in the one of v2.
     ///
     /// # Panics
-    /// When the controller is not mounted; ask for [`crate::requires::Need::V1`] first.
+    /// When no hierarchy has the controller.
     pub fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
-        let mount = host::v1_mount(controller).unwrap_or_else(|| panic!("no v1 hierarchy of {controller}"));
-        mount.join(&self.name).join(id)
+        group::hierarchy(controller).join(&self.name).join(id)
     }
 
-    /// Reads a file of the container's group without the white space around it.
+    /// Reads a v1 file of the container's group without the white space around it; v2 is told in words of v1.
     #[track_caller]
     pub fn cgroup_read(&self, controller: &str, id: &str, file: &str) -> String {
-        let path = self.cgroup(controller, id).join(file);
-        fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())).trim().to_owned()
+        group::read(&self.cgroup(controller, id), file)
+    }
+
+    /// Asserts what a v1 file of the container's group says.
+    #[track_caller]
+    pub fn cgroup_is(&self, controller: &str, id: &str, file: &str, expected: &str) {
+        group::check(&self.cgroup(controller, id), file, expected);
     }
 
     /// Prepares `RUNTIME --root ROOT ARGS`.

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use integration::requires::{Need, skip_without};
 use integration::{Bundle, case, json};
 
 /// Capabilities with which a container makes device nodes by itself.
@@ -243,6 +244,9 @@ fn a_node_may_be_made_but_not_opened_without_access() {
 #[test]
 fn the_v1_file_lists_what_was_allowed() {
     case(|sb| {
+        if skip_without(&[Need::V1("devices")]) {
+            return;
+        }
         let list = json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "b", "major": 7, "minor": 42, "access": "rw" }]);
         let b = rules(sb.bundle(), list).sleeper();
         sb.detached(&b);
@@ -266,6 +270,9 @@ fn rules_hold_in_exec() {
 #[test]
 fn rules_are_set_before_the_hooks_and_a_hook_may_widen_them() {
     case(|sb| {
+        if skip_without(&[Need::V1("devices")]) {
+            return;
+        }
         let b = sb.bundle().capabilities(MKNOD);
         let file = sb.cgroup("devices", &b.id).join("devices.allow");
         let b = b.hook("createRuntime", &format!("echo 'c 10:229 rwm' > {}", file.display())).sh(OPEN_FUSE);

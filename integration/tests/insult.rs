@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use integration::group::freeze;
 use integration::host::{alive, eventually, status_field, within};
 use integration::race::{ATTACK, Attacker};
 use integration::requires::{PERL, skip_without};
@@ -273,7 +274,7 @@ fn a_frozen_container_goes() {
     case(|sb| {
         let b = sb.bundle().sh("sleep 1000 & sleep 1000 & sleep 1000; true");
         let c = sb.detached(&b);
-        fs::write(sb.cgroup("freezer", &c.id).join("freezer.state"), "FROZEN").expect("freeze");
+        freeze(&sb.cgroup("freezer", &c.id), true);
         must_go(sb, &b);
         assert!(!alive(c.pid));
     });
@@ -284,7 +285,7 @@ fn a_frozen_container_without_a_pid_namespace_goes() {
     case(|sb| {
         let b = sb.bundle().without_namespace("pid").sh("sleep 1000 & sleep 1000 & sleep 1000; true");
         let c = sb.detached(&b);
-        fs::write(sb.cgroup("freezer", &c.id).join("freezer.state"), "FROZEN").expect("freeze");
+        freeze(&sb.cgroup("freezer", &c.id), true);
         must_go(sb, &b);
         assert!(!alive(c.pid));
     });

@@ -14,6 +14,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::vm::{Lane, Narrow, run_lanes};
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The unit tests only: every crate but `integration`
@@ -22,8 +24,20 @@ pub(crate) struct Options {
     /// One crate only
     #[arg(long, short)]
     package: Option<String>,
+    /// Where to run them: both, unless a part of the tests is asked for
+    #[arg(long, value_enum)]
+    lane: Option<Lane>,
+    #[command(flatten)]
+    narrow: Narrow,
     /// Only tests whose name contains this
     filter: Option<String>,
+}
+
+impl Options {
+    fn lane(&self) -> Lane {
+        let part = self.unit || self.package.is_some() || self.filter.is_some();
+        self.lane.unwrap_or(if part { Lane::Native } else { Lane::All })
+    }
 }
 
 /// The header that `libseccomp-dev` installs.
@@ -31,17 +45,17 @@ const LIBSECCOMP: &str = "/usr/include/seccomp.h";
 
 /// What became of the tests.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: usize,
-    failed: usize,
+pub(crate) struct Counts {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
     /// Name and reason.
-    skipped: Vec<(String, String)>,
+    pub(crate) skipped: Vec<(String, String)>,
     /// The closing lines of tables.
-    tables: Vec<String>,
+    pub(crate) tables: Vec<String>,
 }
 
 impl Counts {
-    fn add(&mut self, other: Counts) {
+    pub(crate) fn add(&mut self, other: Counts) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
@@ -58,10 +72,15 @@ impl Counts {
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
-    let mut counts =
-        if has_nextest() { run_nextest(root, options)? } else { run_libtest(root, options, &["--tests"])? };
-    // nextest runs no examples of the documentation.
-    counts.add(run_libtest(root, options, &["--doc"])?);
+    let mut counts = Counts::default();
+    if options.lane() != Lane::Vm {
+        counts.add(if has_nextest() { run_nextest(root, options)? } else { run_libtest(root, options, &["--tests"])? });
+        // nextest runs no examples of the documentation.
+        counts.add(run_libtest(root, options, &["--doc"])?);
+    }
+    if options.lane() != Lane::Native {
+        counts.add(run_lanes(root, &options.narrow, options.filter.as_deref())?);
+    }
     for table in &counts.tables {
         println!("{table}");
     }
@@ -218,7 +237,7 @@ fn parse_table(line: &str) -> Option<(usize, usize)> {
 /// Reads libtest's text: a result line for each test, and a block of what each passed test printed.
 ///
 /// A test that writes past libtest's capture stands outside of the blocks, and is named by its line alone.
-fn parse_libtest(text: &str) -> Counts {
+pub(crate) fn parse_libtest(text: &str) -> Counts {
     let mut counts = Counts::default();
     let mut printing = "";
     let mut failures = false;

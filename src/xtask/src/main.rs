@@ -8,6 +8,7 @@ mod bundle;
 mod counts;
 mod size;
 mod tidy;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ enum Task {
         #[arg(long, default_value = "/bin/busybox")]
         busybox: PathBuf,
     },
+    /// The virtual machine that some tests run in: makes its image, runs a folder's script in it
+    #[command(subcommand)]
+    Vm(vm::Task),
     /// Makes a bundle: a small root file system and a config.json with limits
     Bundle(bundle::Options),
 }
@@ -66,6 +70,7 @@ fn run(task: Task) -> Result<ExitCode> {
             rootfs_tools::busybox(&dir, &busybox).context("cannot make the root file system")?;
             Ok(ExitCode::SUCCESS)
         }
+        Task::Vm(task) => vm::run(&task),
         Task::Bundle(options) => bundle::run(&options),
     }
 }

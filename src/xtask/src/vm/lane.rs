@@ -1,0 +1,313 @@
+//! The integration tests in the virtual machine: which of them, in which boots, and what became of them.
+//!
+//! The test programs are those of this workspace's own build, and the C library in the machine is of the same Debian
+//! release. One run of a machine has a group of test programs; a machine that dies takes only its group with it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::command::{bound_to_us, run};
+use super::image::{self, Image};
+use super::recipe::{self, Boot};
+use super::{find_boot, machine};
+use crate::counts::{Counts, parse_libtest};
+
+/// Which tests a boot runs.
+struct Choice {
+    boot: Boot,
+    files: Files,
+}
+
+enum Files {
+    /// All but these, each with the reason.
+    AllBut(&'static [(&'static str, &'static str)]),
+    /// These.
+    Only(&'static [&'static str]),
+}
+
+const CHOICES: [Choice; 3] = [
+    Choice {
+        boot: recipe::V2,
+        files: Files::AllBut(&[
+            ("clients_docker", "the image has no dockerd"),
+            ("nested", "an engine in a container of an engine takes minutes here"),
+        ]),
+    },
+    Choice { boot: recipe::V1, files: Files::Only(&["lifecycle", "resources", "update"]) },
+    Choice { boot: recipe::HYBRID, files: Files::Only(&["lifecycle", "resources"]) },
+];
+
+/// How long one test program may take.
+const FILE_LIMIT: Duration = Duration::from_secs(400);
+
+/// How many programs one run of the machine has at most.
+const GROUP: usize = 7;
+
+/// How much longer than natively a test may wait: a process starts 10 to 40 times slower here.
+const TIME_FACTOR: u32 = 8;
+
+const TESTS_SCRIPT: &str = include_str!("guest/tests.sh");
+
+/// The key of `integration/allowed-skips.txt` for a machine in which the lane cannot run.
+const SKIP_KEY: &str = "virtual-machine";
+
+/// Where tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Lane {
+    /// On this machine
+    Native,
+    /// In the virtual machine
+    Vm,
+    /// In both
+    All,
+}
+
+/// A narrower choice than everything.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Narrow {
+    /// One boot of the virtual machine only: vm-v2, vm-v1 or vm-hybrid
+    #[arg(long)]
+    boot: Option<String>,
+    /// These test programs only in the virtual machine, separated by commas, such as resources,exec
+    #[arg(long, value_delimiter = ',')]
+    files: Vec<String>,
+}
+
+/// Runs the tests in all boots, or says why not as one skip.
+pub(crate) fn run_lanes(root: &Path, narrow: &Narrow, filter: Option<&str>) -> Result<Counts> {
+    if let Some(missing) = machine::missing() {
+        return skip(root, &format!("needs {missing}"));
+    }
+    let image = match image::prepare() {
+        Ok(image) => image,
+        // No network, or a mirror that lacks a package.
+        Err(error) => return skip(root, &format!("the image cannot be made: {error:#}")),
+    };
+    let only = narrow.boot.as_deref().map(find_boot).transpose()?;
+    let programs = build_programs(root)?;
+    let mut counts = Counts::default();
+    for choice in CHOICES.iter().filter(|choice| only.is_none_or(|boot| boot == choice.boot)) {
+        let files = choose(&programs, &choice.files, &narrow.files)?;
+        counts.add(run_boot(root, &image, choice.boot, &files, filter)?);
+    }
+    Ok(counts)
+}
+
+fn skip(root: &Path, reason: &str) -> Result<Counts> {
+    let list = root.join("integration/allowed-skips.txt");
+    let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let allowed = text.lines().any(|line| line.split([' ', '@']).next() == Some(SKIP_KEY));
+    ensure!(allowed, "a skip that {} does not list: {SKIP_KEY}: {reason}", list.display());
+    Ok(Counts { skipped: vec![(SKIP_KEY.to_owned(), reason.to_owned())], ..Counts::default() })
+}
+
+/// Name and path of each test program of the package `integration`.
+fn build_programs(root: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--no-run", "--quiet", "--package", "integration", "--tests", "--message-format=json"]);
+    let output = command.current_dir(root).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.context("cannot run cargo")?;
+    ensure!(output.status.success(), "the integration tests cannot be built");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let programs: Vec<_> = text.lines().filter_map(parse_artifact).collect();
+    ensure!(!programs.is_empty(), "cargo made no test program");
+    Ok(programs)
+}
+
+/// A test program in one line of cargo's messages.
+fn parse_artifact(line: &str) -> Option<(String, PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(line).ok()?;
+    let target = &message["target"];
+    if message["reason"] != "compiler-artifact" || target["kind"][0] != "test" {
+        return None;
+    }
+    Some((target["name"].as_str()?.to_owned(), message["executable"].as_str()?.into()))
+}
+
+fn choose(programs: &[(String, PathBuf)], files: &Files, narrow: &[String]) -> Result<Vec<(String, PathBuf)>> {
+    let exists = |name: &str| programs.iter().any(|(program, _)| program == name);
+    let named: Vec<&str> = match files {
+        Files::AllBut(list) => list.iter().map(|(name, _)| *name).collect(),
+        Files::Only(list) => list.to_vec(),
+    };
+    if let Some(name) = named.into_iter().chain(narrow.iter().map(String::as_str)).find(|name| !exists(name)) {
+        bail!("no test program is called {name}");
+    }
+    let chosen = |name: &str| match files {
+        Files::AllBut(list) => !list.iter().any(|(other, _)| *other == name),
+        Files::Only(list) => list.contains(&name),
+    };
+    let wanted = |name: &String| if narrow.is_empty() { chosen(name) } else { narrow.contains(name) };
+    Ok(programs.iter().filter(|(name, _)| wanted(name)).cloned().collect())
+}
+
+fn run_boot(
+    root: &Path,
+    image: &Image,
+    boot: Boot,
+    files: &[(String, PathBuf)],
+    filter: Option<&str>,
+) -> Result<Counts> {
+    let begin = Instant::now();
+    let mut counts = Counts::default();
+    let store = root.join("target/vm").join(boot.name);
+    image::remove_dir(&store)?;
+    for (number, group) in files.chunks(GROUP).enumerate() {
+        let dir = store.join(format!("group-{number}"));
+        pack(root, &dir, boot, group, filter)?;
+        let limit = FILE_LIMIT * u32::try_from(group.len()).context("a group is small")? + FILE_LIMIT;
+        let out = dir.join("out");
+        let mut say = |line: &str| print_progress(boot, line);
+        if let Err(error) = machine::run_job(image, boot, &dir, &out, limit, &mut say) {
+            println!("error: {}: {error:#}", boot.name);
+        }
+        for (name, _) in group {
+            counts.add(read_result(&out, boot, name));
+        }
+    }
+    let (passed, failed, skipped) = (counts.passed, counts.failed, counts.skipped.len());
+    let seconds = begin.elapsed().as_secs();
+    println!("{}: {passed} passed, {failed} failed, {skipped} skipped in {seconds} s", boot.name);
+    Ok(counts)
+}
+
+/// Fills the folder of a job: the runtime, test programs without what only a debugger reads, and what they are told.
+fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], filter: Option<&str>) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let log = dir.join("log");
+    let runtime = std::env::var_os("RUNTIME").filter(|value| !value.is_empty());
+    let runtime = runtime.map_or_else(|| root.join("dist/bin/skep"), PathBuf::from);
+    let name = runtime.file_name().and_then(|name| name.to_str()).context("RUNTIME names no file")?;
+    strip(&runtime, &dir.join(name), &log)?;
+    let mut list = String::new();
+    for (name, path) in group {
+        strip(path, &dir.join(name), &log)?;
+        list += &format!("{name} {}\n", FILE_LIMIT.as_secs());
+    }
+    let user = recipe::USER.0;
+    let environment = format!(
+        "RUNTIME=/job/{name}\nLANE={}\nTIME_FACTOR={TIME_FACTOR}\nTEST_THREADS=2\nTEST_USER={user}\nFILTER='{}'\n",
+        boot.name,
+        filter.unwrap_or_default().replace('\'', "")
+    );
+    for (name, text) in [("tests", list.as_str()), ("environment", &environment), ("run.sh", TESTS_SCRIPT)] {
+        fs::write(dir.join(name), text).with_context(|| format!("cannot write {name}"))?;
+    }
+    Ok(())
+}
+
+fn strip(from: &Path, to: &Path, log: &Path) -> Result<()> {
+    let mut command = bound_to_us("strip");
+    command.arg("-o").arg(to).arg(from);
+    run(command, Duration::from_secs(60), log)
+}
+
+fn print_progress(boot: Boot, line: &str) {
+    let Some(rest) = line.strip_prefix("TESTS-ENDED ") else { return };
+    if let [name, code, seconds] = rest.split(' ').collect::<Vec<_>>()[..] {
+        println!("{} integration::{name}: exit code {code} after {seconds} s", boot.name);
+    }
+}
+
+/// Counts what one test program printed, and shows its failures. One that did not end, or never began, failed.
+fn read_result(out: &Path, boot: Boot, name: &str) -> Counts {
+    let read = |end: &str| fs::read(out.join(format!("{name}.{end}"))).unwrap_or_default();
+    let text = String::from_utf8_lossy(&read("log")).into_owned();
+    let code: Option<i32> = String::from_utf8_lossy(&read("code")).trim().parse().ok();
+    let title = format!("{} integration::{name}", boot.name);
+    let mut counts = parse_libtest(&text);
+    if code != Some(0) {
+        // Timeout's own code: the tests that it kept from ending are one failure more.
+        if counts.failed == 0 || code.is_none_or(|code| code == 124 || code == 137) {
+            counts.failed += 1;
+        }
+        println!("---- {title}: {}", code.map_or("did not end".to_owned(), |code| format!("exit code {code}")));
+        println!("{}", render_failures(&text));
+    }
+    for (test, _) in &mut counts.skipped {
+        *test = format!("{title} {test}").trim_end().to_owned();
+    }
+    counts.tables = counts.tables.iter().map(|line| format!("{} {line}", boot.name)).collect();
+    counts
+}
+
+/// What failed tests printed, else the end of everything.
+fn render_failures(text: &str) -> &str {
+    if let Some((_, failures)) = text.split_once("\nfailures:\n") {
+        return failures;
+    }
+    let from = text.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
+    &text[from..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_program_is_found_in_the_messages_of_cargo() {
+        let check = |line: &str, expected: Option<&str>| {
+            assert_eq!(parse_artifact(line).map(|(name, _)| name).as_deref(), expected, "{line}");
+        };
+        let message = |kind: &str, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"kind":["{kind}"],"name":"exec"}},"executable":{executable}}}"#
+            )
+        };
+        check(&message("test", "\"/t/exec-1\""), Some("exec"));
+        check(&message("lib", "\"/t/integration-1\""), None);
+        check(&message("test", "null"), None);
+        check("not json", None);
+    }
+
+    #[test]
+    fn files_are_chosen_by_boot_or_by_name() {
+        let programs: Vec<_> = ["a", "b", "c"].iter().map(|name| ((*name).to_owned(), PathBuf::new())).collect();
+        let check = |files: Files, narrow: &[&str], expected: &str| {
+            let narrow: Vec<String> = narrow.iter().map(|name| (*name).to_owned()).collect();
+            let names = choose(&programs, &files, &narrow).map(|list| list.into_iter().map(|(name, _)| name).collect());
+            assert_eq!(names.unwrap_or_else(|error: anyhow::Error| error.to_string()), expected);
+        };
+        check(Files::AllBut(&[("b", "")]), &[], "ac");
+        check(Files::Only(&["b", "c"]), &[], "bc");
+        check(Files::Only(&["b"]), &["a"], "a");
+        check(Files::Only(&["d"]), &[], "no test program is called d");
+        check(Files::Only(&["a"]), &["e"], "no test program is called e");
+    }
+
+    fn result_of(code: Option<&str>, log: &str) -> Counts {
+        let out =
+            std::env::temp_dir().join(format!("xtask-lane-{}-{:?}", std::process::id(), std::thread::current().id()));
+        fs::create_dir_all(&out).unwrap();
+        if let Some(code) = code {
+            fs::write(out.join("exec.code"), code).unwrap();
+        }
+        fs::write(out.join("exec.log"), log).unwrap();
+        let counts = read_result(&out, recipe::V2, "exec");
+        fs::remove_dir_all(out).unwrap();
+        counts
+    }
+
+    #[test]
+    fn results_carry_the_name_of_the_lane() {
+        let counts =
+            result_of(Some("0\n"), "test a ... ok\ntest b ... ok\n---- b stdout ----\nSKIPPED x: needs selinux\n");
+        assert_eq!((counts.passed, counts.failed), (1, 0));
+        let skipped = ("vm-v2 integration::exec b".to_owned(), "x: needs selinux".to_owned());
+        assert_eq!(counts.skipped, [skipped]);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_has_failed() {
+        let check = |code, log: &str, failed| assert_eq!(result_of(code, log).failed, failed, "{code:?} {log}");
+        check(Some("124"), "test a ... ok\n", 1);
+        check(Some("137"), "test a ... FAILED\n", 2);
+        check(None, "", 1);
+        check(Some("101"), "test a ... FAILED\n", 1);
+        check(Some("101"), "", 1);
+    }
+}
