@@ -20,7 +20,8 @@ pub struct Caller {
     pub unprivileged: bool,
     /// How many descriptors from 3 on were passed by socket activation (sd_listen_fds(3)).
     pub listen_fds: u32,
-    /// `NOTIFY_SOCKET`: where a service tells that it is ready (sd_notify(3)).
+    /// `NOTIFY_SOCKET`: where a service tells that it is ready (sd_notify(3)). Other kinds of addresses than a path and an
+    /// abstract name lead out of the machine and are no concern of a container's.
     pub notify_socket: Option<String>,
 }
 
@@ -55,8 +56,8 @@ impl Caller {
         let ordinary = sys::process::effective_uid() != 0;
         let unprivileged =
             ordinary || (xdg_runtime_dir.is_some() && is_unprivileged().context("cannot read /proc/self/uid_map")?);
-        let listen_fds = count_listen_fds(variable("LISTEN_PID"), variable("LISTEN_FDS"), sys::process::own_pid());
-        Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds, notify_socket: variable("NOTIFY_SOCKET") })
+        let notify_socket = variable("NOTIFY_SOCKET").filter(|socket| socket.starts_with(['/', '@']));
+        Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds: listen_fds(), notify_socket })
     }
 
     /// Makes a path that was typed absolute, without looking at the file system: `..` goes one name back.
@@ -160,7 +161,15 @@ fn find_program(path: &str, name: &str) -> Option<String> {
     })
 }
 
-/// How many descriptors socket activation passed to this very process.
+/// How many descriptors socket activation passed to this very process. It is asked for once before the program protects
+/// itself, to keep them, and once by the protected program, which knows nothing but the environment.
+pub fn listen_fds() -> u32 {
+    let count = variable("LISTEN_FDS");
+    // Without the second name, which is the rule, nothing else is asked.
+    if count.is_none() { 0 } else { count_listen_fds(variable("LISTEN_PID"), count, sys::process::own_pid()) }
+}
+
+/// The same from what the variables say.
 fn count_listen_fds(pid: Option<String>, count: Option<String>, own_pid: i32) -> u32 {
     let is_for_us = pid.and_then(|pid| pid.parse().ok()) == Some(own_pid);
     count.filter(|_| is_for_us).and_then(|count| count.parse().ok()).unwrap_or(0)

@@ -9,7 +9,7 @@ use engine::ops::exec::{Changes, Program, exec};
 use engine::ops::kill::{Target as Recipient, kill};
 use engine::ops::run::{Stay, run};
 use engine::ops::{self, Context};
-use engine::options::{CreateOptions, ExecOptions};
+use engine::options::{CreateOptions, ExecOptions, Notify};
 use runtime_spec::{Finding, Severity};
 use sys::process::Exit;
 use sys::regex::Regex;
@@ -67,7 +67,7 @@ impl Session<'_> {
             Command::Create(args) => self.create(args),
             Command::Run(args) => self.run(args),
             Command::Exec(args) => self.exec(args),
-            Command::Start(id) => done(ops::start::start(&self.engine, id)),
+            Command::Start(id) => done(ops::start::start(&self.engine, id, self.caller.notify_socket.as_deref())),
             Command::State(id) => print(&state::render_state(&ops::state(&self.engine, id)?)?),
             Command::Kill(args) => self.kill(args),
             Command::Delete(args) => self.delete(args),
@@ -109,12 +109,19 @@ impl Session<'_> {
             no_new_keyring: args.no_new_keyring,
             preserve_fds: handover.preserve_fds,
             listen_fds: self.caller.listen_fds,
+            notify: self.notify(id),
             veths: veths.collect::<anyhow::Result<_>>()?,
             rootless_cgroups: self.global.rootless,
             id_map_helpers: self.caller.id_map_helpers(),
             no_cgroups: self.global.cgroup_manager == CgroupManager::Disabled,
             start_by_other: false,
         })
+    }
+
+    /// Whoever started us with `NOTIFY_SOCKET` waits for the container's program, not for us.
+    fn notify(&self, id: &str) -> Option<Notify> {
+        let socket = self.caller.notify_socket.clone()?;
+        Some(Notify { socket, folder: format!("{}/{id}/{}", self.engine.root, engine::state::NOTIFY_FOLDER) })
     }
 
     fn create(&self, args: &CreateArgs) -> anyhow::Result<u8> {

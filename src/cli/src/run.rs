@@ -11,7 +11,7 @@ use crate::args::command::{CheckArgs, HelpArgs, Level, SpecArgs};
 use crate::args::help::render_help;
 use crate::args::{self, Command, Global, Invocation, Usage};
 use crate::bundle::{self, bundle_dir, read_bundle};
-use crate::caller::Caller;
+use crate::caller::{self, Caller};
 use crate::errors::{self, FAILURE, SUCCESS};
 use crate::log::Log;
 use crate::output::features::render_features;
@@ -69,12 +69,8 @@ fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8>
 /// Whoever enters a container runs from a copy of the program that nobody can write to.
 fn protect_if_needed(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Create(args) => {
-            protect::protect(args.handover.preserve_fds.saturating_add(Caller::probe()?.listen_fds))
-        }
-        Command::Run(args) => {
-            protect::protect(args.create.handover.preserve_fds.saturating_add(Caller::probe()?.listen_fds))
-        }
+        Command::Create(args) => protect::protect(args.handover.preserve_fds.saturating_add(caller::listen_fds())),
+        Command::Run(args) => protect::protect(args.create.handover.preserve_fds.saturating_add(caller::listen_fds())),
         Command::Exec(args) => protect::protect(args.handover.preserve_fds),
         _ => Ok(()),
     }

@@ -23,6 +23,8 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// Descriptors of socket activation: how many of the preserved ones are LISTEN_FDS.
     pub listen_fds: u32,
+    /// Where the caller's supervisor waits to hear that the program is ready.
+    pub notify: Option<Notify>,
     /// veth pairs to make.
     pub veths: Vec<network::Veth>,
     /// Whether cgroups are left alone (`--cgroup-manager=disabled`).
@@ -42,6 +44,15 @@ pub struct IdMapHelpers {
     pub newuidmap: Option<String>,
     /// newgidmap(1).
     pub newgidmap: Option<String>,
+}
+
+/// The two ends of a notification (sd_notify(3)).
+#[derive(Debug, Clone)]
+pub struct Notify {
+    /// The supervisor's socket: an absolute path, or an abstract name after `@`.
+    pub socket: String,
+    /// The folder that is mounted into the container: `notify` below its state folder.
+    pub folder: String,
 }
 
 /// Options of `exec`.

@@ -6,6 +6,7 @@
 //!     state        line 1: the record as JSON; the rest: config.json as it was at creation
 //!     start        FIFO: a byte starts the container; there until it has started
 //!     result       FIFO: the outcome of its exec
+//!     notify/      mounted into the container where the caller has NOTIFY_SOCKET; the socket is in it
 //! ```
 //!
 //! The record is written to a temporary file and renamed, so a reader sees the old or the new one. It is not forced to the
@@ -35,6 +36,9 @@ const STATE: &str = "state";
 pub const START_FIFO: &str = "start";
 /// FIFO that a failure comes back through.
 pub const RESULT_FIFO: &str = "result";
+
+/// Folder of the socket that tells that the program is ready.
+pub const NOTIFY_FOLDER: &str = "notify";
 
 /// A process that is named for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,21 +206,32 @@ impl Store {
         Ok(ids)
     }
 
-    /// Gives an id back: removes the files of its folder, then the folder.
+    /// Gives an id back: removes the files of its folder and of [`NOTIFY_FOLDER`], then the folder.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn remove(&self, folder: &Folder) -> Result<()> {
-        for (name, _) in fs::list(folder.dir.as_fd(), ".")? {
-            match fs::unlink_at(folder.dir.as_fd(), &name) {
-                Err(error) if !error.is(Errno::NOENT) => return Err(error.into()),
-                _ => {}
+        for (name, kind) in fs::list(folder.dir.as_fd(), ".")? {
+            if kind == fs::FileType::Directory {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                let inner = fs::open_at(folder.dir.as_fd(), &name, flags, 0)?;
+                for (file, _) in fs::list(inner.as_fd(), ".")? {
+                    unless_gone(fs::unlink_at(inner.as_fd(), &file))?;
+                }
+                unless_gone(fs::rmdir_at(folder.dir.as_fd(), &name))?;
+            } else {
+                unless_gone(fs::unlink_at(folder.dir.as_fd(), &name))?;
             }
         }
-        match fs::rmdir_at(self.dir.as_fd(), &folder.id) {
-            Err(error) if !error.is(Errno::NOENT) => Err(error.into()),
-            _ => Ok(()),
-        }
+        unless_gone(fs::rmdir_at(self.dir.as_fd(), &folder.id))
+    }
+}
+
+/// Somebody else may have removed it first.
+fn unless_gone(outcome: sys::Result<()>) -> Result<()> {
+    match outcome {
+        Err(error) if !error.is(Errno::NOENT) => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -452,7 +467,7 @@ mod tests {
                 assert!(matches!(folder.read(), Err(Error::NotFound)));
             }
             store.remove(&folder).unwrap();
-            assert_eq!(store.ids().unwrap(), [String::new(); 0]);
+            assert!(store.ids().unwrap().is_empty());
         });
     }
 

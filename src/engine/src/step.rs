@@ -77,6 +77,11 @@ pub enum HostStep {
         #[serde(skip_serializing_if = "Option::is_none")]
         label: Option<String>,
     },
+    /// Makes the folder for the socket of sd_notify(3), in the state folder.
+    MakeNotifyFolder {
+        /// Absolute path.
+        path: String,
+    },
     /// Connects to the socket that gets the master of the terminal, or makes a pair for the caller's own terminal.
     OpenConsole {
         /// The socket; `None` for the caller's own terminal.

@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -42,6 +42,42 @@ pub fn connect(path: &str) -> Result<OwnedFd> {
         rustix::net::connect(&socket, &address).call(call)?;
     }
     Ok(socket)
+}
+
+/// A datagram socket that is bound to a name in a folder, with the mode given. The path goes through `/proc/self/fd`, so
+/// its length does not matter.
+///
+/// # Errors
+/// What the kernel says; EADDRINUSE for a name that is there.
+pub fn bind_datagram(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<OwnedFd> {
+    let call = || format!("bind({name:?})");
+    let socket = datagram()?;
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).call(call)?;
+    rustix::net::bind(&socket, &address).call(call)?;
+    let mode_bits = rustix::fs::Mode::from_raw_mode(mode);
+    rustix::fs::chmodat(dir, name, mode_bits, rustix::fs::AtFlags::empty())
+        .call(|| format!("fchmodat({name:?}, {mode:#o})"))?;
+    Ok(socket)
+}
+
+/// Sends one datagram to a socket: an absolute path, or an abstract name after `@`.
+///
+/// # Errors
+/// What the kernel says; ECONNREFUSED when nobody listens there.
+pub fn send_datagram(to: &str, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let call = || format!("connect({to:?})");
+    let address = match to.strip_prefix('@') {
+        Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
+        None => SocketAddrUnix::new(to),
+    };
+    let socket = datagram()?;
+    rustix::net::connect(&socket, &address.call(call)?).call(call)?;
+    send(socket.as_fd(), bytes, fds)
+}
+
+fn datagram() -> Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .call(|| "socket(AF_UNIX, SOCK_DGRAM)".to_owned())
 }
 
 /// `sendmsg(2)` of bytes and descriptors.

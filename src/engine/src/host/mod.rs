@@ -127,6 +127,7 @@ impl<'a> Host<'a> {
             HostStep::OpenSource(source) => self.fill(source.slot, source::copy(source, None)),
             HostStep::OpenDevice { device, slot } => self.fill(*slot, source::open_device(device)),
             HostStep::MakeNodes { nodes, label } => self.make_nodes(nodes, label.as_deref()),
+            HostStep::MakeNotifyFolder { .. } => self.make_notify_folder(),
             HostStep::OpenConsole { socket, slot } => self.open_console(socket.as_deref(), *slot),
             HostStep::Spawn { namespaces, into_cgroup, launcher, pid_namespace } => {
                 self.spawn(namespaces, *into_cgroup, launcher.as_ref(), *pid_namespace)
@@ -230,6 +231,10 @@ impl<'a> Host<'a> {
             Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn make_notify_folder(&self) -> Result<()> {
+        self.recorder.as_ref().map_or(Ok(()), |recorder| crate::notify::make_folder(recorder.folder))
     }
 
     fn open_console(&mut self, socket: Option<&str>, slot: Slot) -> Result<()> {
@@ -531,6 +536,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::OpenSource(_) => "open_source",
         HostStep::OpenDevice { .. } => "open_device",
         HostStep::MakeNodes { .. } => "make_nodes",
+        HostStep::MakeNotifyFolder { .. } => "make_notify_folder",
         HostStep::OpenConsole { .. } => "open_console",
         HostStep::Spawn { .. } => "spawn",
         HostStep::MapIds(_) => "map_ids",

@@ -84,7 +84,7 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
         host.attach = Some(group.open_attach(&options.cgroups)?);
         host.group = Some(group);
     }
-    match perform(&mut host, options) {
+    match perform(context, &mut host, options) {
         Err(error) => {
             if let Err(also) = host.abandon() {
                 context.warn(&also.chain().join(": "));
@@ -95,13 +95,13 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     }
 }
 
-fn perform(host: &mut Host<'_>, options: &ExecOptions) -> Result<Option<Exit>> {
+fn perform(context: &Context<'_>, host: &mut Host<'_>, options: &ExecOptions) -> Result<Option<Exit>> {
     host.run()?;
     let session = if options.detach { None } else { Some(Session::begin(host.console.take())?) };
     super::run::release(host)?;
     let Some(session) = session else { return Ok(None) };
     let spawned = host.spawned()?;
-    let exit = follow(session, spawned.id.pid, &spawned.pidfd)?;
+    let exit = follow(context, session, spawned.id.pid, &spawned.pidfd, None)?;
     host.spawned = None;
     Ok(Some(exit))
 }

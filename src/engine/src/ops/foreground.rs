@@ -7,7 +7,9 @@ use sys::Errno;
 use sys::process::Exit;
 use sys::terminal::Settings;
 
+use super::Context;
 use crate::error::Result;
+use crate::notify::{self, Proxy};
 
 /// What is set up before the program begins, so that no signal is lost.
 #[derive(Debug)]
@@ -76,11 +78,18 @@ impl Terminal {
     }
 }
 
-/// Lasts until a process ends, and returns how.
+/// Lasts until a process ends, and returns how. What the process says of its readiness is passed on; the one to watch is
+/// the runtime then, which ends as the process does.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn follow(session: Session, pid: i32, pidfd: &OwnedFd) -> Result<Exit> {
+pub(crate) fn follow(
+    context: &Context<'_>,
+    session: Session,
+    pid: i32,
+    pidfd: &OwnedFd,
+    notify: Option<&Proxy<'_>>,
+) -> Result<Exit> {
     let stdin = std::io::stdin();
     let mut stdin_open = session.terminal.is_some();
     let mut master_open = session.terminal.is_some();
@@ -90,7 +99,14 @@ pub fn follow(session: Session, pid: i32, pidfd: &OwnedFd) -> Result<Exit> {
         let master = session.terminal.as_ref().map(|t| t.master.as_fd()).filter(|_| master_open);
         fds.extend(master);
         fds.extend(Some(stdin.as_fd()).filter(|_| stdin_open && master_open));
+        let relayed = fds.len();
+        fds.extend(notify.map(Proxy::as_fd));
         let ready = sys::process::poll_readable(&fds, None)?;
+        if let Some(notify) = notify.filter(|_| ready[relayed].readable)
+            && let Err(error) = notify.relay(sys::process::own_pid())
+        {
+            context.warn(&notify::warning(&error));
+        }
         if ready[1].readable {
             match sys::signal::next(session.signals.as_fd())? {
                 sys::signal::SIGCHLD => ended = reap(pid)?.or(ended),
@@ -101,7 +117,7 @@ pub fn follow(session: Session, pid: i32, pidfd: &OwnedFd) -> Result<Exit> {
             if ready.get(2).is_some_and(|r| r.readable || r.hung_up) {
                 master_open = relay(master, std::io::stdout().as_fd())?;
             }
-            if ready.get(3).is_some_and(|r| r.readable || r.hung_up) {
+            if stdin_open && ready.get(3).is_some_and(|r| r.readable || r.hung_up) {
                 stdin_open = relay(stdin.as_fd(), master)?;
             }
         }

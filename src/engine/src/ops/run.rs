@@ -1,15 +1,18 @@
 //! `run`: create and start in one process, which then may stay in the foreground.
 
+use std::os::fd::AsFd;
+
 use sys::process::Exit;
 
 use super::create::with_created;
 use super::foreground::{Session, follow};
-use super::start::run_poststart;
+use super::start::{await_readiness, run_poststart};
 use super::{Context, delete};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
 use crate::gate::Up;
 use crate::host::{Host, Level};
+use crate::notify::Proxy;
 use crate::options::CreateOptions;
 
 /// What happens after the start.
@@ -42,14 +45,24 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
     }
     let (exit, store, folder) = with_created(context, bundle, options, |host| {
         let session = if stay == Stay::Detached { None } else { Some(Session::begin(host.console.take())?) };
+        let notify = match (&options.notify, &host.recorder) {
+            (Some(notify), Some(recorder)) => Proxy::listen(recorder.folder, &notify.socket)?,
+            _ => None,
+        };
         release(host)?;
         if let Some(recorder) = &mut host.recorder {
             recorder.lock = None;
             run_poststart(context, &bundle.spec, &recorder.record)?;
         }
+        let spawned = host.spawned()?;
         match session {
-            None => Ok(None),
-            Some(session) => follow(session, host.spawned()?.id.pid, &host.spawned()?.pidfd).map(Some),
+            None => {
+                if let Some(notify) = notify {
+                    await_readiness(context, &notify, spawned.id.pid, spawned.pidfd.as_fd());
+                }
+                Ok(None)
+            }
+            Some(session) => follow(context, session, spawned.id.pid, &spawned.pidfd, notify.as_ref()).map(Some),
         }
     })?;
     if exit == Some(Exit::Signal(sys::signal::SIGKILL)) {

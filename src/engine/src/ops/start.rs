@@ -1,6 +1,6 @@
 //! `start`: the word that a created container waits for.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::state::Status;
@@ -12,15 +12,17 @@ use super::{Context, hook_state, spec_of};
 use crate::error::{Error, Result};
 use crate::gate::decode_failure;
 use crate::hooks;
+use crate::notify::{self, Proxy};
 use crate::state::{Folder, RESULT_FIFO, Record, START_FIFO};
 use crate::step::HookPoint;
 
-/// Starts the program of a created container and waits until it runs.
+/// Starts the program of a created container and waits until it runs; with `supervisor`, the socket of the caller's supervisor,
+/// and a container that was created with one, until the program says that it is ready (sd_notify(3)).
 ///
 /// # Errors
 /// The exec's own failure; [`Error::StartRunning`], [`Error::StartStopped`]; a failed hook (`startContainer` or
 /// `poststart`). A failed `poststart` hook also stops and deletes the container.
-pub fn start(context: &Context<'_>, id: &str) -> Result<()> {
+pub fn start(context: &Context<'_>, id: &str, supervisor: Option<&str>) -> Result<()> {
     let (_, folder) = context.find(id)?;
     let lock = folder.lock()?;
     let (record, config) = folder.read()?;
@@ -34,6 +36,7 @@ pub fn start(context: &Context<'_>, id: &str) -> Result<()> {
     if spec.process.is_none() {
         return Err(Error::NoProcess);
     }
+    let proxy = supervisor.map(|socket| Proxy::listen(&folder, socket)).transpose()?.flatten();
     release(&folder)?;
     for name in [START_FIFO, RESULT_FIFO] {
         sys::fs::unlink_at(folder.as_fd(), name)?;
@@ -43,7 +46,24 @@ pub fn start(context: &Context<'_>, id: &str) -> Result<()> {
         // The life of the container goes on with its end, as if it had been deleted (runtime.md, lifecycle, step 9).
         delete(context, id, Force::Yes)?;
         Err(error)
-    })
+    })?;
+    if let (Some(proxy), Some(init)) = (proxy, record.init) {
+        match sys::process::pidfd_open(init.pid) {
+            // It has ended already.
+            Err(error) if error.is(Errno::SRCH) => {}
+            pidfd => await_readiness(context, &proxy, init.pid, pidfd?.as_fd()),
+        }
+    }
+    Ok(())
+}
+
+/// Lasts until the program is ready or has ended. A supervisor that cannot be told is a warning.
+pub(super) fn await_readiness(context: &Context<'_>, notify: &Proxy<'_>, pid: i32, pidfd: BorrowedFd<'_>) {
+    match notify.wait_until_ready(pid, pidfd) {
+        Ok(true) => {}
+        Ok(false) => context.warn("the supervisor behind NOTIFY_SOCKET has not answered for 30 s"),
+        Err(error) => context.warn(&notify::warning(&error)),
+    }
 }
 
 /// Sends the byte and reads the outcome: bytes are a failure, the end of the file is the exec.

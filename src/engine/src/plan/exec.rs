@@ -80,7 +80,7 @@ pub fn plan_exec(
     process::plan_identity(&mut plan, process, spec, facts, options.preserve_fds)?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
-    plan.child_from("/process/args", process::execute(process, 0));
+    plan.child_from("/process/args", process::execute(process, process.env.clone(), 0));
 
     plan.host(HostStep::AwaitGate { gate: Gate::Ready });
     plan_after(&mut plan, spec, options);

@@ -9,6 +9,7 @@ mod exec;
 mod landlock;
 mod mounts;
 mod namespaces;
+mod notify;
 mod process;
 mod rootless;
 mod sources;
@@ -109,6 +110,7 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     plan.child(ChildStep::NewSession);
     let spawn = namespaces::plan_spawn(&mut plan, spec, facts);
     let sources = mounts::plan_sources(&mut plan, spec, facts, options, &mut openings);
+    let notify = notify::plan_source(&mut plan, spec, facts, options, &mut openings);
     let device_sources = devices::plan_sources(&mut plan, spec, facts, &mut openings)?;
     let console = process::plan_console(&mut plan, spec.process.as_ref(), options.console_socket.as_deref());
     plan.host(spawn);
@@ -129,6 +131,7 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     namespaces::plan_inside(&mut plan, spec, facts, options);
     mounts::plan_rootfs(&mut plan, spec, options, rootfs);
     let postponed = mounts::plan_mounts(&mut plan, spec, facts, &sources);
+    notify::plan_mount(&mut plan, notify);
     devices::plan_devices(&mut plan, &device_sources);
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
 
@@ -255,6 +258,28 @@ mod tests {
             })
             .collect();
         assert_eq!(refused, [(NamespaceKind::Mount, true), (NamespaceKind::Ipc, false)]);
+    }
+
+    #[test]
+    fn the_callers_supervisor_is_reached_through_a_mount() {
+        let check = |env: &[&str], expected: (bool, bool)| {
+            let mut config = serde_json::to_value(runtime_spec::example::example(false)).unwrap();
+            config["process"]["env"] = env.into();
+            let spec = runtime_spec::load(&serde_json::to_vec(&config).unwrap()).spec.unwrap();
+            let notify = crate::options::Notify { socket: "@s".to_owned(), folder: "/r/web1/notify".to_owned() };
+            let options = CreateOptions { id: "web1".to_owned(), notify: Some(notify), ..CreateOptions::default() };
+            let plan = plan_create(&spec, &facts(Mode::Legacy), &options).unwrap();
+            let mounted = plan.child.iter().any(
+                |planned| matches!(&planned.step, ChildStep::MountBind(mount) if mount.destination == "/run/notify"),
+            );
+            let told = plan.child.iter().any(|planned| match &planned.step {
+                ChildStep::Execute { env, .. } => env.contains(&"NOTIFY_SOCKET=/run/notify/notify.sock".to_owned()),
+                _ => false,
+            });
+            assert_eq!((mounted, told), expected);
+        };
+        check(&["PATH=/bin"], (true, true));
+        check(&["NOTIFY_SOCKET=/own"], (false, false));
     }
 
     #[test]

@@ -94,13 +94,14 @@ pub(super) fn plan_inside(
         let hooks = spec.hooks.start_container.clone();
         plan.child_from("/hooks/startContainer", ChildStep::RunHooks { point: HookPoint::StartContainer, hooks });
     }
-    plan.child_from("/process/args", execute(process, options.listen_fds));
+    let mut env = process.env.clone();
+    env.extend(super::notify::is_wanted(spec, options).then(crate::notify::variable));
+    plan.child_from("/process/args", execute(process, env, options.listen_fds));
     Ok(())
 }
 
 /// The program, at last. Descriptors of socket activation are told as sd_listen_fds(3) wants it.
-pub(super) fn execute(process: &Process, listen_fds: u32) -> ChildStep {
-    let mut env = process.env.clone();
+pub(super) fn execute(process: &Process, mut env: Vec<String>, listen_fds: u32) -> ChildStep {
     if listen_fds > 0 {
         env.push(format!("LISTEN_FDS={listen_fds}"));
         env.push("LISTEN_PID=1".to_owned());
