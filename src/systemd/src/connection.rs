@@ -59,40 +59,38 @@ impl Connection {
         Err(Error::Unreachable(tries))
     }
 
+    /// With the caller's own id first. In a user namespace the other side sees another one: it then takes what it sees.
     fn enter(socket: &Socket, direct: bool, uid: u32) -> Result<Connection> {
-        let deadline = Instant::now() + CONNECT_BOUND;
-        let address = match socket {
-            Socket::Path(path) => Address::Path(path),
-            Socket::Abstract(name) => Address::Abstract(name),
+        let identity: String = uid.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
+        let mut connection = match Connection::begin(socket, &format!("\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n")) {
+            Err(Error::Rejected(_)) => Connection::begin(socket, "\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?,
+            other => other?,
         };
-        let doing = || "connecting".to_owned();
-        let socket = sys::stream::connect(address, CONNECT_BOUND)
-            .map_err(|source| Error::Connection { doing: doing(), source })?;
-        let mut connection = Connection { socket, serial: 0, received: Vec::new(), signals: VecDeque::new() };
-        connection.authenticate(uid, deadline)?;
         if !direct {
             connection.call(Message::call(BUS, "/org/freedesktop/DBus", BUS, "Hello", Vec::new()))?;
         }
         Ok(connection)
     }
 
-    fn authenticate(&mut self, uid: u32, deadline: Instant) -> Result<()> {
-        let identity: String = uid.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.send(format!("\0AUTH EXTERNAL {identity}\r\n").as_bytes(), "authenticating", deadline)?;
-        let mut answer = self.line(deadline)?;
-        if !answer.starts_with("OK ") {
-            // In a user namespace the other side sees another id than we do: it then takes the one that it sees.
-            self.send(b"AUTH EXTERNAL\r\n", "authenticating", deadline)?;
-            answer = self.line(deadline)?;
-            if answer.starts_with("DATA") {
-                self.send(b"DATA\r\n", "authenticating", deadline)?;
-                answer = self.line(deadline)?;
-            }
+    /// Connects and authenticates.
+    ///
+    /// `BEGIN` goes along with the rest, ahead of the answer. systemd forgets a message that it reads together with
+    /// `BEGIN` until the next one comes; so the first message waits for the answer, by which `BEGIN` has been read.
+    fn begin(socket: &Socket, lines: &str) -> Result<Connection> {
+        let deadline = Instant::now() + CONNECT_BOUND;
+        let address = match socket {
+            Socket::Path(path) => Address::Path(path),
+            Socket::Abstract(name) => Address::Abstract(name),
+        };
+        let connected = sys::stream::connect(address, CONNECT_BOUND);
+        let socket = connected.map_err(|source| failure(source, "connecting", CONNECT_BOUND))?;
+        let mut connection = Connection { socket, serial: 0, received: Vec::new(), signals: VecDeque::new() };
+        connection.send(lines.as_bytes(), "authenticating", deadline)?;
+        let mut answer = connection.line(deadline)?;
+        if answer.starts_with("DATA") {
+            answer = connection.line(deadline)?;
         }
-        if !answer.starts_with("OK ") {
-            return Err(Error::Rejected(answer));
-        }
-        self.send(b"BEGIN\r\n", "authenticating", deadline)
+        if answer.starts_with("OK ") { Ok(connection) } else { Err(Error::Rejected(answer)) }
     }
 
     fn line(&mut self, deadline: Instant) -> Result<String> {

@@ -277,7 +277,13 @@ fn is_float(text: &str) -> bool {
 /// The value of a node as a type; `None` where it does not fit.
 fn settle(node: &Node, signature: &str) -> Option<Value> {
     match (node, signature.as_bytes().first()?) {
-        (Node::Typed(own, inner), _) => if own == signature { settle(inner, own) } else { None },
+        (Node::Typed(own, inner), _) => {
+            if own == signature {
+                settle(inner, own)
+            } else {
+                None
+            }
+        }
         (Node::Variant(inner), b'v') => Some(Value::Variant(Box::new(settle(inner, &infer(inner)?)?))),
         (Node::Bool(on), b'b') => Some(Value::Bool(*on)),
         (Node::Text(text), b's') => Some(Value::Text(text.clone())),
@@ -293,9 +299,8 @@ fn settle(node: &Node, signature: &str) -> Option<Value> {
         (Node::Dict(entries), b'a') => {
             let element = signature.get(1..).filter(|element| element.starts_with('{'))?;
             let (key, value) = element[1..element.len() - 1].split_at(1);
-            let entry = |(k, v): &(Node, Node)| {
-                Some(Value::Entry(Box::new(settle(k, key)?), Box::new(settle(v, value)?)))
-            };
+            let entry =
+                |(k, v): &(Node, Node)| Some(Value::Entry(Box::new(settle(k, key)?), Box::new(settle(v, value)?)));
             Some(Value::Array(element.to_owned(), entries.iter().map(entry).collect::<Option<_>>()?))
         }
         (Node::Tuple(list), b'(') => {
@@ -381,8 +386,30 @@ mod tests {
     #[test]
     fn texts_that_are_no_values() {
         for text in [
-            "", "inactive", "'a", "[1, 'a']", "[]", "[1 2]", "()", "(1)", "uint64 -1", "byte 256", "int32 99999999999", "@s 5",
-            "@( 5", "5 5", "{'a' 1}", "{'a': 1", "<1", "objectpath 'a'", "signature 'zz'", "'\\u00'", "--5", "0x", "1e", "@a{sv} []x",
+            "",
+            "inactive",
+            "'a",
+            "[1, 'a']",
+            "[]",
+            "[1 2]",
+            "()",
+            "(1)",
+            "uint64 -1",
+            "byte 256",
+            "int32 99999999999",
+            "@s 5",
+            "@( 5",
+            "5 5",
+            "{'a' 1}",
+            "{'a': 1",
+            "<1",
+            "objectpath 'a'",
+            "signature 'zz'",
+            "'\\u00'",
+            "--5",
+            "0x",
+            "1e",
+            "@a{sv} []x",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -93,7 +93,8 @@ impl Manager {
     /// [`Error::Refused`] with `NoSuchUnit` where none is loaded.
     pub fn unit_property(&mut self, unit: &str, interface: &str, name: &str) -> Result<Value> {
         let answer = self.call("GetUnit", vec![Value::text(unit)])?;
-        let path = answer.first().and_then(Value::as_text).ok_or_else(|| Error::Answer { call: "GetUnit".to_owned() })?;
+        let path =
+            answer.first().and_then(Value::as_text).ok_or_else(|| Error::Answer { call: "GetUnit".to_owned() })?;
         self.property(&path.to_owned(), interface, name)
     }
 
@@ -183,7 +184,8 @@ impl Manager {
         }
     }
 
-    /// Changes properties of a unit until it ends.
+    /// Changes properties of a unit until it ends, and waits until they are written into its group: systemd answers first,
+    /// and writes before it turns to the next message.
     ///
     /// # Errors
     /// [`Error::Refused`].
@@ -192,7 +194,9 @@ impl Manager {
             return Ok(());
         }
         let body = vec![Value::text(unit), Value::Bool(true), crate::property::to_value(properties)];
-        self.call("SetUnitProperties", body).map(drop)
+        self.call("SetUnitProperties", body)?;
+        let ping = Message::call(SERVICE, PATH, "org.freedesktop.DBus.Peer", "Ping", Vec::new());
+        self.connection.call(ping).map(drop)
     }
 
     /// Moves processes into the group of a unit, or into one below it.

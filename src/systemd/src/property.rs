@@ -302,10 +302,17 @@ pub fn device_allow(devices: &[(Device, String)], version: u32) -> Option<Vec<Pr
     Some(devices_are("strict", list))
 }
 
-/// No word about devices: everything is allowed by systemd.
+/// Everything is allowed.
+///
+/// On v1 by a list all the same: a unit without one has no group in the hierarchy of devices, and systemd moves its
+/// processes into the group of the slice, where rules that come later do not reach them.
 #[must_use]
-pub fn device_any() -> Vec<Property> {
-    devices_are("auto", Vec::new())
+pub fn device_any(hierarchy: Hierarchy) -> Vec<Property> {
+    let all = |kind: &str| Value::Struct(vec![Value::text(format!("{kind}-*")), Value::text("rwm")]);
+    match hierarchy {
+        Hierarchy::Unified => devices_are("auto", Vec::new()),
+        Hierarchy::Legacy => devices_are("strict", vec![all("char"), all("block")]),
+    }
 }
 
 /// Nothing is allowed.
@@ -455,19 +462,22 @@ mod tests {
                 "CPUWeight=uint64 0",
             ],
         );
-        unified(&[("cpu.max", "max 5000")], &[
-            "CPUQuotaPeriodUSec=uint64 5000",
-            "CPUQuotaPerSecUSec=uint64 18446744073709551615",
-        ]);
+        unified(
+            &[("cpu.max", "max 5000")],
+            &["CPUQuotaPeriodUSec=uint64 5000", "CPUQuotaPerSecUSec=uint64 18446744073709551615"],
+        );
         unified(&[("pids.max", "7"), ("pids.max", "9")], &["TasksMax=uint64 9"]);
-        unified(&[("io.weight", "default 50"), ("io.weight", "8:0 70")], &[
-            "IOWeight=uint64 50",
-            "IODeviceWeight=[('/dev/block/8:0', uint64 70)]",
-        ]);
-        unified(&[("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=max wiops=3")], &[
-            "IOReadBandwidthMax=[('/dev/block/8:0', uint64 1), ('/dev/block/8:16', uint64 18446744073709551615)]",
-            "IOWriteIOPSMax=[('/dev/block/8:16', uint64 3)]",
-        ]);
+        unified(
+            &[("io.weight", "default 50"), ("io.weight", "8:0 70")],
+            &["IOWeight=uint64 50", "IODeviceWeight=[('/dev/block/8:0', uint64 70)]"],
+        );
+        unified(
+            &[("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=max wiops=3")],
+            &[
+                "IOReadBandwidthMax=[('/dev/block/8:0', uint64 1), ('/dev/block/8:16', uint64 18446744073709551615)]",
+                "IOWriteIOPSMax=[('/dev/block/8:16', uint64 3)]",
+            ],
+        );
     }
 
     #[test]
@@ -508,7 +518,10 @@ mod tests {
         assert_eq!(text(&device_allow(&list, 252).unwrap()), expected);
         assert_eq!(device_allow(&list, 239), None);
         assert_eq!(device_allow(&[device(true, None, Some(3))], 252), None);
-        assert_eq!(text(&device_any()), ["DeviceAllow=@a(ss) []", "DevicePolicy='auto'"]);
+        let none = "DeviceAllow=@a(ss) []";
+        assert_eq!(text(&device_any(Hierarchy::Unified)), [none, "DevicePolicy='auto'"]);
+        let all = "DeviceAllow=[('char-*', 'rwm'), ('block-*', 'rwm')]";
+        assert_eq!(text(&device_any(Hierarchy::Legacy)), [none, "DevicePolicy='strict'", all]);
     }
 
     #[test]
