@@ -135,7 +135,7 @@ pub fn features() -> Features {
         linux: Linux {
             namespaces,
             capabilities: capabilities::NAMES.to_vec(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp_features(),
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },

@@ -31,7 +31,7 @@ pub mod stats;
 pub mod unified;
 
 pub use error::{Error, Result};
-pub use group::{AttachFd, AttachFds, Created, Group, SubGroup, Survivor};
+pub use group::{AttachFd, AttachFds, Created, Group, SubGroup, Survivor, attach_order};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use limit::{Current, FileWrite, Limits};
 pub use path::GroupPath;

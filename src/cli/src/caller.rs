@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use anyhow::{Context, bail};
-use engine::options::IdMapHelpers;
+use engine::options::{IdMapHelpers, SystemdOptions};
+use systemd::Endpoint;
 
 use crate::args::Global;
 
@@ -83,6 +84,31 @@ impl Caller {
         }
         let path = variable("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
         IdMapHelpers { newuidmap: find_program(&path, "newuidmap"), newgidmap: find_program(&path, "newgidmap") }
+    }
+
+    /// The service manager that makes cgroups for this caller: that of the machine, or a user's own.
+    ///
+    /// # Errors
+    /// The id maps cannot be read.
+    pub fn systemd(&self) -> anyhow::Result<SystemdOptions> {
+        let user = is_ordinary().context("cannot read /proc/self/uid_map")?;
+        let bus = variable(if user { "DBUS_SESSION_BUS_ADDRESS" } else { "DBUS_SYSTEM_BUS_ADDRESS" });
+        Ok(SystemdOptions { endpoints: self.endpoints(user, bus), user })
+    }
+
+    /// Ways to the service manager, the best first: the machine's own socket is root's and needs no bus; a user's session
+    /// bus is where other programs have the user's manager too.
+    fn endpoints(&self, user: bool, bus: Option<String>) -> Vec<Endpoint> {
+        let given = bus.map(|address| Endpoint { address, direct: false });
+        if !user {
+            let usual = Endpoint::at("/run/dbus/system_bus_socket", false);
+            return vec![Endpoint::at("/run/systemd/private", true), given.unwrap_or(usual)];
+        }
+        let dir = self.xdg_runtime_dir.as_deref().map(|dir| self.absolute(dir));
+        let at = |dir: &String| {
+            [Endpoint::at(&format!("{dir}/bus"), false), Endpoint::at(&format!("{dir}/systemd/private"), true)]
+        };
+        given.into_iter().chain(dir.iter().flat_map(at)).collect()
     }
 
     /// The folder of the run-time state: `--root`, or `/run/skep`, or `skep` below the user's run-time folder, which is
@@ -180,12 +206,17 @@ fn count_listen_fds(pid: Option<String>, count: Option<String>, own_pid: i32) ->
 /// Root of the machine keeps to `/run` even with `XDG_RUNTIME_DIR` set, and so does a user namespace in which `USER` is
 /// `root`, as in runc.
 fn is_unprivileged() -> io::Result<bool> {
+    let root = sys::process::effective_uid() == 0;
+    Ok(is_ordinary()? && !(root && std::env::var("USER").as_deref() == Ok("root")))
+}
+
+/// Whether the caller has not all rights of the machine's root.
+fn is_ordinary() -> io::Result<bool> {
     if sys::process::effective_uid() != 0 {
         return Ok(true);
     }
     let map = std::fs::read_to_string("/proc/self/uid_map")?;
-    let whole = map.split_whitespace().eq(WHOLE_ID_RANGE.split(' '));
-    Ok(!whole && std::env::var("USER").as_deref() != Ok("root"))
+    Ok(!map.split_whitespace().eq(WHOLE_ID_RANGE.split(' ')))
 }
 
 #[cfg(test)]
@@ -254,6 +285,22 @@ mod tests {
         let mode = fs::metadata(&path).expect("a folder").permissions().mode();
         assert_eq!(mode & 0o7777, 0o1700);
         fs::remove_dir_all(path.trim_end_matches("/a/skep")).expect("a folder to remove");
+    }
+
+    #[test]
+    fn the_service_manager_is_the_machines_or_the_users() {
+        let check = |user: bool, bus: Option<&str>, expected: &[&str]| {
+            let endpoints = caller("/", Some("/run/user/7"), user).endpoints(user, bus.map(str::to_owned));
+            let shown: Vec<String> =
+                endpoints.iter().map(|e| format!("{}{}", if e.direct { "direct " } else { "" }, e.address)).collect();
+            assert_eq!(shown, expected);
+        };
+        check(false, None, &["direct unix:path=/run/systemd/private", "unix:path=/run/dbus/system_bus_socket"]);
+        check(false, Some("unix:path=/x"), &["direct unix:path=/run/systemd/private", "unix:path=/x"]);
+        let own = ["unix:path=/run/user/7/bus", "direct unix:path=/run/user/7/systemd/private"];
+        check(true, None, &own);
+        check(true, Some("unix:abstract=y"), &["unix:abstract=y", own[0], own[1]]);
+        assert!(caller("/", None, true).endpoints(true, None).is_empty());
     }
 
     #[test]

@@ -39,9 +39,6 @@ struct Session<'a> {
 /// # Errors
 /// What the engine says; the caller chooses the exit code.
 pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8> {
-    if global.cgroup_manager == CgroupManager::Systemd {
-        bail!("the systemd cgroup driver is not in this build: leave --systemd-cgroup out to write cgroups directly");
-    }
     let tell = |level: engine::Level, text: &str| match level {
         engine::Level::Warning => log.warning(text),
         engine::Level::Debug => log.debug(text),
@@ -114,6 +111,10 @@ impl Session<'_> {
             rootless_cgroups: self.global.rootless,
             id_map_helpers: self.caller.id_map_helpers(),
             no_cgroups: self.global.cgroup_manager == CgroupManager::Disabled,
+            systemd: match self.global.cgroup_manager {
+                CgroupManager::Systemd => Some(self.caller.systemd()?),
+                CgroupManager::Cgroupfs | CgroupManager::Disabled => None,
+            },
             start_by_other: false,
         })
     }

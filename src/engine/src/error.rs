@@ -142,6 +142,9 @@ pub enum Error {
     /// A cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// The service manager.
+    #[error(transparent)]
+    Systemd(#[from] systemd::Error),
     /// A network device.
     #[error(transparent)]
     Network(#[from] network::Error),

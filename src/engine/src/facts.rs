@@ -6,7 +6,8 @@ use cgroup::layout::Layout;
 use runtime_spec::model::NamespaceKind;
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::options::SystemdOptions;
 
 /// Linux capability numbers (capabilities(7)).
 pub(crate) const CAP_SETGID: u32 = 6;
@@ -43,6 +44,9 @@ pub struct HostFacts {
     pub selinux: bool,
     /// Version of the Landlock interface; 0 for none.
     pub landlock: u32,
+    /// The service manager, where groups are made by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<Systemd>,
 }
 
 impl HostFacts {
@@ -64,6 +68,19 @@ impl HostFacts {
     pub fn is_rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
     }
+}
+
+/// What the service manager that makes groups is like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Systemd {
+    /// Its version, such as 252.
+    pub version: u32,
+    /// The group that its units are below, without a trailing slash.
+    pub control_group: String,
+    /// Whether it is a user's.
+    pub user: bool,
+    /// Whether it keeps its processes in the unified hierarchy, on a host that has others too.
+    pub tracks_unified: bool,
 }
 
 /// Looks at the host.
@@ -90,6 +107,7 @@ pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
         // Whatever keeps the kernel from answering keeps it from taking rules.
         landlock: sys::landlock::abi().unwrap_or(0),
         selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),
+        systemd: None,
     })
 }
 
@@ -143,6 +161,33 @@ fn is_confined(proc: &sys::ProcFs, thread: &str) -> bool {
         .is_some_and(|label| !label.trim_end().is_empty() && label.trim_end() != "unconfined")
 }
 
+/// Asks the service manager what it is like.
+///
+/// # Errors
+/// [`Error::Unsupported`] where none runs, [`Error::Systemd`] where none answers.
+pub fn probe_systemd(options: &SystemdOptions, proc: &sys::ProcFs) -> Result<Systemd> {
+    if !options.user && sys::fs::open_dir(RUNNING).is_err() {
+        return Err(Error::Unsupported(format!(
+            "systemd does not run this host ({RUNNING} is missing), so that it cannot make the container's cgroup"
+        )));
+    }
+    let mut manager = systemd::Manager::connect(&options.endpoints, sys::process::effective_uid())?;
+    Ok(Systemd {
+        version: manager.version()?,
+        control_group: manager.control_group()?,
+        user: options.user,
+        tracks_unified: proc.read("1/cgroup").is_ok_and(|text| is_in_unified(&text)),
+    })
+}
+
+/// Where systemd says that it has booted the host: sd_booted(3).
+const RUNNING: &str = "/run/systemd/system";
+
+/// Whether the first process has a group of its own in the unified hierarchy.
+fn is_in_unified(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("0::") && line.ends_with("/init.scope"))
+}
+
 /// Whether an id map is the one of the initial user namespace.
 fn maps_everything(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
@@ -157,7 +202,13 @@ fn starts_with(path: &str, byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::maps_everything;
+    use super::{is_in_unified, maps_everything};
+
+    #[test]
+    fn where_systemd_keeps_its_processes() {
+        assert!(is_in_unified("1:name=systemd:/init.scope\n0::/init.scope\n"));
+        assert!(!is_in_unified("1:name=systemd:/init.scope\n0::/\n"));
+    }
 
     #[test]
     fn the_initial_map_is_known() {

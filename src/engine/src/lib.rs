@@ -25,6 +25,7 @@ mod source;
 pub mod state;
 pub mod step;
 mod undo;
+pub mod unit;
 
 pub use error::{Error, Result};
 pub use host::{Level, Log};

@@ -33,6 +33,8 @@ pub struct CreateOptions {
     pub rootless_cgroups: Option<bool>,
     /// The programs that map ids for those who may not.
     pub id_map_helpers: IdMapHelpers,
+    /// The service manager that makes the group; `None` where the runtime makes it itself.
+    pub systemd: Option<SystemdOptions>,
     /// Whether the start comes through the state folder (`create`) or from the very process that creates (`run`).
     pub start_by_other: bool,
 }
@@ -53,6 +55,15 @@ pub struct Notify {
     pub socket: String,
     /// The folder that is mounted into the container: `notify` below its state folder.
     pub folder: String,
+}
+
+/// Which service manager makes a container's group.
+#[derive(Debug, Clone, Default)]
+pub struct SystemdOptions {
+    /// Ways to it, the best first.
+    pub endpoints: Vec<systemd::Endpoint>,
+    /// Whether it is that of a user rather than that of the machine.
+    pub user: bool,
 }
 
 /// Options of `exec`.

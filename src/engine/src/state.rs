@@ -27,6 +27,7 @@ use sys::{Errno, ProcFs};
 
 use crate::error::{Error, Result};
 use crate::undo::Undo;
+use crate::unit::Unit;
 
 /// Version of the record's format. A newer one is refused, not guessed at.
 pub const SCHEMA: u32 = 1;
@@ -99,6 +100,17 @@ pub struct Record {
     /// Whether it has its creator's session keyring in the place of its own.
     #[serde(default)]
     pub callers_keyring: bool,
+}
+
+impl Record {
+    /// The service manager's unit, where it made the groups.
+    #[must_use]
+    pub fn unit(&self) -> Option<&Unit> {
+        self.undo.iter().find_map(|undo| match undo {
+            Undo::Unit { unit } => Some(unit),
+            _ => None,
+        })
+    }
 }
 
 /// The folder of all containers.

@@ -102,6 +102,27 @@ pub enum HostStep {
         #[serde(skip_serializing_if = "Option::is_none")]
         pid_namespace: Option<Slot>,
     },
+    /// Makes and starts the unit with the container's process in it, and waits until that is done.
+    StartUnit {
+        /// `prefix-name.scope`, or a slice.
+        unit: String,
+        /// What it is told besides the process.
+        properties: Vec<systemd::Property>,
+    },
+    /// Opens the groups that the service manager made for the unit, and makes those that it does not know.
+    AdoptCgroups,
+    /// Has the service manager move the process into a unit that runs.
+    AttachToUnit {
+        /// The unit.
+        unit: String,
+    },
+    /// Tells the service manager the limits, so that it writes the same ones that are then written here.
+    SetUnitProperties {
+        /// The unit.
+        unit: String,
+        /// The limits that it has a word for.
+        properties: Vec<systemd::Property>,
+    },
     /// Writes the id mappings of the new user namespace.
     MapIds(IdMaps),
     /// Sets resource limits of the process; from outside, since inside a user namespace none can be raised. The number of

@@ -6,6 +6,7 @@ use cgroup::GroupPath;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::unit::Unit;
 
 /// One effect outside the container's processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,11 @@ pub enum Undo {
     Cgroups {
         /// One per hierarchy.
         groups: Vec<GroupPath>,
+    },
+    /// A unit to stop, so that nothing of it stays loaded or failed.
+    Unit {
+        /// Which one, and whose.
+        unit: Unit,
     },
     /// A veth pair to delete, by the end that the host has.
     Veth {
@@ -39,6 +45,7 @@ pub(crate) fn replay(list: &[Undo], proc: &sys::ProcFs) -> Result<()> {
 fn undo_one(entry: &Undo, proc: &sys::ProcFs) -> Result<()> {
     match entry {
         Undo::Cgroups { groups } => Ok(cgroup::group::remove(groups, cgroup::group::REMOVE_BOUND, proc)?),
+        Undo::Unit { unit } => crate::unit::stop(unit),
         Undo::Veth { host } => Ok(network::delete_veth(host).map(drop)?),
         Undo::Resctrl { path } => match sys::fs::rmdir_at(sys::fs::CWD, path) {
             Err(error) if !error.is(sys::Errno::NOENT) => Err(error.into()),

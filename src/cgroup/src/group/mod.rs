@@ -129,6 +129,40 @@ impl Group {
         Ok((Group { members }, created))
     }
 
+    /// Opens groups that somebody else has made with a process in them, and makes those that are missing.
+    ///
+    /// # Errors
+    /// [`Error::Sys`].
+    pub fn adopt(places: &[GroupPath]) -> Result<Group> {
+        let mut members = Vec::with_capacity(places.len());
+        for place in places {
+            let mount = sys::fs::open_dir(&place.mountpoint)?;
+            let dir = match open_below(mount.as_fd(), place) {
+                Err(error) if error.is(Errno::NOENT) => {
+                    make_folder(place, mount.as_fd(), &mut Created::default())?;
+                    open_below(mount.as_fd(), place)?
+                }
+                other => other?,
+            };
+            let member = Member { place: place.clone(), dir };
+            if place.is_unified() {
+                member.prepare_unified(mount.as_fd(), Below::Ordinary)?;
+            }
+            members.push(member);
+        }
+        Ok(Group { members })
+    }
+
+    /// Whether a process is in the group that stands for all of them: the unified one, or the named one of systemd.
+    ///
+    /// # Errors
+    /// [`Error::Sys`].
+    pub fn is_tracked(&self, pid: i32) -> Result<bool> {
+        let named = |member: &&Member| member.place.has("name=systemd");
+        let Some(member) = self.members.iter().find(named).or_else(|| self.unified_member()) else { return Ok(false) };
+        Ok(procs::below(member.dir.as_fd())?.contains(&pid))
+    }
+
     /// Opens the groups of a container that is there. One that has vanished is left out.
     ///
     /// # Errors
@@ -283,6 +317,15 @@ impl Member {
     }
 }
 
+/// The controllers of each v1 group, in the order in which a task enters: that of [`AttachFds::tasks`].
+#[must_use]
+pub fn attach_order(places: &[GroupPath]) -> Vec<String> {
+    let legacy = places.iter().filter(|place| !place.is_unified());
+    let mut names: Vec<String> = legacy.map(|place| place.controllers.join(",")).collect();
+    names.sort_by_key(|controllers| attach_rank(controllers));
+    names
+}
+
 /// Memory first, freezer last.
 fn attach_rank(controllers: &str) -> u8 {
     let has = |wanted: &str| controllers.split(',').any(|name| name == wanted);
@@ -319,22 +362,10 @@ fn open_below(mount: BorrowedFd<'_>, place: &GroupPath) -> sys::Result<OwnedFd> 
 /// Makes one group and opens it.
 fn make(place: &GroupPath, below: Below, created: &mut Created) -> Result<OwnedFd> {
     let mount = sys::fs::open_dir(&place.mountpoint)?;
-    let relative = place.path.trim_start_matches('/');
-    let made = match sys::fs::mkdir_at(mount.as_fd(), relative, 0o755) {
-        Err(error) if error.is(Errno::NOENT) => make_with_parents(place, mount.as_fd(), relative, created),
-        other => other,
-    };
-    let reused = match made {
-        Ok(()) => {
-            created.made.push(place.dir());
-            false
-        }
-        Err(error) if error.is(Errno::EXIST) => true,
-        Err(error) if error.is(Errno::AGAIN) && place.is_unified() => {
-            return Err(Error::TooManyGroups { dir: place.dir() });
-        }
-        Err(error) => return Err(sys::Error::new(format!("mkdir({:?})", place.dir()), error.errno()).into()),
-    };
+    let reused = make_folder(place, mount.as_fd(), created).map_err(|error| match error.errno() {
+        Errno::AGAIN if place.is_unified() => Error::TooManyGroups { dir: place.dir() },
+        _ => error.into(),
+    })?;
     let member = Member { place: place.clone(), dir: open_below(mount.as_fd(), place)? };
     if reused {
         created.reused = true;
@@ -344,6 +375,23 @@ fn make(place: &GroupPath, below: Below, created: &mut Created) -> Result<OwnedF
         member.prepare_unified(mount.as_fd(), below)?;
     }
     Ok(member.dir)
+}
+
+/// Makes the folder of a group, with the parents that are missing. Says whether it was there before.
+fn make_folder(place: &GroupPath, mount: BorrowedFd<'_>, created: &mut Created) -> sys::Result<bool> {
+    let relative = place.path.trim_start_matches('/');
+    let made = match sys::fs::mkdir_at(mount, relative, 0o755) {
+        Err(error) if error.is(Errno::NOENT) => make_with_parents(place, mount, relative, created),
+        other => other,
+    };
+    match made {
+        Ok(()) => {
+            created.made.push(place.dir());
+            Ok(false)
+        }
+        Err(error) if error.is(Errno::EXIST) => Ok(true),
+        Err(error) => Err(sys::Error::new(format!("mkdir({:?})", place.dir()), error.errno())),
+    }
 }
 
 fn make_with_parents(

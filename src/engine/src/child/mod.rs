@@ -229,7 +229,14 @@ impl Child<'_> {
             let notify = self.progress.notify.as_ref().map(AsFd::as_fd);
             return self.channel.tell_ready(notify.as_slice());
         }
-        let received = self.channel.reach(gate, &[])?;
+        let mut received = self.channel.reach(gate, &[])?;
+        if gate == Gate::Namespaces && self.plan.unit.is_some() && self.attach.tasks.is_empty() {
+            // Groups of a unit exist only now; their descriptors come last, in the order of joining.
+            let names = cgroup::attach_order(&self.plan.groups);
+            let tasks = received.split_off(slots.len().min(received.len()));
+            let attach = |(controllers, fd)| cgroup::AttachFd { controllers, fd };
+            self.attach.tasks = names.into_iter().zip(tasks).map(attach).collect();
+        }
         if received.len() != slots.len() {
             let text = format!("gate: {} descriptors came, {} were planned", received.len(), slots.len());
             return Err(sys::Error::new(text, sys::Errno::PROTO).into());

@@ -7,6 +7,7 @@ mod idmap;
 mod nodes;
 pub(crate) mod resctrl;
 mod spawn;
+mod unit;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -56,6 +57,8 @@ pub(crate) struct Host<'a> {
     pub(crate) notify: Option<OwnedFd>,
     /// Network devices that were moved into the container, to be moved back when its creation fails.
     pub(crate) moved: Vec<network::DeviceMove>,
+    /// The service manager's unit, where it makes the groups.
+    pub(crate) unit: crate::unit::Link,
     /// The host's end when the caller's own terminal is to be joined with the container's.
     pub(crate) console: Option<OwnedFd>,
 }
@@ -96,6 +99,7 @@ impl<'a> Host<'a> {
             spawned: None,
             notify: None,
             moved: Vec::new(),
+            unit: crate::unit::Link::default(),
             console: None,
         }
     }
@@ -132,6 +136,10 @@ impl<'a> Host<'a> {
             HostStep::Spawn { namespaces, into_cgroup, launcher, pid_namespace } => {
                 self.spawn(namespaces, *into_cgroup, launcher.as_ref(), *pid_namespace)
             }
+            HostStep::StartUnit { unit, properties } => self.start_unit(unit, properties),
+            HostStep::AdoptCgroups => self.adopt_cgroups(),
+            HostStep::AttachToUnit { unit } => self.attach_to_unit(unit),
+            HostStep::SetUnitProperties { unit, properties } => self.set_unit_properties(unit, properties),
             HostStep::MapIds(maps) => {
                 if self.maps_are_written(&self.plan.host) {
                     Ok(())
@@ -336,7 +344,9 @@ impl<'a> Host<'a> {
     }
 
     fn open_gate(&mut self, slots: &[Slot]) -> Result<()> {
-        let fds: Vec<OwnedFd> = slots.iter().filter_map(|slot| self.slots[*slot].take()).collect();
+        let mut fds: Vec<OwnedFd> = slots.iter().filter_map(|slot| self.slots[*slot].take()).collect();
+        // Groups that were made after the clone: the child enters them through what it gets now.
+        fds.extend(self.attach.take().into_iter().flat_map(|attach| attach.tasks).map(|attach| attach.fd));
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         match self.spawned()?.channel.go(&borrowed) {
             // It died at the gate; why is worth more than that the pipe broke.
@@ -539,6 +549,10 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::MakeNotifyFolder { .. } => "make_notify_folder",
         HostStep::OpenConsole { .. } => "open_console",
         HostStep::Spawn { .. } => "spawn",
+        HostStep::StartUnit { .. } => "start_unit",
+        HostStep::AdoptCgroups => "adopt_cgroups",
+        HostStep::AttachToUnit { .. } => "attach_to_unit",
+        HostStep::SetUnitProperties { .. } => "set_unit_properties",
         HostStep::MapIds(_) => "map_ids",
         HostStep::SetRlimits { .. } => "set_rlimits",
         HostStep::SetOomScoreAdj { .. } => "set_oom_score_adj",
@@ -569,6 +583,9 @@ fn describe(step: &HostStep) -> Option<String> {
         HostStep::AwaitGate { .. } | HostStep::OpenGate { .. } | HostStep::RunHooks { .. } => return None,
         HostStep::MakeCgroups => "unable to apply cgroup configuration".to_owned(),
         HostStep::WriteLimits { .. } | HostStep::WriteEarlyLimits { .. } => "apply limits".to_owned(),
+        HostStep::StartUnit { unit, .. } => format!("start unit {unit}"),
+        HostStep::SetUnitProperties { unit, .. } => format!("set properties of unit {unit}"),
+        HostStep::AttachToUnit { unit } => format!("enter unit {unit}"),
         HostStep::OpenSource(source) => format!("open mount source {:?}", source.path),
         HostStep::OpenDevice { device, .. } => format!("open device {:?} of the host", device.path),
         HostStep::OpenRootfs { .. } => "open the root file system".to_owned(),

@@ -37,7 +37,9 @@ fn terminal(bundle: &Bundle) -> bool {
 /// As [`plan_create`].
 pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
     let mut facts = facts::probe(&context.proc)?;
-    if !options.no_cgroups {
+    if let Some(systemd) = &options.systemd {
+        facts.systemd = Some(facts::probe_systemd(systemd, &context.proc)?);
+    } else if !options.no_cgroups {
         let groups = cgroup::path::plan(&facts.cgroups, bundle.spec.cgroups_path.as_deref(), &options.id)?;
         let optional: Vec<_> =
             groups.into_iter().filter(|group| cgroups::is_optional(group, &bundle.spec, &facts, options)).collect();
@@ -119,9 +121,13 @@ fn take_back(context: &Context<'_>, bundle: &Bundle, store: &Store, folder: &Fol
         errors.extend(super::delete::kill_group(&host.plan.id, group, &context.proc).err());
     }
     // A group that could not be made is somebody else's: it is not ours to remove.
-    let made_groups = host.group.is_some();
-    let list: Vec<Undo> =
-        host.plan.undo.iter().filter(|u| made_groups || !matches!(u, Undo::Cgroups { .. })).cloned().collect();
+    let (made_groups, begun) = (host.group.is_some(), host.unit.begun);
+    let ours = |undo: &&Undo| match undo {
+        Undo::Cgroups { .. } => made_groups || begun,
+        Undo::Unit { .. } => begun,
+        Undo::Veth { .. } | Undo::Resctrl { .. } => true,
+    };
+    let list: Vec<Undo> = host.plan.undo.iter().filter(ours).cloned().collect();
     errors.extend(undo::replay(&list, &context.proc).err());
     if spawned {
         let mut state = host.hook_state.clone();

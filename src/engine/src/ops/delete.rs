@@ -104,7 +104,8 @@ fn break_creation(context: &Context<'_>, folder: &Folder) -> Result<()> {
 pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, record: &Record) -> Result<()> {
     let Some(init) = record.init else {
         // Nothing was ever started in the groups, so what is in them is not this container's.
-        let list: Vec<Undo> = record.undo.iter().filter(|u| !matches!(u, Undo::Cgroups { .. })).cloned().collect();
+        let started = |undo: &&Undo| matches!(undo, Undo::Cgroups { .. } | Undo::Unit { .. });
+        let list: Vec<Undo> = record.undo.iter().filter(|undo| !started(undo)).cloned().collect();
         undo::replay(&list, &context.proc)?;
         // Its own process, born just before the runtime was killed, ends by itself.
         if let Err(error) = cgroup::group::remove(&record.groups, ORPHAN_BOUND, &context.proc) {

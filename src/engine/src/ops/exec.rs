@@ -67,7 +67,8 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     check_terminal(&process, options)?;
     let facts = facts::probe(&context.proc)?;
     let options = &ExecOptions { no_new_keyring: record.callers_keyring, ..options.clone() };
-    let plan = plan_exec(&spec, &process, &facts, id, record.groups.clone(), options)?;
+    let groups = (record.groups.clone(), record.unit().cloned());
+    let plan = plan_exec(&spec, &process, &facts, id, groups, options)?;
 
     let pidfd = sys::process::pidfd_open(init.pid).map_err(|_| Error::ExecStopped)?;
     if !crate::state::is_alive(&context.proc, init) {

@@ -6,11 +6,13 @@ use cgroup::group::{DeviceProgram, Own, Placed};
 use runtime_spec::model::Resources;
 use runtime_spec::state::Status;
 use security::devices;
+use systemd::property::Hierarchy;
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::plan::cgroups;
+use crate::plan::{cgroups, unit};
 use crate::state::{Folder, Record};
+use crate::unit::Unit;
 
 /// How long memory may be reclaimed before a limit below the usage is refused.
 const RECLAIM_BOUND: Duration = Duration::from_secs(10);
@@ -36,17 +38,26 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
     let group = cgroup::Group::open_all(&record.groups)?;
     let lines = device_lines(&group, resources)?;
     group.reclaim_memory(resources, RECLAIM_BOUND)?;
+    let current = group.read_current(resources)?;
     let limits = cgroup::limit::Context {
         groups: &record.groups,
-        current: group.read_current(resources)?,
+        current,
         device_lines: &lines,
         ..cgroup::limit::Context::default()
     };
     let unified_only = record.groups.iter().all(cgroup::GroupPath::is_unified);
-    let render = if unified_only { cgroup::unified::writes } else { cgroup::legacy::writes };
-    let writes = render(resources, &limits).map_err(cgroup::Error::from)?;
+    let writes_of = if unified_only { cgroup::unified::writes } else { cgroup::legacy::writes };
+    let render = |limits: &cgroup::limit::Context<'_>| writes_of(resources, limits).map_err(cgroup::Error::from);
+    let mut writes = render(&limits)?;
     for ignored in &writes.ignored {
         context.warn(&format!("linux.resources.{} is ignored: {}", ignored.field, ignored.reason));
+    }
+    if let Some(unit) = record.unit() {
+        tell_manager(context, unit, (&record.groups, &group), resources, &mut writes, &current)?;
+        // It has written its own list of devices by now, which the lines are to start from.
+        let lines = device_lines(&group, resources)?;
+        writes.rest = render(&cgroup::limit::Context { device_lines: &lines, ..limits })?.rest;
+        unit::round_quotas(&mut writes, &current);
     }
     group.apply_attach(&writes.attach)?;
     group.apply(&writes.rest)?;
@@ -64,6 +75,37 @@ fn wanted_rules(resources: &Resources) -> Result<devices::RuleSet> {
 
 fn refuse_rules(error: devices::DeviceError) -> Error {
     Error::Unsupported(format!("device rules: {error}"))
+}
+
+/// Tells the service manager first: what it says no to is not written either.
+fn tell_manager(
+    context: &Context<'_>,
+    unit: &Unit,
+    (groups, group): (&[cgroup::GroupPath], &cgroup::Group),
+    resources: &Resources,
+    writes: &mut cgroup::Limits,
+    current: &cgroup::Current,
+) -> Result<()> {
+    let kind = unit::hierarchy_of(groups);
+    unit::round_quotas(writes, current);
+    let mut properties = unit::limit_properties(writes, kind, current, unit.version);
+    let devices = !resources.devices.is_empty() && !unit.user;
+    if devices {
+        let (told, note) = unit::device_properties(&wanted_rules(resources)?, kind, unit.version);
+        properties.extend(told);
+        note.into_iter().for_each(|note| context.warn(note));
+    }
+    let mut manager = unit.connect()?;
+    // On v1 systemd denies everything before it allows what is on its list: nobody may open a device in between.
+    let freeze = devices && kind == Hierarchy::Legacy && !group.is_frozen()?;
+    if freeze {
+        group.freeze(cgroup::group::KILL_BOUND, &context.proc)?;
+    }
+    let told = manager.set_unit_properties(&unit.name, &properties);
+    if freeze {
+        group.thaw()?;
+    }
+    told.map_err(|error| Error::from(error).in_step(format!("set properties of unit {}", unit.name)))
 }
 
 fn device_lines(group: &cgroup::Group, resources: &Resources) -> Result<Vec<(&'static str, String)>> {

@@ -22,6 +22,9 @@ pub(super) fn plan_groups(
         plan.note("cgroups are left alone: limits do not apply, and kill and pause work on the first process only");
         return Ok(());
     }
+    if let (Some(systemd), Some(given)) = (&facts.systemd, &options.systemd) {
+        return super::unit::plan_unit(plan, spec, facts, (systemd, given), &options.id);
+    }
     if facts.cgroups.hierarchies.is_empty()
         && facts.cgroups.unified.is_none()
         && (has_place(spec) || !is_rootless(facts, options))
@@ -38,12 +41,18 @@ pub(super) fn plan_groups(
     }
     plan.undo.push(Undo::Cgroups { groups: plan.groups.clone() });
     plan.host_from("/linux/cgroupsPath", HostStep::MakeCgroups);
+    plan_all_writes(plan, spec, facts)?;
+    let writes = std::mem::take(&mut plan.limits.attach);
+    plan.host_from("/linux/resources", HostStep::WriteEarlyLimits { writes });
+    Ok(())
+}
+
+/// Renders all limits, and notes those that have no effect.
+pub(super) fn plan_all_writes(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Result<()> {
     plan.limits = plan_writes(plan, spec, facts)?;
     for ignored in plan.limits.ignored.clone() {
         plan.note(format!("linux.resources.{} is ignored: {}", ignored.field, ignored.reason));
     }
-    let writes = std::mem::take(&mut plan.limits.attach);
-    plan.host_from("/linux/resources", HostStep::WriteEarlyLimits { writes });
     Ok(())
 }
 
@@ -150,7 +159,8 @@ pub(super) fn plan_join(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts
 
 /// Whether the clone itself can make the cgroup namespace: only where it also places the child into its group.
 pub(super) fn clone_makes_cgroup_namespace(facts: &HostFacts) -> bool {
-    is_unified(facts)
+    // A unit is made around a process that is there.
+    is_unified(facts) && facts.systemd.is_none()
 }
 
 /// Device rules first, then all other limits; then the group is the container's, where it may be.
@@ -158,6 +168,7 @@ pub(super) fn plan_limits(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFac
     if plan.groups.is_empty() {
         return;
     }
+    super::unit::plan_properties(plan);
     if !plan.device_program.is_empty() {
         let instructions = plan.device_program.len() / 8;
         plan.host_from("/linux/resources/devices", HostStep::AttachDeviceProgram { instructions });

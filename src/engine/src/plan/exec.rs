@@ -9,10 +9,11 @@ use crate::facts::HostFacts;
 use crate::gate::Gate;
 use crate::options::ExecOptions;
 use crate::step::{ChildStep, HostStep};
+use crate::unit::Unit;
 
 /// Plans an exec: the same gates as a creation, with the namespaces of the container's first process.
 ///
-/// `groups` are the container's, or those below them that the caller asked for.
+/// `groups` are the container's, or those below them that the caller asked for, with the unit that they belong to.
 ///
 /// # Errors
 /// As [`plan_create`](super::plan_create).
@@ -21,13 +22,15 @@ pub fn plan_exec(
     process: &Process,
     facts: &HostFacts,
     id: &str,
-    groups: Vec<cgroup::GroupPath>,
+    (groups, unit): (Vec<cgroup::GroupPath>, Option<Unit>),
     options: &ExecOptions,
 ) -> Result<Plan> {
     let mut plan = Plan { id: id.to_owned(), groups, ..Plan::default() };
     let kinds: Vec<NamespaceKind> = spec.namespaces.iter().map(|n| n.kind).collect();
     let init = plan.slot();
-    let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
+    // A user may move no process from a session into the group of a unit; the service manager may.
+    plan.unit = unit.filter(|unit| unit.user);
+    let into_cgroup = plan.unit.is_none() && plan.groups.iter().any(cgroup::GroupPath::is_unified);
     let console = process::plan_console(&mut plan, Some(process), options.console_socket.as_deref());
     let launcher = rootless::exec_launcher(&kinds, process, facts, init);
     let user_before = launcher.as_ref().is_some_and(|launcher| launcher.user_namespace.is_some());
@@ -39,6 +42,9 @@ pub fn plan_exec(
     plan.child(ChildStep::NewSession);
 
     plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });
+    if let Some(unit) = plan.unit.as_ref().map(|unit| unit.name.clone()) {
+        plan.host(HostStep::AttachToUnit { unit });
+    }
     process::plan_outside(&mut plan, Some(process), "/process");
     if let Some(cpus) = process.exec_cpu_affinity.as_ref().and_then(|a| a.initial.clone()) {
         plan.host_from("/process/execCPUAffinity/initial", HostStep::SetAffinity { cpus });

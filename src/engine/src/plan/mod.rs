@@ -13,6 +13,7 @@ mod notify;
 mod process;
 mod rootless;
 mod sources;
+pub(crate) mod unit;
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::NamespaceKind;
@@ -24,6 +25,7 @@ use crate::gate::Gate;
 use crate::options::CreateOptions;
 use crate::step::{ChildStep, HookPoint, HostStep, Planned, Slot};
 use crate::undo::Undo;
+use crate::unit::Unit;
 
 pub use exec::plan_exec;
 
@@ -53,9 +55,15 @@ pub struct Plan {
     /// The device program of the unified hierarchy, as bytes.
     #[serde(skip)]
     pub device_program: Vec<u8>,
+    /// The service manager's unit, where it makes the groups.
+    #[serde(skip)]
+    pub unit: Option<Unit>,
     /// Limits on their way into steps.
     #[serde(skip)]
     limits: cgroup::Limits,
+    /// What the service manager is told, on its way into steps.
+    #[serde(skip)]
+    told: unit::Told,
 }
 
 impl Plan {
@@ -116,10 +124,12 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     plan.host(spawn);
 
     plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });
+    let views = unit::plan_start(&mut plan, sources.later());
     namespaces::plan_id_maps(&mut plan, spec, facts, &options.id_map_helpers)?;
     process::plan_outside(&mut plan, spec.process.as_ref(), "/process");
     namespaces::plan_links(&mut plan, spec, options);
-    let idmapped = mounts::plan_idmaps(&mut plan, spec, &sources);
+    let mut idmapped = mounts::plan_idmaps(&mut plan, spec, &sources);
+    idmapped.extend(views);
     plan.host(HostStep::OpenGate { gate: Gate::Namespaces, slots: idmapped.clone() });
 
     plan.child(ChildStep::PassGate { gate: Gate::Namespaces, slots: idmapped });
@@ -208,6 +218,7 @@ mod tests {
             apparmor_confined: false,
             selinux: false,
             landlock: 3,
+            systemd: None,
         }
     }
 

@@ -19,6 +19,14 @@ use crate::step::{
 pub(super) struct Sources {
     binds: Vec<Option<Bind>>,
     cgroups: Vec<Vec<Bind>>,
+    /// Copies that can be taken only when the service manager has made the groups.
+    later: Vec<(Source, String)>,
+}
+
+impl Sources {
+    pub(super) fn later(&self) -> Vec<(Source, String)> {
+        self.later.clone()
+    }
 }
 
 /// A mount that shows a copy.
@@ -82,7 +90,7 @@ pub(super) fn plan_sources(
                 Some(plan_bind_source(plan, facts, openings, source, Copied::Before, index))
             }
             MountKind::Cgroup if !cgroup_view_is_new(spec, facts) => {
-                views = plan_cgroup_sources(plan, spec, facts, options, index, openings);
+                views = plan_cgroup_sources(plan, spec, facts, options, index, openings, &mut sources.later);
                 None
             }
             _ => None,
@@ -161,6 +169,7 @@ fn cgroup_view_is_new(spec: &ContainerSpec, facts: &HostFacts) -> bool {
     spec.namespace(NamespaceKind::Cgroup).is_some() && !facts.in_user_namespace
 }
 
+/// Copies of the container's groups, one for each hierarchy; of the caller's own where it has none there.
 fn plan_cgroup_sources(
     plan: &mut Plan,
     spec: &ContainerSpec,
@@ -168,14 +177,21 @@ fn plan_cgroup_sources(
     options: &CreateOptions,
     index: usize,
     openings: &mut Openings,
+    later: &mut Vec<(Source, String)>,
 ) -> Vec<Bind> {
-    let folders: Vec<String> = match plan.groups.is_empty() {
-        false => plan.groups.iter().map(cgroup::GroupPath::dir).collect(),
-        true => hierarchies(facts).map(|h| format!("{}{}", h.mountpoint, h.own_path)).collect(),
+    let folder = |hierarchy: &cgroup::Hierarchy| match plan.groups.iter().find(|g| g.hierarchy == hierarchy.id) {
+        Some(group) => group.dir(),
+        None => format!("{}{}", hierarchy.mountpoint, hierarchy.own_path),
     };
+    let folders: Vec<String> = hierarchies(facts).map(folder).collect();
     let plan_folder = |path: String| {
         let copied = of_host(spec, options, &path);
         let source = host_source(spec, path, false, plan.slot());
+        if plan.unit.is_some() && copied == Copied::Before && facts.may_mount {
+            let slot = source.slot;
+            later.push((source, format!("/mounts/{index}/source")));
+            return Bind { slot, taken: Taken::ByHost };
+        }
         plan_bind_source(plan, facts, openings, source, copied, index)
     };
     folders.into_iter().map(plan_folder).collect()
@@ -373,7 +389,7 @@ fn takes_label(fstype: &str) -> bool {
 
 fn cgroup_mount(mount: &Mount, spec: &ContainerSpec, facts: &HostFacts, copies: &[Bind]) -> CgroupMount {
     let namespaced = cgroup_view_is_new(spec, facts);
-    // Copies come in the order of the groups, which is the order of the hierarchies.
+    // Copies come in the order of the hierarchies.
     let mut slots = copies.iter().map(|copy| copy.slot);
     let views = hierarchies(facts).map(|hierarchy| view(hierarchy, slots.next())).collect();
     CgroupMount {

@@ -34,7 +34,7 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
         || (makes_user && !others.is_empty())
         || (slot_of(NamespaceKind::Pid).is_some() && rootless::births_by_launcher(facts));
     let namespaces = cloned_kinds(spec, facts, launched);
-    let into_cgroup = plan.groups.iter().any(cgroup::GroupPath::is_unified);
+    let into_cgroup = plan.unit.is_none() && plan.groups.iter().any(cgroup::GroupPath::is_unified);
     if launched {
         plan.note("a short-lived launcher enters namespaces first: one clone alone cannot do it in the right order");
         let launcher = Launcher {

@@ -9,12 +9,13 @@ use super::Finding;
 ///
 /// 0 knows no other crate; 1 does one job each; 2 joins the jobs into a container; 3 is what people and programs start;
 /// 4 builds and tests the rest, and nothing depends on it.
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 16] = [
     ("runtime-spec", 0),
     ("sys", 0),
     ("security", 1),
     ("cgroup", 1),
     ("network", 1),
+    ("systemd", 1),
     ("rootfs-tools", 1),
     ("engine", 2),
     ("init", 3),

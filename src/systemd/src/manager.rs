@@ -1,0 +1,236 @@
+//! The service manager: the calls that containers need.
+//!
+//! Interface: org.freedesktop.systemd1(5). A job is waited for by its signal `JobRemoved`, which a connection gets once it
+//! has subscribed; the subscription comes before the call, so that no signal is missed.
+
+use std::time::Duration;
+
+use crate::address::Endpoint;
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::message::Message;
+use crate::property::Property;
+use crate::value::Value;
+
+/// How long a job may take: systemd starts a scope in a millisecond, but may be busy with a reload.
+pub const JOB_BOUND: Duration = Duration::from_secs(30);
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const BUS: &str = "org.freedesktop.DBus";
+
+/// Whether a unit was there to be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was, and is no more.
+    Now,
+    /// systemd has none of that name: a scope goes by itself when its last process does.
+    WasGone,
+}
+
+/// A connection to a service manager, of the machine or of a user.
+#[derive(Debug)]
+pub struct Manager {
+    connection: Connection,
+    /// Whether a bus is between us, which passes signals on that were asked for.
+    over_bus: bool,
+    subscribed: bool,
+}
+
+impl Manager {
+    /// Connects through the first endpoint that works. `uid` is the caller's own.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] with the reason of each.
+    pub fn connect(endpoints: &[Endpoint], uid: u32) -> Result<Manager> {
+        let mut failures = Vec::new();
+        for endpoint in endpoints {
+            match Connection::open(endpoint, uid) {
+                Ok(connection) => return Ok(Manager { connection, over_bus: !endpoint.direct, subscribed: false }),
+                Err(Error::Unreachable(tries)) => failures.extend(tries),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Unreachable(failures))
+    }
+
+    fn call(&mut self, member: &str, body: Vec<Value>) -> Result<Vec<Value>> {
+        self.connection.call(Message::call(SERVICE, PATH, MANAGER, member, body))
+    }
+
+    /// systemd's version: 252 for `252.39-1~deb12u1`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn version(&mut self) -> Result<u32> {
+        let value = self.property(PATH, MANAGER, "Version")?;
+        let text = value.as_text().unwrap_or_default().trim_start_matches('v');
+        let digits = text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+        digits.parse().map_err(|_| Error::Answer { call: "Get Version".to_owned() })
+    }
+
+    /// The group that the manager's units are below, without a trailing slash; empty for that of a machine.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn control_group(&mut self) -> Result<String> {
+        let value = self.property(PATH, MANAGER, "ControlGroup")?;
+        Ok(value.as_text().unwrap_or_default().trim_end_matches('/').to_owned())
+    }
+
+    fn property(&mut self, path: &str, interface: &str, name: &str) -> Result<Value> {
+        let body = vec![Value::text(interface), Value::text(name)];
+        let answer = self.connection.call(Message::call(SERVICE, path, PROPERTIES, "Get", body))?;
+        let value = answer.into_iter().next().ok_or_else(|| Error::Answer { call: format!("Get {name}") })?;
+        Ok(value.inner().clone())
+    }
+
+    /// A property of a loaded unit, such as `Description` or `ActiveState` of `org.freedesktop.systemd1.Unit`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `NoSuchUnit` where none is loaded.
+    pub fn unit_property(&mut self, unit: &str, interface: &str, name: &str) -> Result<Value> {
+        let answer = self.call("GetUnit", vec![Value::text(unit)])?;
+        let path =
+            answer.first().and_then(Value::as_text).ok_or_else(|| Error::Answer { call: "GetUnit".to_owned() })?;
+        self.property(&path.to_owned(), interface, name)
+    }
+
+    /// A property that every kind of unit has.
+    ///
+    /// # Errors
+    /// As [`Manager::unit_property`].
+    pub fn common_property(&mut self, unit: &str, name: &str) -> Result<String> {
+        let value = self.unit_property(unit, "org.freedesktop.systemd1.Unit", name)?;
+        Ok(value.as_text().unwrap_or_default().to_owned())
+    }
+
+    fn subscribe(&mut self) -> Result<()> {
+        if self.subscribed {
+            return Ok(());
+        }
+        if self.over_bus {
+            let rule = format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='JobRemoved'");
+            let call = Message::call(BUS, "/org/freedesktop/DBus", BUS, "AddMatch", vec![Value::text(rule)]);
+            self.connection.call(call)?;
+        }
+        match self.call("Subscribe", Vec::new()) {
+            Err(error) if !error.is("AlreadySubscribed") => return Err(error),
+            _ => self.subscribed = true,
+        }
+        Ok(())
+    }
+
+    /// Makes and starts a transient unit, and waits until the job is done.
+    ///
+    /// A unit of that name that has failed before is reset and replaced; one that lives is an error.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with `UnitExists`, [`Error::Job`].
+    pub fn start_transient_unit(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+        self.subscribe()?;
+        let start = |manager: &mut Manager| {
+            let properties = crate::property::to_value(properties);
+            let none = Value::Array("(sa(sv))".to_owned(), Vec::new());
+            manager.call("StartTransientUnit", vec![Value::text(unit), Value::text("replace"), properties, none])
+        };
+        let answer = match start(self) {
+            Err(error) if error.is("UnitExists") && self.is_failed(unit)? => {
+                self.reset_failed(unit)?;
+                start(self)
+            }
+            other => other,
+        }?;
+        self.wait_job(&answer, "start", unit)
+    }
+
+    fn is_failed(&mut self, unit: &str) -> Result<bool> {
+        match self.common_property(unit, "ActiveState") {
+            Ok(state) => Ok(state == "failed"),
+            // It went in between.
+            Err(error) if error.is("NoSuchUnit") => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn wait_job(&mut self, answer: &[Value], what: &'static str, unit: &str) -> Result<()> {
+        let bad = || Error::Answer { call: format!("{what} {unit}") };
+        let job = answer.first().and_then(Value::as_text).ok_or_else(bad)?.to_owned();
+        let doing = format!("waiting for the {what} of {unit}");
+        let result = self.connection.wait_signal(&doing, JOB_BOUND, |signal| {
+            let of_job = signal.is_signal(MANAGER, "JobRemoved") && signal.body.get(1)?.as_text() == Some(&job);
+            if of_job { signal.body.get(3)?.as_text().map(str::to_owned) } else { None }
+        })?;
+        let outcome = match result {
+            Some(result) if result == "done" => return Ok(()),
+            Some(result) => format!("its job ended with {result:?}"),
+            None => {
+                let number = job.rsplit('/').next().unwrap_or_default();
+                format!("job {number} is not done after {JOB_BOUND:?}")
+            }
+        };
+        let state = self.describe_unit(unit);
+        Err(Error::Job { what, unit: unit.to_owned(), outcome, state })
+    }
+
+    /// What a unit is now, in words; part of an error, so it has none of its own.
+    fn describe_unit(&mut self, unit: &str) -> String {
+        let mut read = |name: &str| self.common_property(unit, name);
+        match (read("ActiveState"), read("SubState")) {
+            (Ok(active), Ok(sub)) => format!("the unit is {active} ({sub})"),
+            (Err(error), _) | (_, Err(error)) => format!("its state is not known: {error}"),
+        }
+    }
+
+    /// Changes properties of a unit until it ends, and waits until they are written into its group: systemd answers first,
+    /// and writes before it turns to the next message.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn set_unit_properties(&mut self, unit: &str, properties: &[Property]) -> Result<()> {
+        if properties.is_empty() {
+            return Ok(());
+        }
+        let body = vec![Value::text(unit), Value::Bool(true), crate::property::to_value(properties)];
+        self.call("SetUnitProperties", body)?;
+        let ping = Message::call(SERVICE, PATH, "org.freedesktop.DBus.Peer", "Ping", Vec::new());
+        self.connection.call(ping).map(drop)
+    }
+
+    /// Moves processes into the group of a unit, or into one below it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn attach_processes(&mut self, unit: &str, subgroup: &str, pids: &[u32]) -> Result<()> {
+        let pids = Value::Array("u".to_owned(), pids.iter().copied().map(Value::U32).collect());
+        let body = vec![Value::text(unit), Value::text(format!("/{}", subgroup.trim_matches('/'))), pids];
+        self.call("AttachProcessesToUnit", body).map(drop)
+    }
+
+    /// Stops a unit, waits until it is done, and forgets that it failed if it did.
+    ///
+    /// # Errors
+    /// [`Error::Job`] for a unit that does not end in time.
+    pub fn stop_unit(&mut self, unit: &str) -> Result<Stopped> {
+        self.subscribe()?;
+        match self.call("StopUnit", vec![Value::text(unit), Value::text("replace")]) {
+            Err(error) if error.is("NoSuchUnit") => return Ok(Stopped::WasGone),
+            other => self.wait_job(&other?, "stop", unit)?,
+        }
+        self.reset_failed(unit)?;
+        Ok(Stopped::Now)
+    }
+
+    /// Forgets that a unit failed. A unit that is not there has not.
+    ///
+    /// # Errors
+    /// [`Error::Refused`].
+    pub fn reset_failed(&mut self, unit: &str) -> Result<()> {
+        match self.call("ResetFailedUnit", vec![Value::text(unit)]) {
+            Err(error) if !error.is("NoSuchUnit") => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
