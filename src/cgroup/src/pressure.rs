@@ -119,7 +119,7 @@ pub fn watch(group: &Group, trigger: Trigger) -> Result<PressureWatch> {
     let file = sys::fs::open_at(dir, &name, OFlags::RDWR | OFlags::NONBLOCK, 0)?;
     let line = format!("{} {} {}", trigger.share.name(), trigger.stall.as_micros(), trigger.window.as_micros());
     match sys::fs::write_all(file.as_fd(), line.as_bytes()) {
-        Err(error) if error.is(Errno::INVAL) && trigger.window.as_micros() % UNPRIVILEGED_US != 0 => {
+        Err(error) if error.is(Errno::INVAL) && !trigger.window.as_micros().is_multiple_of(UNPRIVILEGED_US) => {
             return Err(Error::PressureWindow { window: trigger.window });
         }
         Err(error) => return Err(sys::Error::new(format!("write({name:?}, {line:?})"), error.errno()).into()),

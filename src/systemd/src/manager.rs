@@ -95,7 +95,7 @@ impl Manager {
         let answer = self.call("GetUnit", vec![Value::text(unit)])?;
         let path =
             answer.first().and_then(Value::as_text).ok_or_else(|| Error::Answer { call: "GetUnit".to_owned() })?;
-        self.property(&path.to_owned(), interface, name)
+        self.property(path, interface, name)
     }
 
     /// A property that every kind of unit has.
