@@ -194,6 +194,7 @@ mod tests {
                 Need::Landlock(4),
                 Need::Landlock(6),
                 Need::Loop,
+                Need::MemoryPolicy,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");
             assert!(family || known.iter().any(|need| need.key() == key), "{key} is no key");

@@ -79,7 +79,7 @@ impl Session<'_> {
             Command::Update(args) => self.update(args),
             Command::Events(args) => self.events(args),
             Command::Plan(args) => self.plan(args),
-            Command::Spec(_) | Command::Features | Command::Check(_) | Command::Version | Command::Help(_) => {
+            Command::Spec(_) | Command::Features(_) | Command::Check(_) | Command::Version | Command::Help(_) => {
                 bail!("this command works on no container")
             }
         }

@@ -17,6 +17,7 @@ pub mod facts;
 mod gate;
 mod hooks;
 mod host;
+pub mod offer;
 pub mod ops;
 pub mod options;
 pub mod plan;
