@@ -197,6 +197,7 @@ mod tests {
                 Need::Systemd,
                 Need::TestUser,
                 Need::OwnMachine,
+                Need::MemoryPolicy,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");
             // The lane as a whole, see `cargo xtask test`.

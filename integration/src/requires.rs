@@ -36,6 +36,8 @@ pub enum Need {
     Apparmor,
     /// The kernel speaks this version of the Landlock interface, or a later one.
     Landlock(u32),
+    /// The kernel has NUMA memory policies.
+    MemoryPolicy,
     /// Loop devices can be made.
     Loop,
     /// This program exists.
@@ -67,6 +69,7 @@ impl Need {
             Need::Selinux => "selinux".into(),
             Need::Apparmor => "apparmor".into(),
             Need::Landlock(abi) => format!("landlock-{abi}"),
+            Need::MemoryPolicy => "memory-policy".into(),
             Need::Loop => "loop".into(),
             Need::Program(name) => format!("program-{}", name.rsplit('/').next().unwrap_or(name)),
             Need::BlockDevice => "block-device".into(),
@@ -95,6 +98,7 @@ impl Need {
                 std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|s| s.starts_with('Y'))
             }
             Need::Landlock(abi) => host::landlock_abi() >= abi,
+            Need::MemoryPolicy => sys::probe::refusal(sys::probe::Call::SetMempolicy) != Some(rustix::io::Errno::NOSYS),
             Need::Loop => std::path::Path::new("/dev/loop-control").exists(),
             Need::Program(path) => Path::new(path).is_file(),
             Need::BlockDevice => host::disk_of(&std::env::temp_dir()).is_some(),

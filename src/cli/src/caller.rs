@@ -61,6 +61,12 @@ impl Caller {
         Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds: listen_fds(), notify_socket })
     }
 
+    /// Where programs are looked for: `PATH`, and the folders of the administrator, which an ordinary user's may lack.
+    #[must_use]
+    pub fn search_path() -> String {
+        format!("{}:/usr/local/sbin:/usr/sbin:/sbin", variable("PATH").unwrap_or_default())
+    }
+
     /// Makes a path that was typed absolute, without looking at the file system: `..` goes one name back.
     #[must_use]
     pub fn absolute(&self, path: &str) -> String {

@@ -75,7 +75,7 @@ impl Session<'_> {
             Command::Update(args) => self.update(args),
             Command::Events(args) => follow::events(&self.engine, args).map(|()| SUCCESS),
             Command::Plan(args) => self.plan(args),
-            Command::Spec(_) | Command::Features | Command::Check(_) | Command::Version | Command::Help(_) => {
+            Command::Spec(_) | Command::Features(_) | Command::Check(_) | Command::Version | Command::Help(_) => {
                 bail!("this command works on no container")
             }
         }

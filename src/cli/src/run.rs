@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context, bail};
 
-use crate::args::command::{CheckArgs, HelpArgs, Level, SpecArgs};
+use crate::args::command::{CheckArgs, FeaturesArgs, HelpArgs, Level, SpecArgs};
 use crate::args::help::render_help;
 use crate::args::{self, Command, Global, Invocation, Usage};
 use crate::bundle::{self, bundle_dir, read_bundle};
@@ -16,7 +16,7 @@ use crate::errors::{self, FAILURE, SUCCESS};
 use crate::log::Log;
 use crate::output::features::render_features;
 use crate::output::version::render_version;
-use crate::output::{self, check};
+use crate::output::{self, check, host};
 use crate::{containers, protect};
 
 /// Runs the program and gives its exit code.
@@ -59,7 +59,7 @@ fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8>
     match command {
         Command::Version => print(&render_version(global.program)),
         Command::Help(help) => print(&render_help(global.program, *help)),
-        Command::Features => print(&render_features()?),
+        Command::Features(args) => features(*args),
         Command::Spec(args) => spec(args),
         Command::Check(args) => check(args),
         _ => containers::perform(global, log, command),
@@ -74,6 +74,15 @@ fn protect_if_needed(command: &Command) -> anyhow::Result<()> {
         Command::Exec(args) => protect::protect(args.handover.preserve_fds),
         _ => Ok(()),
     }
+}
+
+/// Tells what this build supports, or what this host offers.
+fn features(args: FeaturesArgs) -> anyhow::Result<u8> {
+    if !args.host {
+        return print(&render_features()?);
+    }
+    let offer = engine::offer::probe(&sys::ProcFs::open()?, &Caller::search_path())?;
+    print(&if args.json { host::render_document(&offer)? } else { host::render_text(&offer) })
 }
 
 /// Writes a definition to start from; one that is there already stays.

@@ -116,7 +116,9 @@ mod containerd {
         check("runc state web", Command::State(id()));
         check("runc pause web", Command::Pause(id()));
         check("runc resume web", Command::Resume(id()));
-        check("runc features", Command::Features);
+        check("runc features", Command::Features(FeaturesArgs { host: false, json: true }));
+        check("skep features --host", Command::Features(FeaturesArgs { host: true, json: false }));
+        check("skep features --host --format=json", Command::Features(FeaturesArgs { host: true, json: true }));
         check("runc --version", Command::Version);
         check("runc -v", Command::Version);
         check("runc list --format=json", Command::List(ListArgs { format: Format::Json, quiet: false }));

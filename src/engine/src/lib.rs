@@ -18,6 +18,7 @@ mod gate;
 mod hooks;
 mod host;
 mod notify;
+pub mod offer;
 pub mod ops;
 pub mod options;
 pub mod plan;

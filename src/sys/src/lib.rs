@@ -16,6 +16,7 @@ pub mod namespace;
 pub mod netlink;
 #[cfg(feature = "agent")]
 pub mod notify;
+pub mod probe;
 pub mod process;
 pub mod procfs;
 mod raw;

@@ -153,7 +153,7 @@ pub enum Command {
     /// `spec`.
     Spec(SpecArgs),
     /// `features`.
-    Features,
+    Features(FeaturesArgs),
     /// `plan`.
     Plan(PlanArgs),
     /// `check`.
@@ -316,6 +316,15 @@ pub struct ListArgs {
     pub format: Format,
     /// Ids only, whatever the format.
     pub quiet: bool,
+}
+
+/// Arguments of `features`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeaturesArgs {
+    /// Of the host, not of the build.
+    pub host: bool,
+    /// Print JSON. The features of the build are JSON always.
+    pub json: bool,
 }
 
 /// Arguments of `ps`.

@@ -222,6 +222,11 @@ pub static FORCE: Flag = Flag::new("force", Nothing, "kill the container first i
 /// Table or JSON.
 pub static FORMAT: Flag =
     Flag::new("format", OneOf(&["table", "json"]), "print a table or JSON").short("f").default("table");
+/// The host instead of the build.
+pub static HOST: Flag = Flag::new("host", Nothing, "tell what this host offers instead");
+/// Text or JSON.
+pub static HOST_FORMAT: Flag =
+    Flag::new("format", OneOf(&["text", "json"]), "print text or JSON (with --host)").short("f").default("text");
 /// Ids only.
 pub static QUIET: Flag = Flag::new("quiet", Nothing, "print ids only").short("q");
 /// Time between two reports.

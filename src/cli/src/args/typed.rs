@@ -166,8 +166,16 @@ pub(super) fn plan(m: &Matches) -> Result<Command> {
     Ok(Command::Plan(PlanArgs { id, bundle: read_bundle(m), json: m.is_on(&JSON) }))
 }
 
-pub(super) fn features(_: &Matches) -> Result<Command> {
-    Ok(Command::Features)
+pub(super) fn features(m: &Matches) -> Result<Command> {
+    let host = m.is_on(&HOST);
+    match m.last(&HOST_FORMAT) {
+        Some("text") if !host => {
+            Err(UsageError::invalid("text", &HOST_FORMAT, "the features of the build are JSON: give --host too"))
+        }
+        None | Some("text") => Ok(Command::Features(FeaturesArgs { host, json: !host })),
+        Some("json") => Ok(Command::Features(FeaturesArgs { host, json: true })),
+        Some(other) => Err(UsageError::invalid(other, &HOST_FORMAT, "want text or json")),
+    }
 }
 
 fn id(m: &Matches) -> Result<String> {

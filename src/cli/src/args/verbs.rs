@@ -322,10 +322,11 @@ pub static PLAN: Verb = Verb {
 /// What this build supports.
 pub static FEATURES: Verb = Verb {
     name: "features",
-    about: "print what this build supports as JSON",
+    about: "print what this build supports as JSON, or what this host offers",
     operands: "",
-    more: "The document is the features structure of the runtime specification.",
-    flags: &[],
+    more: "The document is the features structure of the runtime specification. It is the same on every host; with \
+           --host the command tells what this one offers, and changes nothing.",
+    flags: &[&HOST, &HOST_FORMAT],
     count: Count::Exactly(0),
     stop_after: None,
     read: typed::features,

@@ -5,6 +5,7 @@
 pub mod check;
 pub mod events;
 pub mod features;
+pub mod host;
 pub mod list;
 pub mod plan;
 pub mod ps;

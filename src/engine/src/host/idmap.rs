@@ -68,7 +68,7 @@ fn render(mappings: &[IdMapping]) -> String {
 }
 
 /// A user namespace that exists for its mappings alone: a process holds it until it is open.
-pub(super) fn user_namespace(proc: &ProcFs, uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
+pub(crate) fn user_namespace(proc: &ProcFs, uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
     let (ours, theirs) = Channel::pair()?;
     match sys::process::clone3(NamespaceKind::User.clone_flag(), None)? {
         Cloned::Child => {

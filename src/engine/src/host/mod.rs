@@ -3,7 +3,7 @@
 //! It is single-threaded, enters no namespace of the container (a pid namespace for children is entered for the length of
 //! one clone and left again) and keeps the undo list on disk ahead of what it does.
 
-mod idmap;
+pub(crate) mod idmap;
 mod nodes;
 pub(crate) mod resctrl;
 mod spawn;
