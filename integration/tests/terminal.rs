@@ -235,3 +235,18 @@ fn the_terminal_of_the_caller_is_not_the_containers() {
         assert!(!out.ok().contains(&format!("{}:{}", own.dev(), own.ino())), "{out:#?}");
     });
 }
+
+/// Its root has no devpts, and there is no mount namespace to mount one in.
+#[test]
+fn a_terminal_without_a_mount_namespace_is_one_of_the_hosts() {
+    case(|sb| {
+        let socket = socket(sb);
+        let b = sb.bundle().without_namespace("mount").set("/mounts", json!([])).set("/process/terminal", json!(true));
+        let b = b.unset("/linux/maskedPaths").unset("/linux/readonlyPaths").set("/root/readonly", json!(false));
+        let b = b.set("/process/consoleSize", json!({ "height": 33, "width": 44 }));
+        let b = b.sh("test -t 0 && test -t 1 && test -t 2 && stty size; echo end");
+        sb.verb("run", &b, &["-d", "--console-socket", socket.text()]).run().ok();
+        let text = socket.console().read_until("end");
+        assert!(text.contains("33 44"), "{text}");
+    });
+}

@@ -493,6 +493,9 @@ pub enum ChildStep {
         size: Option<ConsoleSize>,
         /// Socket that gets the master.
         slot: Slot,
+        /// The host's multiplexer, for a root without one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        multiplexer: Option<Slot>,
         /// Whether `/dev/console` is made.
         console: bool,
     },

@@ -151,7 +151,9 @@ impl Child<'_> {
             ChildStep::ChangeRoot { how } => self.change_root(*how),
             ChildStep::SetHostname { name } => Ok(sys::namespace::set_hostname(name)?),
             ChildStep::SetDomainname { name } => Ok(sys::namespace::set_domainname(name)?),
-            ChildStep::MakeTerminal { size, slot, console } => self.make_terminal(*size, *slot, *console),
+            ChildStep::MakeTerminal { size, slot, multiplexer, console } => {
+                self.make_terminal(*size, *slot, *multiplexer, *console)
+            }
             ChildStep::SetMountAttributes { destination, set } => self.set_attributes(destination, *set),
             ChildStep::WriteSysctls { values } => self.write_sysctls(values),
             ChildStep::MaskPaths { paths, label } => self.mask_paths(paths, label.as_deref()),

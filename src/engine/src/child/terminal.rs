@@ -1,6 +1,6 @@
 //! The container's terminal.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use runtime_spec::model::ConsoleSize;
 use sys::Errno;
@@ -16,11 +16,14 @@ impl Child<'_> {
     /// Makes a pseudo terminal in the container's devpts, sends its master to the socket in `slot`, and makes the slave
     /// standard input, output and error. Everything goes by descriptor from the multiplexer on; see
     /// [`sys::terminal::open_pty`] for the checks.
-    pub(super) fn make_terminal(&mut self, size: Option<ConsoleSize>, slot: Slot, console: bool) -> Result<()> {
-        let ptmx = match self.look("/dev/pts/ptmx", Links::Refused) {
-            Err(error) if error.is(Errno::NOENT) => self.look("/dev/ptmx", Links::Inside)?,
-            other => other?,
-        };
+    pub(super) fn make_terminal(
+        &mut self,
+        size: Option<ConsoleSize>,
+        slot: Slot,
+        multiplexer: Option<Slot>,
+        console: bool,
+    ) -> Result<()> {
+        let ptmx = self.find_multiplexer(multiplexer)?;
         let pty = sys::terminal::open_pty(self.proc, ptmx.as_fd())?;
         if let Some(size) = size.filter(|s| (s.height, s.width) != (0, 0)) {
             sys::terminal::set_size(pty.slave.as_fd(), size.height, size.width)?;
@@ -48,5 +51,17 @@ impl Child<'_> {
             sys::process::dup_onto(pty.slave.as_fd(), number)?;
         }
         Ok(())
+    }
+
+    /// The container's, or what the plan has for a root that lacks one.
+    fn find_multiplexer(&mut self, other: Option<Slot>) -> Result<OwnedFd> {
+        let found = match self.look("/dev/pts/ptmx", Links::Refused) {
+            Err(error) if error.is(Errno::NOENT) => self.look("/dev/ptmx", Links::Inside),
+            found => found,
+        };
+        match (found, other) {
+            (Err(error), Some(slot)) if error.is(Errno::NOENT) => self.take_slot(slot),
+            (found, _) => Ok(found?),
+        }
     }
 }

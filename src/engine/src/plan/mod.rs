@@ -120,7 +120,10 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     let sources = mounts::plan_sources(&mut plan, spec, facts, options, &mut openings);
     let notify = notify::plan_source(&mut plan, spec, facts, options, &mut openings);
     let device_sources = devices::plan_sources(&mut plan, spec, facts, &mut openings)?;
-    let console = process::plan_console(&mut plan, spec.process.as_ref(), options.console_socket.as_deref());
+    let mut console = process::plan_console(&mut plan, spec.process.as_ref(), options.console_socket.as_deref());
+    if let Some(console) = console.as_mut().filter(|_| spec.namespace(NamespaceKind::Mount).is_none()) {
+        process::plan_multiplexer(&mut plan, facts, console, &mut openings);
+    }
     plan.host(spawn);
 
     plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });

@@ -438,7 +438,12 @@ pub(super) fn plan_change_root(plan: &mut Plan, spec: &ContainerSpec, options: &
 }
 
 /// What is done in the new root: terminal, kernel parameters, read-only parts, hidden paths.
-pub(super) fn plan_after_root(plan: &mut Plan, spec: &ContainerSpec, console: Option<Slot>, postponed: Vec<Postponed>) {
+pub(super) fn plan_after_root(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    console: Option<super::process::Console>,
+    postponed: Vec<Postponed>,
+) {
     super::process::plan_terminal(plan, spec.process.as_ref(), console, has_own_mounts(spec));
     if let Some(process) = spec.process.as_ref().filter(|p| !p.cwd.is_empty() && p.cwd != "/") {
         plan.child_from("/process/cwd", ChildStep::MakeWorkingFolder { path: process.cwd.clone() });

@@ -12,11 +12,12 @@ use runtime_spec::ContainerSpec;
 use runtime_spec::model::{Capabilities, Process, Seccomp, SeccompAction, User};
 
 use super::Plan;
+use super::rootless::Openings;
 use crate::error::{Error, Result};
 use crate::facts::HostFacts;
 use crate::gate::Gate;
 use crate::options::CreateOptions;
-use crate::step::{ChildStep, HookPoint, HostStep, Lsm, Slot};
+use crate::step::{ChildStep, HookPoint, HostStep, Lsm, Slot, Source, Within};
 
 /// What only the host may do: limits that a user namespace could not raise.
 pub(super) fn plan_outside(plan: &mut Plan, process: Option<&Process>, from: &str) {
@@ -50,18 +51,45 @@ pub(super) fn plan_process_scheduling(plan: &mut Plan, process: &Process, from: 
     }
 }
 
+/// What a terminal needs of the host.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Console {
+    /// Where the master goes.
+    slot: Slot,
+    /// The host's multiplexer.
+    multiplexer: Option<Slot>,
+}
+
 /// The host opens the way that the master of a terminal will take.
-pub(super) fn plan_console(plan: &mut Plan, process: Option<&Process>, socket: Option<&str>) -> Option<Slot> {
+pub(super) fn plan_console(plan: &mut Plan, process: Option<&Process>, socket: Option<&str>) -> Option<Console> {
     process.filter(|p| p.terminal)?;
     let slot = plan.slot();
     plan.host_from("/process/terminal", HostStep::OpenConsole { socket: socket.map(str::to_owned), slot });
-    Some(slot)
+    Some(Console { slot, multiplexer: None })
+}
+
+/// A container without a mount namespace has no devpts of its own: its root may have none either, and then the terminal
+/// is one of the host's, which are all that such a container can see.
+pub(super) fn plan_multiplexer(plan: &mut Plan, facts: &HostFacts, console: &mut Console, openings: &mut Openings) {
+    let slot = plan.slot();
+    let source = Source {
+        path: "/dev/pts/ptmx".to_owned(),
+        within: Within::Host,
+        recursive: false,
+        nofollow: true,
+        copy_symlink: false,
+        propagation: None,
+        slot,
+    };
+    plan.note("no mount namespace: the terminal is one of the host's, unless the root has a /dev/pts");
+    openings.source(plan, facts, Some("/process/terminal"), source);
+    console.multiplexer = Some(slot);
 }
 
 /// A terminal is made inside, in the container's own devpts where it has one.
-pub(super) fn plan_terminal(plan: &mut Plan, process: Option<&Process>, slot: Option<Slot>, console: bool) {
-    if let (Some(process), Some(slot)) = (process, slot) {
-        let step = ChildStep::MakeTerminal { size: process.console_size, slot, console };
+pub(super) fn plan_terminal(plan: &mut Plan, process: Option<&Process>, ends: Option<Console>, console: bool) {
+    if let (Some(process), Some(Console { slot, multiplexer })) = (process, ends) {
+        let step = ChildStep::MakeTerminal { size: process.console_size, slot, multiplexer, console };
         plan.child_from("/process/terminal", step);
     }
 }
