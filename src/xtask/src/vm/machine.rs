@@ -56,7 +56,7 @@ pub(super) struct Ended {
 ///
 /// # Errors
 /// The machine does not start, dies, or does not end within `limit`; the text has the end of its console. What had come out
-/// is not kept then.
+/// until then is unpacked all the same.
 pub(super) fn run_job(
     image: &Image,
     boot: Boot,
@@ -70,20 +70,25 @@ pub(super) fn run_job(
     let saved = has_saved(image, boot) || save(image, boot).inspect_err(report_unsaved).is_ok();
     let mut machine = if saved { Machine::restore(image, boot, &place)? } else { Machine::boot(image, boot, &place)? };
     machine.send_time()?;
-    let until = Instant::now() + limit;
-    let code = loop {
-        let line = machine.read_line(until)?;
-        if let Some(code) = line.strip_prefix(END) {
-            break code.trim().parse().with_context(|| format!("the job ended with {code:?}"))?;
-        }
-        on_line(&line);
-    };
-    machine.wait_end()?;
+    let code = machine.read_job(Instant::now() + limit, on_line);
+    let ended = code.and_then(|code| machine.wait_end().map(|()| Ended { code }));
+    drop(machine);
+    let unpacked = unpack_results(&place, out);
+    // Half an archive is what a machine leaves that died: its death is the better error.
+    let ended = ended?;
+    unpacked?;
+    Ok(ended)
+}
+
+/// Unpacks what has come out; the guest may have sent several archives, and the last may be half of one.
+fn unpack_results(place: &Place, out: &Path) -> Result<()> {
     fs::create_dir_all(out).context("cannot make a folder")?;
-    let mut unpack = bound_to_us("tar");
-    unpack.arg("-C").arg(out).arg("-xf").arg(place.results());
-    run(unpack, SWITCH_LIMIT, &place.log()).context("the results cannot be read")?;
-    Ok(Ended { code })
+    if fs::metadata(place.results()).is_ok_and(|data| data.len() > 0) {
+        let mut unpack = bound_to_us("tar");
+        unpack.arg("-C").arg(out).args(["--ignore-zeros", "-xf"]).arg(place.results());
+        run(unpack, SWITCH_LIMIT, &place.log()).context("the results cannot be read")?;
+    }
+    Ok(())
 }
 
 fn report_unsaved(error: &anyhow::Error) {
@@ -247,6 +252,17 @@ impl Machine {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is before 1970")?;
         let text = format!("{}.{:03}\n", now.as_secs(), now.subsec_millis());
         self.input.write_all(text.as_bytes()).and_then(|()| self.input.flush()).context("the console takes no input")
+    }
+
+    /// Gives each line of the console to `on_line` until the job says its exit code.
+    fn read_job(&mut self, until: Instant, on_line: &mut dyn FnMut(&str)) -> Result<i32> {
+        loop {
+            let line = self.read_line(until)?;
+            if let Some(code) = line.strip_prefix(END) {
+                return code.trim().parse().with_context(|| format!("the job ended with {code:?}"));
+            }
+            on_line(&line);
+        }
     }
 
     fn read_line(&mut self, until: Instant) -> Result<String> {
