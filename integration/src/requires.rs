@@ -39,6 +39,8 @@ pub enum Need {
     SwapAccounting,
     /// resctrl is mounted or can be.
     Resctrl,
+    /// systemd has booted the host.
+    Systemd,
 }
 
 impl Need {
@@ -58,6 +60,7 @@ impl Need {
             Need::Cpus(count) => format!("cpus-{count}"),
             Need::SwapAccounting => "swap-accounting".into(),
             Need::Resctrl => "resctrl".into(),
+            Need::Systemd => "systemd".into(),
         }
     }
 
@@ -78,6 +81,8 @@ impl Need {
             Need::BlkioWeight => host::v1_file("blkio", "blkio.weight") || host::v1_file("blkio", "blkio.bfq.weight"),
             Need::Cpus(count) => std::thread::available_parallelism().is_ok_and(|n| n.get() >= count),
             Need::SwapAccounting => host::v1_file("memory", "memory.memsw.limit_in_bytes"),
+            // sd_booted(3).
+            Need::Systemd => std::path::Path::new("/run/systemd/system").is_dir(),
             Need::Resctrl => std::fs::read_to_string("/proc/filesystems").is_ok_and(|s| s.contains("resctrl")),
         }
     }
