@@ -13,6 +13,7 @@
 //! Invariants: a test shares nothing that it changes with another test; a wait has a deadline; a skip is printed and
 //! must be in `allowed-skips.txt`.
 
+pub mod booted;
 pub mod bundle;
 pub mod client;
 pub mod console;
