@@ -337,7 +337,7 @@ mod tests {
     fn launcher_of_exec(facts: &HostFacts) -> Option<Launcher> {
         let spec = spec(|_| {});
         let process = spec.process.clone().unwrap();
-        let plan = plan_exec(&spec, &process, facts, "web1", Vec::new(), &ExecOptions::default()).unwrap();
+        let plan = plan_exec(&spec, &process, facts, "web1", (Vec::new(), None), &ExecOptions::default()).unwrap();
         plan.host.into_iter().find_map(|p| match p.step {
             HostStep::Spawn { launcher, .. } => launcher,
             _ => None,
