@@ -37,7 +37,7 @@ impl Booted {
     /// # Panics
     /// When it does not come up.
     pub fn boot(layout: Layout) -> Booted {
-        let name = format!("skboot{:x}", std::process::id());
+        let name = format!("skboot{:x}{layout:?}", std::process::id());
         let groups: Vec<PathBuf> = host::cgroup_mounts().into_iter().map(|mount| mount.join(&name)).collect();
         for group in &groups {
             fs::create_dir(group).unwrap_or_else(|e| panic!("create {}: {e}", group.display()));

@@ -273,7 +273,7 @@ fn foreign(name: &str, options: &[&str]) -> std::process::Child {
     let mut command = Command::new("systemd-run");
     command.args(["--quiet", "--scope", "--unit", name, "--property=DefaultDependencies=no"]);
     let child = command.args(options).args(["sleep", "1000"]).spawn().expect("run systemd-run");
-    eventually("the scope is there", || property(name, "ActiveState") == "active");
+    eventually("the scope is there", || property(name, "ActiveState") != "inactive");
     child
 }
 
@@ -284,8 +284,10 @@ fn a_unit_of_somebody_else_is_left_alone() {
         let mut other = foreign(&unit(&b.id), &[]);
         run(sb, &b).fails();
         assert_eq!(property(&unit(&b.id), "ActiveState"), "active");
+        // Ended before it is stopped: on v1 in a namespace, systemd does not learn that a scope is empty.
+        other.kill().and_then(|()| other.wait()).expect("end the scope");
         systemctl(&["stop", &unit(&b.id)]);
-        other.wait().expect("wait for the scope");
+        systemctl(&["reset-failed", &unit(&b.id)]);
     });
 }
 

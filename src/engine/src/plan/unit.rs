@@ -14,7 +14,7 @@ use crate::step::{HostStep, Slot, Source};
 use crate::undo::Undo;
 use crate::unit::Unit;
 
-/// What is told of limits, once they are known.
+/// What is told of the unit, on its way into steps.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {
     start: Vec<Property>,
@@ -202,5 +202,167 @@ pub(crate) fn device_properties(
                 "systemd has no words for these device rules: after a daemon-reload the container can open no device";
             (property::device_none(), Some(note))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cgroup::{Hierarchy, Layout, Mode};
+    use serde_json::{Value, json};
+
+    use super::super::plan_create;
+    use super::*;
+    use crate::options::CreateOptions;
+    use crate::step::ChildStep;
+
+    fn hierarchy(id: u32, controllers: &[&str], mountpoint: &str) -> Hierarchy {
+        let controllers = controllers.iter().map(|&name| name.to_owned()).collect();
+        Hierarchy { id, controllers, mountpoint: mountpoint.to_owned(), own_path: "/".to_owned() }
+    }
+
+    fn layout(mode: Mode) -> Layout {
+        let all = ["cpu", "memory", "pids", "cpuset", "devices"];
+        match mode {
+            Mode::Unified => {
+                Layout { mode, hierarchies: Vec::new(), unified: Some(hierarchy(0, &all, "/sys/fs/cgroup")) }
+            }
+            _ => Layout {
+                mode,
+                hierarchies: vec![
+                    hierarchy(2, &["name=systemd"], "/sys/fs/cgroup/systemd"),
+                    hierarchy(1, &all, "/sys/fs/cgroup/all"),
+                ],
+                unified: (mode == Mode::Hybrid).then(|| hierarchy(0, &[], "/sys/fs/cgroup/unified")),
+            },
+        }
+    }
+
+    fn manager(user: bool) -> Systemd {
+        let control_group = if user { "/user.slice/user-7.slice/user@7.service" } else { "" };
+        Systemd { version: 252, control_group: control_group.to_owned(), user, tracks_unified: false }
+    }
+
+    fn plan(mode: Mode, systemd: Systemd, linux: Value) -> Result<Plan> {
+        let mut config = serde_json::to_value(runtime_spec::example::example(false)).unwrap();
+        config.as_object_mut().unwrap().remove("hostname");
+        for (key, value) in linux.as_object().unwrap() {
+            config["linux"][key] = value.clone();
+        }
+        let spec = runtime_spec::load(&serde_json::to_vec(&config).unwrap()).spec.unwrap();
+        let options = CreateOptions {
+            id: "web1".to_owned(),
+            rootfs: "/b/rootfs".to_owned(),
+            systemd: Some(SystemdOptions { endpoints: Vec::new(), user: systemd.user }),
+            ..CreateOptions::default()
+        };
+        let facts = HostFacts { cgroups: layout(mode), systemd: Some(systemd), ..super::super::tests::facts(mode) };
+        plan_create(&spec, &facts, &options)
+    }
+
+    fn names(plan: &Plan) -> Vec<&'static str> {
+        plan.host.iter().map(|planned| crate::host::step_name(&planned.step)).collect()
+    }
+
+    fn told(plan: &Plan) -> Vec<String> {
+        let limits = plan.host.iter().filter_map(|planned| match &planned.step {
+            HostStep::SetUnitProperties { properties, .. } => Some(properties),
+            _ => None,
+        });
+        limits.flatten().map(|property| format!("{}={}", property.name, property.value)).collect()
+    }
+
+    #[test]
+    fn the_unit_is_started_around_the_process_and_limited_before_the_files() {
+        for mode in [Mode::Unified, Mode::Legacy] {
+            let limits = json!({ "resources": { "pids": { "limit": 5 } } });
+            let plan = plan(mode, manager(false), limits).unwrap();
+            let names = names(&plan);
+            let at =
+                |wanted: &str| names.iter().position(|name| *name == wanted).unwrap_or_else(|| panic!("{names:?}"));
+            assert!(!names.contains(&"make_cgroups"));
+            assert!(at("spawn") < at("await_gate") && at("await_gate") < at("start_unit"));
+            assert!(at("start_unit") < at("adopt_cgroups") && at("adopt_cgroups") < at("write_early_limits"));
+            assert!(at("write_early_limits") < at("open_gate"));
+            assert!(at("set_unit_properties") < at("write_limits"));
+            let into = |planned: &crate::step::Planned<HostStep>| matches!(planned.step, HostStep::Spawn { into_cgroup, .. } if into_cgroup);
+            assert!(!plan.host.iter().any(into), "the unit does not exist at the clone");
+            assert!(told(&plan).contains(&"TasksMax=uint64 5".to_owned()), "{:?}", told(&plan));
+        }
+    }
+
+    #[test]
+    fn the_cgroup_namespace_is_made_once_the_process_is_in_the_unit() {
+        let linux = json!({ "namespaces": [{ "type": "mount" }, { "type": "cgroup" }, { "type": "pid" }] });
+        let plan = plan(Mode::Unified, manager(false), linux).unwrap();
+        let at = |wanted: fn(&ChildStep) -> bool| plan.child.iter().position(|planned| wanted(&planned.step));
+        let gate = at(|step| matches!(step, ChildStep::PassGate { .. }));
+        let unshare = at(|step| matches!(step, ChildStep::UnshareCgroup));
+        assert!(gate < unshare && unshare.is_some());
+    }
+
+    #[test]
+    fn the_unit_is_undone_before_its_groups() {
+        let plan = plan(Mode::Legacy, manager(false), json!({ "cgroupsPath": "a-b.slice:p:n" })).unwrap();
+        assert!(matches!(&plan.undo[..], [Undo::Cgroups { .. }, Undo::Unit { unit }] if unit.name == "p-n.scope"));
+    }
+
+    #[test]
+    fn groups_are_where_the_manager_has_its_units() {
+        let check = |mode, systemd, expected: &[&str]| {
+            let plan = plan(mode, systemd, json!({ "cgroupsPath": "a-b.slice:p:n" })).unwrap();
+            assert_eq!(plan.groups.iter().map(cgroup::GroupPath::dir).collect::<Vec<_>>(), expected);
+        };
+        let path = "a.slice/a-b.slice/p-n.scope";
+        let (named, all) = (format!("/sys/fs/cgroup/systemd/{path}"), format!("/sys/fs/cgroup/all/{path}"));
+        check(Mode::Unified, manager(false), &[&format!("/sys/fs/cgroup/{path}")]);
+        let own = format!("/sys/fs/cgroup/user.slice/user-7.slice/user@7.service/{path}");
+        check(Mode::Unified, manager(true), &[&own]);
+        check(Mode::Legacy, manager(false), &[&named, &all]);
+        check(Mode::Hybrid, manager(false), &[&named, &all]);
+        let tracking = Systemd { tracks_unified: true, ..manager(false) };
+        check(Mode::Hybrid, tracking, &[&named, &all, &format!("/sys/fs/cgroup/unified/{path}")]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let check = |mode, systemd, path: &str, part: &str| {
+            let error = plan(mode, systemd, json!({ "cgroupsPath": path })).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        };
+        check(Mode::Legacy, manager(true), "::n", "cgroup v1");
+        check(Mode::Unified, manager(false), "/foo", "slice:prefix:name");
+    }
+
+    #[test]
+    fn a_quota_is_rounded_in_the_file_and_in_the_property() {
+        let limits = json!({ "resources": { "cpu": { "quota": 12_345, "period": 100_000 } } });
+        for (mode, expected) in [(Mode::Unified, "13000 100000"), (Mode::Legacy, "13000")] {
+            let plan = plan(mode, manager(false), limits.clone()).unwrap();
+            assert!(told(&plan).contains(&"CPUQuotaPerSecUSec=uint64 130000".to_owned()));
+            let written = plan.host.iter().any(|planned| match &planned.step {
+                HostStep::WriteLimits { writes } => writes.iter().any(|write| write.value == expected),
+                _ => false,
+            });
+            assert!(written, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn rules_that_systemd_has_no_words_for() {
+        let rule = json!({ "allow": true, "type": "c", "minor": 7, "access": "rw" });
+        let rules = json!({ "resources": { "devices": [{ "allow": false, "access": "rwm" }, rule] } });
+        let unified = plan(Mode::Unified, manager(false), rules.clone()).unwrap();
+        assert!(told(&unified).contains(&"DevicePolicy='auto'".to_owned()));
+        assert!(!unified.device_program.is_empty());
+        let legacy = plan(Mode::Legacy, manager(false), rules).unwrap();
+        assert!(told(&legacy).contains(&"DevicePolicy='strict'".to_owned()));
+        assert!(legacy.notes.iter().any(|note| note.contains("daemon-reload")), "{:?}", legacy.notes);
+    }
+
+    #[test]
+    fn a_users_manager_is_not_told_of_devices() {
+        let plan = plan(Mode::Unified, manager(true), json!({ "cgroupsPath": "" })).unwrap();
+        assert!(!told(&plan).iter().any(|property| property.starts_with("Device")));
+        assert!(plan.groups[0].path.ends_with("/user@7.service/user.slice/skep-web1.scope"));
     }
 }
