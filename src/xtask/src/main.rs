@@ -5,7 +5,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool")]
 
 mod bundle;
+mod completions;
 mod counts;
+mod man;
 mod size;
 mod tidy;
 mod vm;
@@ -49,6 +51,18 @@ enum Task {
     Vm(vm::Task),
     /// Makes a bundle: a small root file system and a config.json with limits
     Bundle(bundle::Options),
+    /// Writes the manual pages
+    Man {
+        /// The folder to write to
+        #[arg(default_value = "dist/man/man1")]
+        dir: PathBuf,
+    },
+    /// Writes the completions for bash, zsh and fish
+    Completions {
+        /// The folder to write to
+        #[arg(default_value = "dist/completions")]
+        dir: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -72,7 +86,20 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Vm(task) => vm::run(&task),
         Task::Bundle(options) => bundle::run(&options),
+        Task::Man { dir } => write_all(&dir, man::render()),
+        Task::Completions { dir } => write_all(&dir, completions::render()),
     }
+}
+
+/// Writes files below a folder, and makes the folders.
+fn write_all(dir: &Path, files: Vec<(String, String)>) -> Result<ExitCode> {
+    for (name, text) in files {
+        let path = dir.join(name);
+        let folder = path.parent().context("a file has a folder")?;
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The folder of the workspace's Cargo.toml, two above this crate's own.

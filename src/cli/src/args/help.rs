@@ -10,9 +10,11 @@ const WIDTH: usize = 100;
 /// Column at which an option's text begins at the latest; a longer option has its text on the next line.
 const TEXT_COLUMN: usize = 30;
 
-const ABOUT: &str = "Open Container Initiative runtime";
+/// What the program is, in a few words.
+pub const ABOUT: &str = "Open Container Initiative runtime";
 
-const PROGRAM: &str = "Runs containers as the runtime specification of the Open Container Initiative describes them. A \
+/// What the program does, in two sentences.
+pub const PROGRAM: &str = "Runs containers as the runtime specification of the Open Container Initiative describes them. A \
                        container is described by a bundle: a folder with a file config.json and a root file system.";
 
 /// Renders a help text.
