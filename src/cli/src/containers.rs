@@ -16,8 +16,8 @@ use sys::regex::Regex;
 
 use crate::args::Global;
 use crate::args::command::{
-    BundleArgs, CgroupManager, CheckpointArgs, Command, CreateArgs, DeleteArgs, ExecArgs, Format, HandoverArgs, KillArgs,
-    Level, ListArgs, PlanArgs, PsArgs, RestoreArgs, RunArgs, Target, UpdateArgs,
+    BundleArgs, CgroupManager, CheckpointArgs, Command, CreateArgs, DeleteArgs, ExecArgs, Format, HandoverArgs,
+    KillArgs, Level, ListArgs, PlanArgs, PsArgs, RestoreArgs, RunArgs, Target, UpdateArgs,
 };
 use crate::bundle::read_bundle;
 use crate::caller::Caller;

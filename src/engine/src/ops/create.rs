@@ -7,12 +7,12 @@ use runtime_spec::model::NamespaceKind;
 use super::{Context, hook_state};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
+use crate::facts::HostFacts;
 use crate::host::{Host, Recorder};
 use crate::options::CreateOptions;
 use crate::plan::{Plan, cgroups, plan_create};
 use crate::state::{Folder, Phase, ProcessId, Record, SCHEMA, Store, read_streams};
 use crate::undo::{self, Undo};
-use crate::facts::HostFacts;
 use crate::{clock, facts, hooks};
 
 /// Creates a container and leaves it waiting for `start`.

@@ -73,7 +73,7 @@ pub(crate) fn plan_restore(
         joined,
         config_file: checkpoint::config_file(spec),
         lsm_profile: lsm_profile(spec, facts, restore),
-        console,
+        console: console.map(|console| console.slot),
         inside: plan_inside(&mut plan, spec, options),
     };
     plan.host(HostStep::RestoreImages(Box::new(images)));
