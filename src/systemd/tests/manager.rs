@@ -1,5 +1,7 @@
 //! The client against a peer that answers as told: also one that lies, goes, or says nothing.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
