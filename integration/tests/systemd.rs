@@ -322,10 +322,13 @@ fn annotations_are_properties() {
 fn an_annotation_moves_no_process_of_the_host() {
     with_systemd(|sb| {
         let key = "/annotations/org.systemd.property.PIDs";
-        let own = std::process::id();
-        let before = fs::read_to_string("/proc/self/cgroup").expect("read the groups");
-        run(sb, &bundle(sb).set(key, json!(format!("[uint32 {own}]")))).fails();
-        assert_eq!(fs::read_to_string("/proc/self/cgroup").expect("read the groups"), before);
+        let mut other = Command::new("sleep").arg("1000").spawn().expect("run sleep");
+        let pid = other.id().cast_signed();
+        let before = groups(pid);
+        run(sb, &bundle(sb).set(key, json!(format!("[uint32 {pid}]")))).fails();
+        let after = groups(pid);
+        other.kill().and_then(|()| other.wait()).expect("end sleep");
+        assert_eq!(after, before);
     });
 }
 

@@ -115,6 +115,16 @@ static HINTS: &[(&[&str], &str)] = &[
         &["exec: \"", "no such file or directory (ENOENT)"],
         "the program is there, but not the interpreter of its first line or its dynamic loader",
     ),
+    (
+        &["org.freedesktop.systemd1.UnitExists"],
+        "another container or service has a unit of this name: linux.cgroupsPath (slice:prefix:name) can name another",
+    ),
+    (
+        &["cannot reach systemd", "/bus"],
+        "a user needs a session of its own for its service manager: log in, or `loginctl enable-linger`, and keep \
+         XDG_RUNTIME_DIR",
+    ),
+    (&["systemd does not run this host"], "without --systemd-cgroup the runtime makes cgroups itself"),
     (&["clone3", "ENOSPC"], "/proc/sys/user/max_*_namespaces limits how many namespaces there may be"),
     (
         &["rootless container requires user namespaces"],
