@@ -321,7 +321,7 @@ fn a_joined_network_namespace_is_joined_again() {
         return;
     }
     case(|sb| {
-        let holder = sb.program("/usr/bin/unshare").args(&["--net", "sleep", "1000"]).spawn();
+        let holder = sb.program("/usr/bin/unshare").args(["--net", "sleep", "1000"]).spawn();
         let path = format!("/proc/{}/ns/net", holder.pid());
         let own = fs::read_link("/proc/self/ns/net").expect("readlink");
         eventually("it has its own network", || fs::read_link(&path).is_ok_and(|link| link != own));
