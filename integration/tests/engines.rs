@@ -15,12 +15,15 @@ use integration::{Call, Output, Sandbox, case};
 enum Manager {
     /// The runtime.
     Cgroupfs,
+    /// systemd, asked by the runtime.
+    Systemd,
 }
 
 impl Manager {
     fn word(self) -> &'static str {
         match self {
             Manager::Cgroupfs => "cgroupfs",
+            Manager::Systemd => "systemd",
         }
     }
 }
@@ -61,7 +64,7 @@ impl Podman<'_> {
 /// Runs a case with podman where the machine may be changed.
 fn podman(manager: Manager, body: impl FnOnce(&Podman<'_>)) {
     case(|sb| {
-        if !skip_without(&[Need::OwnMachine, PODMAN]) {
+        if !skip_without(&[Need::OwnMachine, Need::Systemd, PODMAN]) {
             sb.host_dir("tmp");
             body(&Podman { sb, manager });
         }
@@ -129,7 +132,14 @@ fn podman_leads_a_life(manager: Manager) {
         podman.run(&["start", &name]).ok();
         podman.run(&["rm", "--force", "--time=0", &name]).ok();
         eventually("no group is left", || groups_named(&id).is_empty());
+        eventually("no unit is left", || units_named(podman.sb, &id).is_empty());
     });
+}
+
+/// What systemd still lists, failed units too, with this text in its name.
+fn units_named(sb: &Sandbox, text: &str) -> String {
+    let pattern = format!("*{text}*");
+    sb.program("/usr/bin/systemctl").args(["list-units", "--all", "--plain", "--no-legend", &pattern]).run().ok()
 }
 
 fn podman_gives_devices(manager: Manager) {
@@ -153,6 +163,10 @@ of_podman! {
     podman_tells_an_end_by_oom_by_cgroupfs: podman_tells_an_end_by_oom(Cgroupfs);
     podman_leads_a_life_by_cgroupfs: podman_leads_a_life(Cgroupfs);
     podman_gives_devices_by_cgroupfs: podman_gives_devices(Cgroupfs);
+    podman_sets_limits_by_systemd: podman_sets_limits(Systemd);
+    podman_tells_an_end_by_oom_by_systemd: podman_tells_an_end_by_oom(Systemd);
+    podman_leads_a_life_by_systemd: podman_leads_a_life(Systemd);
+    podman_gives_devices_by_systemd: podman_gives_devices(Systemd);
 }
 
 /// A containerd of the test's own.
@@ -206,7 +220,7 @@ impl Drop for Containerd<'_> {
 
 fn containerd(body: impl FnOnce(&Containerd<'_>, &str)) {
     case(|sb| {
-        if !skip_without(&[Need::OwnMachine, CONTAINERD]) {
+        if !skip_without(&[Need::OwnMachine, Need::Systemd, CONTAINERD]) {
             body(&Containerd::start(sb), &format!("{}-t", sb.name));
         }
     });
@@ -236,6 +250,34 @@ fn containerd_sets_limits() {
         eventually("the task has ended", || containerd.ctr(&["task", "ls"]).ok().contains("STOPPED"));
         containerd.ctr(&["task", "delete", id]).code_is(137);
         containerd.ctr(&["container", "delete", id]).ok();
+        eventually("no group is left", || groups_named(id).is_empty());
+    });
+}
+
+#[test]
+fn containerd_sets_limits_by_systemd() {
+    containerd(|containerd, id| {
+        let slice = format!("system.slice:skep:{id}");
+        let limits = ["--memory-limit=67108864", "--cpu-quota=50000", "--cpu-period=100000"];
+        let options = [&limits[..], &["--detach", "--runc-systemd-cgroup", "--cgroup", &slice]].concat();
+        containerd.script(&options, id, "exec sleep 1000").ok();
+        let unit = format!("skep-{id}.scope");
+        assert!(units_named(containerd.sb, id).starts_with(&unit));
+        let value = |property: &str| {
+            containerd
+                .sb
+                .program("/usr/bin/systemctl")
+                .args(["show", "--value", "--property", property, &unit])
+                .run()
+                .ok()
+        };
+        let limit = if v2_alone().is_some() { "MemoryMax" } else { "MemoryLimit" };
+        assert_eq!((value(limit).as_str(), value("ActiveState").as_str()), ("67108864", "active"));
+        containerd.ctr(&["task", "kill", "--signal", "KILL", id]).ok();
+        eventually("the task has ended", || containerd.ctr(&["task", "ls"]).ok().contains("STOPPED"));
+        containerd.ctr(&["task", "delete", id]).code_is(137);
+        containerd.ctr(&["container", "delete", id]).ok();
+        eventually("no unit is left", || units_named(containerd.sb, id).is_empty());
         eventually("no group is left", || groups_named(id).is_empty());
     });
 }
