@@ -414,7 +414,7 @@ fn delegate(sb: &Sandbox, user: &User) {
 #[test]
 fn a_delegated_cgroup_is_used() {
     user_case(|sb, user| {
-        if skip_without(&[Need::V1("pids"), Need::V1("freezer")]) {
+        if skip_without(&[Need::V1("freezer")]) {
             return;
         }
         delegate(sb, user);
@@ -441,7 +441,7 @@ fn a_delegated_cgroup_is_used() {
 #[test]
 fn a_delegated_part_of_the_unified_hierarchy_is_used() {
     user_case(|sb, user| {
-        if skip_without(&[Need::V2("pids"), Need::V2("memory")]) {
+        if skip_without(&[Need::V2Alone, Need::V2("memory")]) {
             return;
         }
         let part = integration::host::cgroup_mounts().remove(0).join(&sb.name);
