@@ -23,6 +23,7 @@ pub const RANGE: u32 = 65_536;
 const ENTER: &str = r#"
 dir=$1 uid=$2 home=$3; shift 3
 for name in passwd group subuid subgid; do mount --bind "$dir/$name" /etc/$name || exit 120; done
+for group in $(cat "$dir/groups"); do echo $$ > "$group/cgroup.procs" || exit 122; done
 cd "$home" || exit 121
 exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all -- \
     env HOME="$home" XDG_RUNTIME_DIR="$home/run" USER=skepuser "$@"
@@ -45,16 +46,17 @@ pub struct User {
 impl User {
     /// Makes the user of a sandbox, and the sandbox the user's.
     pub fn of(sb: &Sandbox) -> User {
-        // Ids by the test's own pid, which is below 2^22: sandboxes that live at once must not share them.
-        let number = std::process::id() % 20_000 + 20_000 * sb.number();
+        // Sandboxes that live at once, in one process or in several, should not share their ids.
+        let number = std::process::id() % 1000 * 40 + sb.number() % 40;
         let user = User {
-            uid: 30_000 + number,
+            uid: 70_000 + number,
             first: 0x1000_0000 + number * RANGE,
             home: sb.host_dir("home"),
             files: sb.host_dir("etc"),
             program: sb.host_dir("home").join("runtime"),
         };
         user.write_accounts();
+        fs::write(user.files.join("groups"), "").expect("write the list of groups");
         let copied = Command::new("cp").arg(&sb.runtime.path).arg(&user.program).status().expect("cp");
         assert!(copied.success(), "copy the runtime");
         fs::create_dir(user.home.join("run")).expect("create the run-time folder");
@@ -89,6 +91,20 @@ impl User {
         for name in ["subuid", "subgid"] {
             fs::write(self.files.join(name), "").expect("write an account file");
         }
+    }
+
+    /// Makes a cgroup the user's in the way of a delegation, and lets all that the user calls start in a group below it.
+    /// The folder is there, with its controllers handed down as far as the test wants.
+    pub fn delegate(&self, group: &Path) {
+        let own = group.join("session");
+        fs::create_dir(&own).expect("create a group");
+        for folder in [group, &own] {
+            chown(folder, Some(self.uid), Some(self.uid)).expect("chown a group");
+            for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+                chown(folder.join(file), Some(self.uid), Some(self.uid)).expect("chown a file of a group");
+            }
+        }
+        fs::write(self.files.join("groups"), own.to_str().expect("UTF-8")).expect("write the list of groups");
     }
 
     /// Prepares a program that runs as the user.

@@ -414,7 +414,7 @@ fn delegate(sb: &Sandbox, user: &User) {
 #[test]
 fn a_delegated_cgroup_is_used() {
     user_case(|sb, user| {
-        if skip_without(&[Need::V1("pids"), Need::V1("freezer")]) {
+        if skip_without(&[Need::V1("freezer")]) {
             return;
         }
         delegate(sb, user);
@@ -434,6 +434,42 @@ fn a_delegated_cgroup_is_used() {
         assert_eq!(sb.exec(id, &["echo", "inside"]).ok(), "inside");
         sb.delete_force(id).ok();
         assert!(!sb.cgroup("pids", id).exists());
+    });
+}
+
+/// As under `systemd-run --user --scope`: the user's part of the hierarchy begins above the group that it is called in.
+#[test]
+fn a_delegated_part_of_the_unified_hierarchy_is_used() {
+    user_case(|sb, user| {
+        if skip_without(&[Need::V2Alone, Need::V2("memory")]) {
+            return;
+        }
+        let part = integration::host::cgroup_mounts().remove(0).join(&sb.name);
+        fs::create_dir(&part).expect("create a group");
+        user.delegate(&part);
+        let limits = json!({ "pids": { "limit": 20 }, "memory": { "limit": 50_000_000 } });
+        let b = user.bundle(sb).namespace("cgroup", None).set("/linux/resources", limits);
+        let b = b.mount("cgroup", "/sys/fs/cgroup", "cgroup", &["ro"]);
+        let b = b.folder("/sys/fs/cgroup").sleeper();
+        let c = sb.detached(&b);
+        let group = part.join(&c.id);
+        let read = |file: &str| fs::read_to_string(group.join(file)).expect("a file of the group").trim().to_owned();
+        assert_eq!((read("pids.max").as_str(), read("memory.max").as_str()), ("20", "49999872"));
+        assert_eq!(read("cgroup.procs"), c.pid.to_string());
+        assert_eq!(sb.exec(&c.id, &["cat", "/proc/self/cgroup", "/sys/fs/cgroup/pids.max"]).ok(), "0::/\n20");
+        sb.call(&["update", "--pids-limit", "30", &c.id]).run().ok();
+        assert_eq!(read("pids.max"), "30");
+        sb.call(&["pause", &c.id]).run().ok();
+        assert_eq!(sb.status(&c.id), "paused");
+        sb.call(&["resume", &c.id]).run().ok();
+        let stats = sb.call(&["events", "--stats", &c.id]).run().json();
+        assert_eq!(stats["data"]["pids"]["limit"], json!(30));
+        sb.delete_force(&c.id).ok();
+        assert!(!group.exists());
+        // Beyond the part that is the user's there is nothing to be had.
+        let outside = user.bundle(sb).set("/linux/cgroupsPath", json!(format!("/{}-outside", sb.name)));
+        sb.run(&outside).fails_saying("ermission denied");
+        fs::remove_dir(part.join("session")).expect("remove the session's group");
     });
 }
 

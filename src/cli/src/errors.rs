@@ -6,6 +6,7 @@
 use crate::args::command::Level;
 use crate::args::{Command, Program, Usage, UsageError, verbs};
 use crate::log::Log;
+use sys::error::Reason;
 
 /// Exit code of a command that did its work.
 pub const SUCCESS: u8 = 0;
@@ -42,10 +43,31 @@ pub fn usage_code(usage: &Usage) -> u8 {
 
 /// Tells about a failure.
 pub fn report(log: &Log, error: &anyhow::Error) {
+    let line = render_line(error);
+    let missing = missing_calls(&line);
     if log.is_human() {
         log.say(&render_for_people(error));
+        if let Some(missing) = &missing {
+            log.say(&format!("hint: {missing}\n"));
+        }
     }
-    log.write(Level::Error, &render_line(error));
+    log.write(Level::Error, &missing.map_or_else(|| line.clone(), |missing| format!("{line}: {missing}")));
+}
+
+/// Which calls of the kernel are not there, where a failure looks like that.
+fn missing_calls(line: &str) -> Option<String> {
+    if !line.contains("(ENOSYS)") && !line.contains("(EPERM)") {
+        return None;
+    }
+    const CAP_SYS_ADMIN: u32 = 21;
+    let admin = sys::process::capget().is_ok_and(|masks| masks.effective >> CAP_SYS_ADMIN & 1 == 1);
+    let whole = std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
+    let missing = sys::probe::missing_calls(admin && whole);
+    let list = missing.iter().map(|m| format!("{} (Linux {}: {})", m.name, m.since, Reason(m.errno)));
+    let list = list.collect::<Vec<_>>().join(", ");
+    (!missing.is_empty())
+        .then(|| format!("this kernel does not have, or a seccomp filter around the runtime denies, {list}"))
 }
 
 /// Renders the causes as one line, the outermost first.

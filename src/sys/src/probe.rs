@@ -24,6 +24,10 @@ pub enum Call {
     CloseRange,
     /// `faccessat2(2)`.
     Faccessat2,
+    /// `fsconfig(2)`.
+    Fsconfig,
+    /// `fsmount(2)`.
+    Fsmount,
     /// `fsopen(2)`, and with it the other calls of the mount API.
     Fsopen,
     /// `keyctl(2)`.
@@ -54,6 +58,8 @@ impl Call {
             // The end before the beginning.
             Call::CloseRange => (libc::SYS_close_range, [1, 0, 0, 0, 0, 0]),
             Call::Faccessat2 => (libc::SYS_faccessat2, [NO_FD, NULL, 0, NO_SUCH_FLAGS, 0, 0]),
+            Call::Fsconfig => (libc::SYS_fsconfig, [NO_FD, 0x4000_0000, 0, 0, 0, 0]),
+            Call::Fsmount => (libc::SYS_fsmount, [NO_FD, NO_SUCH_FLAGS, 0, 0, 0, 0]),
             Call::Fsopen => (libc::SYS_fsopen, [NULL, NO_SUCH_FLAGS, 0, 0, 0, 0]),
             // The keyring number 0.
             Call::Keyctl => (libc::SYS_keyctl, [0, 0, 0, 0, 0, 0]),
@@ -73,6 +79,46 @@ pub fn refusal(call: Call) -> Option<Errno> {
     let (number, arguments) = call.arguments();
     // SAFETY: every address is null and every descriptor invalid, so the kernel reads and writes nothing of this process.
     unsafe { raw::syscall(number, arguments) }.err()
+}
+
+/// A call that every container needs and that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// Its name.
+    pub name: &'static str,
+    /// The kernel that brought it.
+    pub since: &'static str,
+    /// What was answered: ENOSYS by an old kernel, that or EPERM by a filter.
+    pub errno: Errno,
+}
+
+/// The calls that every container needs, with the kernels that brought them (manual pages), and whether each looks at the
+/// caller's right to mount before it looks at its arguments (fs/namespace.c, fs/fsopen.c).
+static NEEDED: &[(Call, &str, &str, bool)] = &[
+    (Call::Clone3, "clone3", "5.3", false),
+    (Call::Openat2, "openat2", "5.6", false),
+    (Call::PidfdOpen, "pidfd_open", "5.3", false),
+    (Call::PidfdSendSignal, "pidfd_send_signal", "5.1", false),
+    (Call::OpenTree, "open_tree", "5.2", false),
+    (Call::MoveMount, "move_mount", "5.2", true),
+    (Call::Fsopen, "fsopen", "5.2", true),
+    (Call::Fsconfig, "fsconfig", "5.2", false),
+    (Call::Fsmount, "fsmount", "5.2", true),
+    (Call::MountSetattr, "mount_setattr", "5.12", false),
+    (Call::CloseRange, "close_range", "5.9", false),
+    (Call::Faccessat2, "faccessat2", "5.8", false),
+];
+
+/// The needed calls that this kernel does not have, or that a filter around this process denies. `may_mount`: whether the
+/// caller has the right to mount, without which EPERM says nothing of those that ask for it first.
+#[must_use]
+pub fn missing_calls(may_mount: bool) -> Vec<Missing> {
+    let judge = |(call, name, since, asks_first): &(Call, &'static str, &'static str, bool)| {
+        let errno = refusal(*call)?;
+        let denied = errno == Errno::PERM && (may_mount || !asks_first);
+        (errno == Errno::NOSYS || denied).then_some(Missing { name, since, errno })
+    };
+    NEEDED.iter().filter_map(judge).collect()
 }
 
 /// Why the kernel refuses to clone into a group that does not exist: EINVAL where it knows of such clones, E2BIG where its
@@ -133,6 +179,8 @@ mod tests {
             Clone3,
             CloseRange,
             Faccessat2,
+            Fsconfig,
+            Fsmount,
             Fsopen,
             Keyctl,
             MoveMount,
@@ -151,6 +199,11 @@ mod tests {
             assert!(optional || refusal != Some(Errno::NOSYS), "{call:?}");
         }
         assert_eq!(clone_into_cgroup_refusal(), Some(Errno::INVAL));
+    }
+
+    #[test]
+    fn a_kernel_that_has_them_all_misses_none() {
+        assert_eq!(missing_calls(false), []);
     }
 
     #[test]

@@ -95,7 +95,8 @@ fn find(name: &str, path: &str) -> Result<String> {
         let candidate = if folder.is_empty() { format!("./{name}") } else { format!("{folder}/{name}") };
         match executable(&candidate) {
             Ok(()) => return Ok(candidate),
-            Err(Errno::ACCESS) => refused = Some(Errno::ACCESS),
+            // The last two come of a filter around the runtime, and say nothing of the file.
+            Err(errno @ (Errno::ACCESS | Errno::PERM | Errno::NOSYS)) => refused = Some(errno),
             Err(_) => {}
         }
     }

@@ -73,7 +73,10 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     let groups = (record.groups.clone(), record.unit().cloned());
     let plan = plan_exec(&spec, &process, &facts, id, groups, options)?;
 
-    let pidfd = sys::process::pidfd_open(init.pid).map_err(|_| Error::ExecStopped)?;
+    let pidfd = match sys::process::pidfd_open(init.pid) {
+        Err(error) if error.is(sys::Errno::SRCH) => return Err(Error::ExecStopped),
+        other => other?,
+    };
     if !crate::state::is_alive(&context.proc, init) {
         return Err(Error::ExecStopped);
     }
