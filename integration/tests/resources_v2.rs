@@ -1,0 +1,497 @@
+//! Limits where cgroup v2 is alone: judged by what they do to the container's processes.
+//!
+//! What v1 has too is in `resources.rs` and `update.rs`; this is what only v2 has, and what works otherwise there.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use integration::host::eventually;
+use integration::requires::{Need, skip_without};
+use integration::{Bundle, Container, Sandbox, Value, case, json};
+
+/// Calls a test where v2 has the controllers.
+fn on_v2(test: impl FnOnce(&Sandbox)) {
+    case(|sb| {
+        if !skip_without(&[Need::V2Alone]) {
+            test(sb);
+        }
+    });
+}
+
+fn group(sb: &Sandbox, id: &str) -> PathBuf {
+    PathBuf::from("/sys/fs/cgroup").join(&sb.name).join(id)
+}
+
+#[track_caller]
+fn read(sb: &Sandbox, id: &str, file: &str) -> String {
+    let path = group(sb, id).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())).trim().to_owned()
+}
+
+/// A number from a file of `key number` lines.
+#[track_caller]
+fn count(sb: &Sandbox, id: &str, file: &str, key: &str) -> u64 {
+    let text = read(sb, id, file);
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).expect("the key");
+    line.parse().expect("a number")
+}
+
+/// A bundle with its own groups mounted read-write.
+fn with_groups(sb: &Sandbox) -> Bundle {
+    let options = ["nosuid", "noexec", "nodev", "rw"];
+    sb.bundle().without_mount("/sys/fs/cgroup").mount("cgroup", "/sys/fs/cgroup", "cgroup", &options)
+}
+
+fn unified(b: Bundle, values: Value) -> Bundle {
+    b.set("/linux/resources/unified", values)
+}
+
+fn update(sb: &Sandbox, id: &str, resources: &Value) -> integration::Output {
+    sb.call(&["update", "--resources", "-", id]).stdin_bytes(resources.to_string().as_bytes()).run()
+}
+
+/// A string that doubles until it does not fit; the program is init itself.
+const GROW: &[&str] = &["awk", "BEGIN { a = \"x\"; while (length(a) < 200000000) a = a a }"];
+
+#[test]
+fn memory_beyond_the_limit_kills_and_the_record_says_so() {
+    on_v2(|sb| {
+        let limit = json!({ "limit": 20_971_520, "swap": 20_971_520 });
+        let b = sb.bundle().set("/linux/resources/memory", limit).args(GROW);
+        let out = sb.run(&b);
+        out.code_is(137);
+        assert!(out.stderr.contains("want of memory"), "{out:#?}");
+        sb.create(&b).ok();
+        sb.start(&b.id).ok();
+        sb.wait_status(&b.id, "stopped");
+        assert_eq!(sb.state(&b.id)["oomKills"], json!(1));
+        assert!(count(sb, &b.id, "memory.events", "oom_kill") == 1);
+    });
+}
+
+#[test]
+fn a_container_that_was_not_killed_for_memory_says_nothing_of_it() {
+    on_v2(|sb| {
+        let b = sb.bundle().args(&["sh", "-c", "kill -9 $$"]);
+        sb.create(&b).ok();
+        sb.start(&b.id).ok();
+        sb.wait_status(&b.id, "stopped");
+        assert!(sb.state(&b.id).get("oomKills").is_none());
+    });
+}
+
+#[test]
+fn an_oom_group_dies_together() {
+    on_v2(|sb| {
+        let memory = json!({ "limit": 20_971_520, "swap": 20_971_520 });
+        let b = unified(sb.bundle().set("/linux/resources/memory", memory), json!({ "memory.oom.group": "1" }));
+        // Init uses nothing: without the group it would outlive the other.
+        let script = "awk 'BEGIN { a = \"x\"; while (length(a) < 200000000) a = a a }'; sleep 1000";
+        let c = sb.detached(&b.sh(script));
+        sb.wait_status(&c.id, "stopped");
+        assert!(count(sb, &c.id, "memory.events", "oom_group_kill") >= 1);
+    });
+}
+
+#[test]
+fn an_oom_kill_is_an_event() {
+    on_v2(|sb| {
+        let memory = json!({ "limit": 20_971_520, "swap": 20_971_520 });
+        let b = sb.bundle().set("/linux/resources/memory", memory).bind(&sb.host_dir("go"), "/go", &[]);
+        let script = "while [ ! -e /go/now ]; do sleep 0.05; done; awk 'BEGIN { a = \"x\"; while (length(a) < 200000000) a = a a }'; sleep 1000";
+        let c = sb.detached(&b.sh(script));
+        let running = sb.call(&["events", "--interval=1h", &c.id]).spawn();
+        std::thread::sleep(Duration::from_secs(2));
+        fs::write(sb.host_dir("go").join("now"), "").expect("write");
+        let is_oom = |line: &str| line.parse().is_ok_and(|e: Value| e["type"] == "oom" && e["id"] == json!(c.id));
+        eventually("the event", || running.stdout().lines().any(is_oom));
+    });
+}
+
+#[test]
+fn the_cpu_quota_is_kept_period_by_period() {
+    on_v2(|sb| {
+        let b = sb.bundle().set("/linux/resources/cpu", json!({ "quota": 20_000, "period": 100_000 }));
+        let c = sb.detached(&b.args(&["sh", "-c", "while :; do :; done"]));
+        let stat = |key| count(sb, &c.id, "cpu.stat", key);
+        let (usage, periods) = (stat("usage_usec"), stat("nr_periods"));
+        eventually("thirty periods", || stat("nr_periods") >= periods + 30);
+        let (used, allowed) = (stat("usage_usec") - usage, (stat("nr_periods") - periods + 1) * 20_000);
+        assert!(stat("nr_throttled") > 0);
+        assert!(used <= allowed * 12 / 10, "{used} microseconds used of {allowed}");
+    });
+}
+
+#[test]
+fn limits_of_each_kind_are_set() {
+    on_v2(|sb| {
+        let resources = json!({
+            "cpu": { "shares": 1024, "quota": 40_000, "period": 80_000, "burst": 10_000, "cpus": "0", "mems": "0" },
+            "memory": { "limit": 67_108_864, "swap": 100_663_296, "reservation": 33_554_432 },
+            "pids": { "limit": 27 },
+            "hugepageLimits": [{ "pageSize": "2MB", "limit": 4_194_304 }],
+            "unified": {
+                "memory.high": "60000000", "memory.min": "4096", "memory.zswap.max": "0", "cpu.weight.nice": "-3",
+                "pids.max": "29", "hugetlb.2MB.rsvd.max": "2097152", "cgroup.max.depth": "9"
+            }
+        });
+        let resources = without_absent(sb, resources);
+        let b = sb.bundle().set("/linux/resources", resources.clone()).sleeper();
+        sb.create(&b).ok();
+        for (file, expected) in [
+            ("cpu.max", "40000 80000"),
+            ("cpu.max.burst", "10000"),
+            ("cpuset.cpus", "0"),
+            ("cpuset.mems", "0"),
+            ("memory.max", "67108864"),
+            ("memory.swap.max", "33554432"),
+            ("memory.low", "33554432"),
+            ("hugetlb.2MB.max", "4194304"),
+        ] {
+            assert_eq!(read(sb, &b.id, file), expected, "{file}");
+        }
+        for (file, value) in resources["unified"].as_object().expect("an object") {
+            let value = value.as_str().expect("a text");
+            let expected = if file == "memory.high" { "59998208" } else { value };
+            assert_eq!(read(sb, &b.id, file), expected, "{file}");
+        }
+    });
+}
+
+/// Takes out of `unified` what this kernel has no file for.
+fn without_absent(sb: &Sandbox, mut resources: Value) -> Value {
+    let probe = PathBuf::from("/sys/fs/cgroup").join(&sb.name);
+    fs::create_dir_all(&probe).expect("mkdir");
+    let values = resources["unified"].as_object_mut().expect("an object");
+    if !probe.join("memory.zswap.max").exists() {
+        values.remove("memory.zswap.max");
+    }
+    resources
+}
+
+#[test]
+fn the_pids_limit_stops_forks_and_exec_says_why() {
+    on_v2(|sb| {
+        let c = sb.detached(
+            &sb.bundle()
+                .set("/linux/resources/pids", json!({ "limit": 3 }))
+                .sh("sleep 1000 & sleep 1000 & sleep 1000 & wait"),
+        );
+        eventually("forks failed", || count(sb, &c.id, "pids.events", "max") > 0);
+        let out = sb.exec(&c.id, &["true"]);
+        if read(sb, &c.id, "pids.current") == "3" {
+            assert!(out.fails().contains("pids.max"), "{out:#?}");
+        }
+    });
+}
+
+#[test]
+fn a_cpuset_confines_before_and_after_an_update() {
+    on_v2(|sb| {
+        if skip_without(&[Need::Cpus(2)]) {
+            return;
+        }
+        let c = sb.detached(&sb.bundle().set("/linux/resources/cpu", json!({ "cpus": "1" })).sleeper());
+        assert_eq!(sb.exec(&c.id, &["nproc"]).ok(), "1");
+        sb.call(&["update", "--cpuset-cpus", "0-1", &c.id]).run().ok();
+        assert_eq!(sb.exec(&c.id, &["nproc"]).ok(), "2");
+    });
+}
+
+#[test]
+fn a_partition_of_cpus_that_cannot_be_had_is_an_error() {
+    on_v2(|sb| {
+        let b = unified(sb.bundle(), json!({ "cpuset.cpus": "0", "cpuset.cpus.partition": "root" })).sleeper();
+        sb.create(&b).fails_saying("root invalid");
+        assert!(!group(sb, &b.id).exists());
+    });
+}
+
+#[test]
+fn a_disk_limit_gives_its_rate() {
+    on_v2(|sb| {
+        if skip_without(&[Need::Loop]) {
+            return;
+        }
+        let file = sb.dir.join("disk");
+        fs::File::create(&file).and_then(|f| f.set_len(32 << 20)).expect("a file");
+        let disk = sb.program("/sbin/losetup").args(&["-f", "--show"]).arg(&file).run().ok();
+        let numbers = sb.program("/usr/bin/stat").args(&["-c", "%Hr %Lr", &disk]).run().ok();
+        let (major, minor) = numbers.split_once(' ').expect("two numbers");
+        let (major, minor): (u64, u64) = (major.parse().expect("major"), minor.parse().expect("minor"));
+        // What dd says of itself: starting a container takes long where there is no hardware for virtual machines.
+        let seconds = |limited: bool| {
+            let device = json!({ "path": "/dev/d", "type": "b", "major": major, "minor": minor, "fileMode": 0o666 });
+            let rule = json!({ "allow": true, "type": "b", "major": major, "minor": minor, "access": "rwm" });
+            let rate = json!([{ "major": major, "minor": minor, "rate": 1_048_576 }]);
+            let b = sb.bundle().push("/linux/devices", device).push("/linux/resources/devices", rule);
+            let b = if limited { b.set("/linux/resources/blockIO/throttleWriteBpsDevice", rate) } else { b };
+            let b = b.args(&["dd", "if=/dev/zero", "of=/dev/d", "bs=262144", "count=16", "oflag=direct"]);
+            let out = sb.run(&b);
+            out.ok();
+            let words = out.stderr.split(", ").find_map(|part| part.strip_suffix(" seconds"));
+            words.and_then(|word| word.parse::<f64>().ok()).unwrap_or_else(|| panic!("no time in {out:#?}"))
+        };
+        let (free, limited) = (seconds(false), seconds(true));
+        sb.program("/sbin/losetup").args(&["-d", &disk]).run().ok();
+        // 4 MiB at 1 MiB/s; the kernel lets a slice of it pass at once.
+        assert!((3.0..6.0).contains(&limited) && free < 2.0, "{limited} s with the limit, {free} s without");
+    });
+}
+
+#[test]
+fn huge_pages_beyond_the_limit_cannot_be_mapped() {
+    on_v2(|sb| {
+        if skip_without(&[integration::requires::PERL]) {
+            return;
+        }
+        let pages = "/proc/sys/vm/nr_hugepages";
+        let before = fs::read_to_string(pages).expect("read");
+        fs::write(pages, "8").expect("reserve huge pages");
+        let limit = json!([{ "pageSize": "2MB", "limit": 4_194_304 }]);
+        // mmap(NULL, length, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0)
+        let script = "for (2, 3) { my $at = syscall(9, 0, $_ * 2097152, 3, 0x40022, -1, 0); print $at == -1 ? \"no\" : \"yes\", \" \"; syscall(11, $at, $_ * 2097152) if $at != -1 }";
+        let b = sb.bundle().with_perl().set("/linux/resources/hugepageLimits", limit);
+        let out = sb.run(&b.args(&["/usr/bin/perl", "-e", script]));
+        fs::write(pages, before.trim()).expect("give huge pages back");
+        assert_eq!(out.ok(), "yes no");
+    });
+}
+
+/// Makes /dev/x as character device 10:229 (fuse: any user may open it), then opens it for reading.
+const OPEN_FUSE: &str =
+    "mknod /dev/x c 10 229 2>/dev/null; dd if=/dev/x of=/dev/null count=0 2>/dev/null && echo fine || echo no-open";
+
+#[test]
+fn device_rules_change_with_an_update() {
+    on_v2(|sb| {
+        let b = sb.bundle().capabilities(&["CAP_MKNOD", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]).sleeper();
+        let c = sb.detached(&b);
+        let dir = fs::File::open(group(sb, &c.id)).expect("open");
+        let programs = || {
+            let fd = std::os::fd::AsFd::as_fd(&dir);
+            sys::bpf::query_device_programs(fd).expect("query").ids
+        };
+        let first = programs();
+        assert_eq!((sb.exec_sh(&c.id, OPEN_FUSE).ok().as_str(), first.len()), ("no-open", 1));
+        let fuse = json!({ "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm" });
+        let none = json!({ "allow": false, "access": "rwm" });
+        update(sb, &c.id, &json!({ "devices": [none, fuse] })).ok();
+        let second = programs();
+        assert_eq!((sb.exec_sh(&c.id, OPEN_FUSE).ok().as_str(), second.len()), ("fine", 1));
+        assert_ne!(first, second);
+        // Another limit leaves the rules alone.
+        sb.call(&["update", "--pids-limit", "20", &c.id]).run().ok();
+        assert_eq!(programs(), second);
+        update(sb, &c.id, &json!({ "devices": [none] })).ok();
+        assert_eq!((sb.exec_sh(&c.id, OPEN_FUSE).ok().as_str(), programs().len()), ("no-open", 1));
+    });
+}
+
+#[test]
+fn a_frozen_container_makes_no_progress() {
+    on_v2(|sb| {
+        let dir = sb.host_dir("count");
+        let b = sb.bundle().bind(&dir, "/data", &[]).sh("while :; do echo x >> /data/n; done");
+        let c = sb.detached(&b);
+        let length = || fs::metadata(dir.join("n")).map(|meta| meta.len()).unwrap_or_default();
+        eventually("it counts", || length() > 10);
+        sb.call(&["pause", &c.id]).run().ok();
+        assert_eq!(sb.status(&c.id), "paused");
+        let before = length();
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(length(), before);
+        sb.call(&["resume", &c.id]).run().ok();
+        eventually("it counts on", || length() > before);
+    });
+}
+
+/// A container that hands controllers on to groups of its own, as systemd in a container does.
+fn nested(sb: &Sandbox) -> Container {
+    let script = "cd /sys/fs/cgroup && mkdir init deep deep/er && echo 1 > init/cgroup.procs \
+                  && echo '+memory +pids' > cgroup.subtree_control && echo ready; \
+                  sleep 1000 & echo $! > deep/er/cgroup.procs; wait";
+    let c = sb.detached(&with_groups(sb).sh(script));
+    eventually("it is ready", || c.output.stdout_now().contains("ready"));
+    c
+}
+
+#[test]
+fn exec_joins_the_first_process_where_the_own_group_takes_none() {
+    on_v2(|sb| {
+        let c = nested(sb);
+        assert_eq!(sb.exec(&c.id, &["cat", "/proc/self/cgroup"]).ok(), "0::/init");
+        let placed = sb.exec_with(&c.id, &["--cgroup", "deep/er"], &["cat", "/proc/self/cgroup"]);
+        assert_eq!(placed.ok(), "0::/deep/er");
+        let refused = sb.exec_with(&c.id, &["--cgroup", "/"], &["true"]);
+        refused.fails_saying("cgroup.subtree_control");
+    });
+}
+
+#[test]
+fn groups_that_the_container_made_go_with_it() {
+    on_v2(|sb| {
+        let c = nested(sb);
+        let listed = sb.call(&["ps", "--format", "json", &c.id]).run().json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+        sb.delete_force(&c.id).ok();
+        assert!(!group(sb, &c.id).exists());
+    });
+}
+
+#[test]
+fn kill_all_reaches_groups_that_the_container_made() {
+    on_v2(|sb| {
+        let script = "cd /sys/fs/cgroup && mkdir -p a/b && { sleep 1000 & echo $! > a/b/cgroup.procs; } && echo ready; wait; sleep 1000";
+        let c = sb.detached(&with_groups(sb).without_namespace("pid").sh(script));
+        eventually("it is ready", || c.output.stdout_now().contains("ready"));
+        sb.call(&["kill", "--all", &c.id, "KILL"]).run().ok();
+        eventually("all are gone", || read(sb, &c.id, "cgroup.events").contains("populated 0"));
+        sb.delete(&c.id).ok();
+    });
+}
+
+#[test]
+fn a_group_that_was_removed_by_somebody_is_noticed() {
+    on_v2(|sb| {
+        let c = sb.detached(&sb.bundle().sleeper());
+        let aside = PathBuf::from("/sys/fs/cgroup").join(&sb.name).join("aside");
+        fs::create_dir(&aside).expect("mkdir");
+        fs::write(aside.join("cgroup.procs"), c.pid.to_string()).expect("move");
+        fs::remove_dir(group(sb, &c.id)).expect("rmdir");
+        sb.exec(&c.id, &["true"]).fails_saying("was removed by somebody");
+        sb.call(&["update", "--pids-limit", "5", &c.id]).run().fails_saying("was removed by somebody");
+        assert_eq!(sb.status(&c.id), "running");
+        sb.kill(&c.id, "KILL").ok();
+        sb.wait_status(&c.id, "stopped");
+        sb.delete(&c.id).ok();
+        fs::remove_dir(&aside).expect("rmdir");
+    });
+}
+
+#[test]
+fn the_group_is_the_containers_by_the_rule_of_the_specification() {
+    on_v2(|sb| {
+        let owner = |b: Bundle| {
+            let b = b.set("/process/user/uid", json!(1000)).sleeper();
+            sb.create(&b).ok();
+            let uid = |file: &str| {
+                std::os::unix::fs::MetadataExt::uid(&fs::metadata(group(sb, &b.id).join(file)).expect("stat"))
+            };
+            (uid("."), uid("cgroup.procs"), uid("pids.max"))
+        };
+        assert_eq!(owner(with_groups(sb)), (1000, 1000, 0));
+        assert_eq!(owner(with_groups(sb).user_namespace()), (101_000, 101_000, 0));
+        // Mounted read-only; and without a cgroup namespace.
+        assert_eq!(owner(sb.bundle()), (0, 0, 0));
+        assert_eq!(owner(with_groups(sb).without_namespace("cgroup")), (0, 0, 0));
+    });
+}
+
+#[test]
+fn a_controller_that_a_parent_does_not_hand_on_is_named() {
+    on_v2(|sb| {
+        let busy = PathBuf::from("/sys/fs/cgroup").join(&sb.name);
+        fs::create_dir(&busy).expect("mkdir");
+        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+        fs::write(busy.join("cgroup.procs"), sleeper.id().to_string()).expect("move");
+        let b = sb.bundle().set("/linux/resources/memory", json!({ "limit": 67_108_864 })).sleeper();
+        let out = sb.create(&b);
+        // Limits of threads can be had there, in a threaded group.
+        let threads = sb.bundle().set("/linux/resources/pids", json!({ "limit": 9 })).args(&["true"]);
+        let outcome = sb.run(&threads);
+        let kind = fs::read_to_string(busy.join("cgroup.type")).expect("read");
+        sleeper.kill().expect("kill");
+        sleeper.wait().expect("reap");
+        let expected = format!("{} does not hand the memory controller on: it has 1 process(es)", busy.display());
+        assert!(out.fails().contains(&expected), "{out:#?}");
+        outcome.ok();
+        assert_eq!(kind.trim(), "domain threaded");
+    });
+}
+
+/// 40 MiB of page cache, or of shared memory, under a limit of 100 MiB.
+fn user_of_memory(sb: &Sandbox, file: &str) -> Container {
+    let memory = json!({ "limit": 104_857_600, "swap": 104_857_600 });
+    let b = sb.bundle().writable().set("/linux/resources/memory", memory);
+    let c = sb.detached(&b.sh(&format!("dd if=/dev/zero of={file} bs=1M count=40; sync; echo ready; sleep 1000")));
+    eventually("it has written", || c.output.stdout_now().contains("ready"));
+    c
+}
+
+#[test]
+fn a_smaller_memory_limit_makes_room_first() {
+    on_v2(|sb| {
+        let c = user_of_memory(sb, "/file");
+        sb.call(&["update", "--memory", "20971520", &c.id]).run().ok();
+        assert_eq!(read(sb, &c.id, "memory.max"), "20971520");
+        assert_eq!((sb.status(&c.id).as_str(), count(sb, &c.id, "memory.events", "oom_kill")), ("running", 0));
+    });
+}
+
+#[test]
+fn a_memory_limit_below_what_cannot_be_reclaimed_is_refused() {
+    on_v2(|sb| {
+        let c = user_of_memory(sb, "/dev/shm/f");
+        sb.call(&["update", "--memory", "20971520", &c.id]).run().fails_saying("20971520");
+        update(sb, &c.id, &json!({ "unified": { "memory.max": "20971520" } })).fails_saying("20971520");
+        assert_eq!(read(sb, &c.id, "memory.max"), "104857600");
+        assert_eq!((sb.status(&c.id).as_str(), count(sb, &c.id, "memory.events", "oom_kill")), ("running", 0));
+    });
+}
+
+#[test]
+fn keys_of_unified_that_make_no_sense_are_errors() {
+    on_v2(|sb| {
+        for (values, said) in [
+            (json!({ "memory/high": "1" }), "memory/high"),
+            (json!({ "nonsense": "1" }), "CONTROLLER.PARAMETER"),
+            (json!({ "foo.bar": "1" }), "not available"),
+            (json!({ "memory.nonsense": "1" }), "memory.nonsense"),
+            (json!({ "misc.max": "nonsense 1" }), "misc.capacity"),
+        ] {
+            let b = unified(sb.bundle(), values).sleeper();
+            sb.create(&b).fails_saying(said);
+        }
+    });
+}
+
+#[test]
+fn stalls_are_events() {
+    on_v2(|sb| {
+        let b = sb.bundle().set("/linux/resources/cpu", json!({ "quota": 10_000, "period": 100_000 }));
+        let c = sb.detached(&b.sh("while :; do :; done"));
+        let running = sb.call(&["events", "--interval=1h", "--pressure", "cpu:some:10ms/1s", &c.id]).spawn();
+        eventually("the event", || running.stdout().contains("\"type\":\"pressure\""));
+        let event: Value = running.stdout().lines().next().expect("a line").parse().expect("JSON");
+        assert_eq!((&event["data"]["resource"], &event["data"]["window"]), (&json!("cpu"), &json!(1_000_000)));
+        assert!(event.pointer("/data/psi/some/total").is_some_and(Value::is_u64), "{event}");
+    });
+}
+
+#[test]
+fn stats_have_what_only_v2_counts() {
+    on_v2(|sb| {
+        let b = sb.bundle().set("/linux/resources/memory", json!({ "limit": 67_108_864 })).sleeper();
+        let c = sb.detached(&b.set("/linux/resources/pids", json!({ "limit": 20 })));
+        let event = sb.call(&["events", "--stats", &c.id]).run().json();
+        let data = &event["data"];
+        for pointer in [
+            "/cpu/usage/total",
+            "/cpu/psi",
+            "/memory/usage/usage",
+            "/memory/raw/anon",
+            "/memory/psi",
+            "/blkio/psi",
+            "/hugetlb/2MB/failcnt",
+            "/unified/memory.events/oom_kill",
+            "/unified/pids.events/max",
+            "/unified/cgroup.events/populated",
+        ] {
+            assert!(data.pointer(pointer).is_some(), "{pointer} in {data}");
+        }
+        assert_eq!(data["memory"]["usage"]["limit"], json!(67_108_864));
+        assert_eq!(data["pids"], json!({ "current": 1, "limit": 20 }));
+    });
+}
