@@ -16,11 +16,12 @@ use sys::regex::Regex;
 
 use crate::args::Global;
 use crate::args::command::{
-    BundleArgs, CgroupManager, Command, CreateArgs, DeleteArgs, ExecArgs, Format, HandoverArgs, KillArgs, Level,
-    ListArgs, PlanArgs, PsArgs, RunArgs, Target, UpdateArgs,
+    BundleArgs, CgroupManager, CheckpointArgs, Command, CreateArgs, DeleteArgs, ExecArgs, Format, HandoverArgs, KillArgs,
+    Level, ListArgs, PlanArgs, PsArgs, RestoreArgs, RunArgs, Target, UpdateArgs,
 };
 use crate::bundle::read_bundle;
 use crate::caller::Caller;
+use crate::criu;
 use crate::errors::SUCCESS;
 use crate::follow;
 use crate::limits::render_resources;
@@ -51,7 +52,7 @@ pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<
         sys::process::close_on_exec_from(3)?;
     }
     let session = Session { global, caller, engine };
-    if matches!(command, Command::Create(_) | Command::Run(_)) {
+    if matches!(command, Command::Create(_) | Command::Run(_) | Command::Restore(_)) {
         sys::process::ensure_standard_fds()?;
         root.make()?;
     }
@@ -75,6 +76,8 @@ impl Session<'_> {
             Command::Update(args) => self.update(args),
             Command::Events(args) => follow::events(&self.engine, args).map(|()| SUCCESS),
             Command::Plan(args) => self.plan(args),
+            Command::Checkpoint(args) => self.checkpoint(args),
+            Command::Restore(args) => self.restore(args),
             Command::Spec(_) | Command::Features(_) | Command::Check(_) | Command::Version | Command::Help(_) => {
                 bail!("this command works on no container")
             }
@@ -148,6 +151,23 @@ impl Session<'_> {
             sys::process::set_child_subreaper()?;
         }
         run(&self.engine, &bundle, &options, stay).context(self.says("run failed")).map(exit_code)
+    }
+
+    fn checkpoint(&self, args: &CheckpointArgs) -> anyhow::Result<u8> {
+        let options = criu::checkpoint_options(&self.caller, args)?;
+        done(ops::checkpoint::checkpoint(&self.engine, &args.id, options))
+    }
+
+    fn restore(&self, args: &RestoreArgs) -> anyhow::Result<u8> {
+        let create = &args.create;
+        let bundle = self.bundle(&create.bundle)?;
+        let options = self.create_options(&create.id, &bundle, &create.bundle, &create.handover)?;
+        let stay = if args.detach { Stay::Detached } else { Stay::Foreground };
+        if stay != Stay::Detached && !args.no_subreaper {
+            sys::process::set_child_subreaper()?;
+        }
+        let restore = criu::restore_options(&self.caller, args);
+        Ok(exit_code(ops::restore::restore(&self.engine, &bundle, &options, &restore, stay)?))
     }
 
     /// Which command failed, in the words of the program that we are called as.

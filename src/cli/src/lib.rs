@@ -7,6 +7,7 @@ pub mod args;
 pub mod bundle;
 pub mod caller;
 pub mod containers;
+pub mod criu;
 pub mod errors;
 pub mod follow;
 pub mod limits;

@@ -128,6 +128,18 @@ pub enum Error {
         /// Lines there that would allow it.
         lines: Vec<String>,
     },
+    /// CRIU could not do what it was asked for.
+    #[error("criu failed: type {request} errno {errno}: {reason}{}", .log.as_ref().map(|path| format!(" (log: {path})")).unwrap_or_default())]
+    Criu {
+        /// What it was asked for, by CRIU's name.
+        request: &'static str,
+        /// An errno of the kernel's, or 0.
+        errno: i32,
+        /// The first errors of its log, or what it answered.
+        reason: String,
+        /// The log, where there is one with an error in it.
+        log: Option<String>,
+    },
     /// The state file does not say what it should.
     #[error("state of container {id}: {reason}")]
     State {

@@ -12,6 +12,7 @@
 pub mod bundle;
 mod child;
 pub mod clock;
+mod criu;
 mod error;
 pub mod facts;
 mod gate;

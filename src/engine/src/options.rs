@@ -1,5 +1,9 @@
 //! What the caller of an operation asks for, besides the definition.
 
+use std::os::fd::OwnedFd;
+
+use serde::Serialize;
+
 /// Options of `create` and `run`.
 #[derive(Debug, Clone, Default)]
 pub struct CreateOptions {
@@ -64,6 +68,94 @@ pub struct SystemdOptions {
     pub endpoints: Vec<systemd::Endpoint>,
     /// Whether it is that of a user rather than that of the machine.
     pub user: bool,
+}
+
+/// What CRIU does with cgroups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupsMode {
+    /// CRIU's own choice, which is [`CgroupsMode::Soft`].
+    #[default]
+    Default,
+    /// Groups that CRIU itself makes get the limits that they had.
+    Soft,
+    /// All groups get the limits that they had.
+    Full,
+    /// As [`CgroupsMode::Full`], and no group may exist already.
+    Strict,
+    /// Processes stay in the groups that the engine made.
+    Ignore,
+}
+
+/// How CRIU keeps the network still while connections are saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkLock {
+    /// Rules of iptables.
+    Iptables,
+    /// Rules of nftables.
+    Nftables,
+    /// Not at all.
+    Skip,
+}
+
+/// What `checkpoint` and `restore` have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CriuOptions {
+    /// Folder of the images.
+    pub images: String,
+    /// Folder of the log and of CRIU's sockets; `None` is that of the images.
+    pub work: Option<String>,
+    /// Whether established TCP connections are kept.
+    pub tcp_established: bool,
+    /// Whether one end of a connected unix socket may be outside.
+    pub external_unix_sockets: bool,
+    /// Whether the container's session and terminal may be the caller's.
+    pub shell_job: bool,
+    /// Whether file locks are kept.
+    pub file_locks: bool,
+    /// Whether memory is punched out of older images when newer ones have it.
+    pub auto_dedup: bool,
+    /// Whether memory is brought when it is touched.
+    pub lazy_pages: bool,
+    /// What happens to cgroups.
+    pub cgroups: CgroupsMode,
+    /// How the network is kept still; `None` is CRIU's own choice.
+    pub network_lock: Option<NetworkLock>,
+}
+
+/// Options of `checkpoint`.
+#[derive(Debug, Default)]
+pub struct CheckpointOptions {
+    /// What `restore` has too.
+    pub criu: CriuOptions,
+    /// Folder of older images, relative to that of the images.
+    pub parent: Option<String>,
+    /// Whether only memory is saved and the container goes on.
+    pub pre_dump: bool,
+    /// Whether the container goes on.
+    pub leave_running: bool,
+    /// Whether connections that are being made are left out.
+    pub tcp_skip_in_flight: bool,
+    /// Whether files without a name get one again.
+    pub link_remap: bool,
+    /// Where memory goes: address and port.
+    pub page_server: Option<(String, u16)>,
+    /// Gets a zero byte once lazy pages can be fetched.
+    pub status_fd: Option<OwnedFd>,
+}
+
+/// Options of `restore`, besides those of `create`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct RestoreOptions {
+    /// What `checkpoint` has too.
+    pub criu: CriuOptions,
+    /// Whether connections are restored as closed ones.
+    pub tcp_close: bool,
+    /// LSM label in the place of the images', `TYPE:NAME`; `None` takes the definition's where it has one.
+    pub lsm_profile: Option<String>,
+    /// SELinux label of mounts in the place of the images'.
+    pub lsm_mount_context: Option<String>,
 }
 
 /// Options of `exec`.

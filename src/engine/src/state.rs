@@ -97,6 +97,10 @@ pub struct Record {
     /// Whether the death of its first process takes all others with it.
     #[serde(default)]
     pub own_pid_namespace: bool,
+    /// What its standard streams were at creation, such as `pipe:[4711]`, where one of them was a pipe: CRIU connects
+    /// those again by name.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub streams: Vec<String>,
     /// Whether it has its creator's session keyring in the place of its own.
     #[serde(default)]
     pub callers_keyring: bool,
@@ -389,6 +393,18 @@ pub fn is_alive(proc: &ProcFs, id: ProcessId) -> bool {
     proc.status(id.pid).is_ok_and(|status| status.start_time == id.start_time && !matches!(status.state, 'Z' | 'X'))
 }
 
+/// The standard streams of this process, which are those of the container, by the names that the kernel gives them; none
+/// where there is no pipe among them.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn read_streams(proc: &ProcFs) -> Result<Vec<String>> {
+    let own = proc.own_thread()?;
+    let streams: Vec<String> =
+        (0..3).map(|number| proc.link(&format!("{own}/fd/{number}"))).collect::<sys::Result<_>>()?;
+    Ok(if streams.iter().any(|name| name.starts_with("pipe:")) { streams } else { Vec::new() })
+}
+
 /// Checks an id: it becomes a folder's name and part of a group's path.
 ///
 /// # Errors
@@ -422,6 +438,7 @@ mod tests {
             device_programs: Vec::new(),
             annotations: BTreeMap::new(),
             own_pid_namespace: true,
+            streams: Vec::new(),
             callers_keyring: false,
         }
     }

@@ -13,6 +13,7 @@ use runtime_spec::model::{
 use serde::Serialize;
 
 use crate::gate::Gate;
+use crate::options::RestoreOptions;
 
 /// Index of a descriptor that the host opens and the child uses.
 pub type Slot = usize;
@@ -161,6 +162,15 @@ pub enum HostStep {
         /// The host's end.
         host: network::HostEnd,
     },
+    /// Brings `lo` up in the network namespace of the process.
+    BringLoopbackUp,
+    /// Makes the pair of sockets over which CRIU is spoken to.
+    OpenRpc {
+        /// CRIU's end.
+        slot: Slot,
+    },
+    /// Lets CRIU restore the images. What it restores takes its place as the container's first process.
+    RestoreImages(Box<RestoreImages>),
     /// Puts the process into a resctrl group.
     JoinResctrl {
         /// The settings.
@@ -286,6 +296,42 @@ pub enum Within {
     Container,
 }
 
+/// What CRIU restores, and into what.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestoreImages {
+    /// What the caller asks for.
+    pub options: RestoreOptions,
+    /// Our end of CRIU's socket is on the host side; this is CRIU's, closed here once CRIU has it.
+    pub rpc: Slot,
+    /// Where the root file system is mounted for CRIU.
+    pub root: String,
+    /// Where it is for everybody else.
+    pub rootfs: String,
+    /// Mounts of things of the host.
+    pub mounts: Vec<ExternalMount>,
+    /// Namespaces that are handed to CRIU by descriptor.
+    pub inherited: Vec<(NamespaceKind, Slot)>,
+    /// Namespaces that CRIU joins by path.
+    pub joined: Vec<(NamespaceKind, String)>,
+    /// File of further options for CRIU.
+    pub config_file: Option<String>,
+    /// LSM label in the place of the images'.
+    pub lsm_profile: Option<String>,
+    /// Socket that gets the master of the terminal.
+    pub console: Option<Slot>,
+    /// What is done once the namespaces are there, before anything runs in them.
+    pub inside: Vec<Planned<HostStep>>,
+}
+
+/// A mount in the container of something outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExternalMount {
+    /// Absolute path inside, as the definition writes it.
+    pub destination: String,
+    /// Absolute path on the host.
+    pub source: String,
+}
+
 /// What a launcher does.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Launcher {
@@ -366,6 +412,11 @@ pub enum ChildStep {
         device: Device,
         /// Where it goes.
         slot: Slot,
+    },
+    /// The mask of file modes.
+    SetUmask {
+        /// Bits that new files do not get.
+        mask: u32,
     },
     /// Joins namespaces by descriptor, in order.
     JoinNamespaces {
@@ -454,6 +505,23 @@ pub enum ChildStep {
         super_clear: SuperFlags,
         /// Options of the file system.
         data: Vec<String>,
+    },
+    /// Makes what a mount is mounted on, where it is not there, and mounts nothing.
+    MakeMountPoint {
+        /// Absolute path inside; a folder.
+        destination: String,
+    },
+    /// Takes the mounts at a path away, and all below them.
+    DetachMounts {
+        /// Absolute path, outside.
+        path: String,
+    },
+    /// Becomes CRIU, with the socket and some other descriptors open.
+    BecomeCriu {
+        /// The socket.
+        slot: Slot,
+        /// The others.
+        keep: Vec<Slot>,
     },
     /// Makes a device node.
     MakeDevice {

@@ -119,6 +119,31 @@ impl ProcFs {
         fs::open_at(self.root.as_fd(), &path, flags, 0)
     }
 
+    /// What a symbolic link of this procfs says, such as `12/fd/0`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn link(&self, path: &str) -> Result<String> {
+        fs::readlink_at(self.root.as_fd(), path)
+    }
+
+    /// Where the file behind a descriptor of this process is: a path in the mount namespace that it was found in.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn path_of(&self, fd: std::os::fd::BorrowedFd<'_>) -> Result<String> {
+        use std::os::fd::AsRawFd;
+        self.link(&format!("{}/fd/{}", self.own_thread()?, fd.as_raw_fd()))
+    }
+
+    /// Opens the root folder of a process (O_PATH), in its mount namespace.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_root(&self, pid: i32) -> Result<OwnedFd> {
+        fs::open_at(self.root.as_fd(), &format!("{pid}/root"), OFlags::PATH | OFlags::DIRECTORY, 0)
+    }
+
     /// When a process started, in clock ticks since boot: with the pid it names a process for ever.
     ///
     /// # Errors

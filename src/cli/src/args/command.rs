@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use engine::options::{CgroupsMode, NetworkLock};
+
 use super::signal::Signal;
 use super::verbs::Verb;
 
@@ -150,6 +152,10 @@ pub enum Command {
     Update(Box<UpdateArgs>),
     /// `events`.
     Events(EventsArgs),
+    /// `checkpoint`.
+    Checkpoint(Box<CheckpointArgs>),
+    /// `restore`.
+    Restore(Box<RestoreArgs>),
     /// `spec`.
     Spec(SpecArgs),
     /// `features`.
@@ -430,6 +436,73 @@ pub struct CheckArgs {
     pub config: Option<String>,
     /// Print JSON.
     pub json: bool,
+}
+
+/// What `checkpoint` and `restore` have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CriuArgs {
+    /// Folder of the images; `None` is `checkpoint` in the current one.
+    pub image_path: Option<String>,
+    /// Folder of the log; `None` is that of the images.
+    pub work_path: Option<String>,
+    /// Keep established TCP connections.
+    pub tcp_established: bool,
+    /// Allow unix sockets with one end outside.
+    pub ext_unix_sk: bool,
+    /// Allow the caller's session and terminal.
+    pub shell_job: bool,
+    /// Keep file locks.
+    pub file_locks: bool,
+    /// Drop memory from older images.
+    pub auto_dedup: bool,
+    /// Bring memory when it is touched.
+    pub lazy_pages: bool,
+    /// What happens to limits of cgroups.
+    pub cgroups: CgroupsMode,
+    /// How packets are kept away.
+    pub network_lock: Option<NetworkLock>,
+}
+
+/// Arguments of `checkpoint`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CheckpointArgs {
+    /// The container.
+    pub id: String,
+    /// What `restore` has too.
+    pub criu: CriuArgs,
+    /// Older images, relative to the new ones.
+    pub parent_path: Option<String>,
+    /// Let the container run on.
+    pub leave_running: bool,
+    /// Save memory alone.
+    pub pre_dump: bool,
+    /// Leave out connections that are being made.
+    pub tcp_skip_in_flight: bool,
+    /// Name open files again.
+    pub link_remap: bool,
+    /// Descriptor that is written to once pages can be fetched.
+    pub status_fd: Option<i32>,
+    /// Address and port of a page server.
+    pub page_server: Option<(String, u16)>,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreArgs {
+    /// What it shares with `create`.
+    pub create: CreateArgs,
+    /// What `checkpoint` has too.
+    pub criu: CriuArgs,
+    /// Return once the processes run.
+    pub detach: bool,
+    /// Do not become the parent of orphans.
+    pub no_subreaper: bool,
+    /// Restore connections as closed ones.
+    pub tcp_close: bool,
+    /// Label of the processes.
+    pub lsm_profile: Option<String>,
+    /// SELinux label of mounts.
+    pub lsm_mount_context: Option<String>,
 }
 
 /// Which help is wanted.

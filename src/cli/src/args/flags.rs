@@ -246,6 +246,72 @@ pub static SPEC_ROOTLESS: Flag = Flag::new("rootless", Nothing, "write one that 
 /// JSON output.
 pub static JSON: Flag = Flag::new("json", Nothing, "print JSON");
 
+// Of checkpoint and restore.
+/// Folder of the images.
+pub static IMAGE_PATH: Flag =
+    Flag::new("image-path", Dir, "folder of the images").default("the folder checkpoint in the current folder");
+/// Folder of the log.
+pub static WORK_PATH: Flag =
+    Flag::new("work-path", Dir, "folder of CRIU's log and sockets").default("the folder of the images");
+/// Older images.
+pub static PARENT_PATH: Flag =
+    Flag::new("parent-path", Dir, "folder of the images of an earlier --pre-dump, relative to --image-path");
+/// The container goes on.
+pub static LEAVE_RUNNING: Flag = Flag::new("leave-running", Nothing, "let the container run on instead of deleting it");
+/// Established connections.
+pub static TCP_ESTABLISHED: Flag = Flag::new("tcp-established", Nothing, "keep established TCP connections");
+/// Connections that are being made.
+pub static TCP_SKIP_IN_FLIGHT: Flag =
+    Flag::new("tcp-skip-in-flight", Nothing, "leave out TCP connections that are being made");
+/// Connections come back closed.
+pub static TCP_CLOSE: Flag = Flag::new("tcp-close", Nothing, "restore established TCP connections as closed ones");
+/// Files without a name.
+pub static LINK_REMAP: Flag = Flag::new("link-remap", Nothing, "give open files without a name one again");
+/// Sockets with one end outside.
+pub static EXT_UNIX_SK: Flag = Flag::new("ext-unix-sk", Nothing, "allow unix sockets whose other end is outside");
+/// Session of the caller.
+pub static SHELL_JOB: Flag = Flag::new("shell-job", Nothing, "allow a session or terminal that is the caller's");
+/// Memory on demand.
+pub static LAZY_PAGES: Flag = Flag::new("lazy-pages", Nothing, "bring memory when it is touched (userfaultfd)");
+/// Told once pages can be fetched.
+pub static STATUS_FD: Flag =
+    Flag::new("status-fd", Number, "with --lazy-pages: write a zero byte to descriptor N once pages can be fetched");
+/// Where pages go.
+pub static PAGE_SERVER: Flag = Flag::new("page-server", Text("ADDRESS:PORT"), "send memory to a page server");
+/// Locks of files.
+pub static FILE_LOCKS: Flag = Flag::new("file-locks", Nothing, "keep file locks");
+/// Memory alone.
+pub static PRE_DUMP: Flag = Flag::new("pre-dump", Nothing, "save memory alone and let the container run on");
+/// Limits of groups.
+pub static MANAGE_CGROUPS_MODE: Flag = Flag::new(
+    "manage-cgroups-mode",
+    OneOf(&["soft", "full", "strict", "ignore"]),
+    "what CRIU does with the limits of cgroups",
+)
+.more("A container's own group has the limits of the bundle whatever the mode.")
+.default("soft");
+/// Namespaces without their properties.
+pub static EMPTY_NS: Flag =
+    Flag::new("empty-ns", OneOf(&["network"]), "accepted: network devices are never saved").repeats().hidden();
+/// Memory once.
+pub static AUTO_DEDUP: Flag = Flag::new("auto-dedup", Nothing, "drop memory from older images when newer ones have it");
+/// The network meanwhile.
+pub static NETWORK_LOCK: Flag = Flag::new(
+    "network-lock",
+    OneOf(&["iptables", "nftables", "skip"]),
+    "how packets are kept away while connections are saved",
+);
+/// Another label.
+pub static LSM_PROFILE: Flag =
+    Flag::new("lsm-profile", Text("TYPE:NAME"), "label of the processes, such as apparmor:web or selinux:LABEL")
+        .default("that of the bundle, else that of the images");
+/// Another label of mounts.
+pub static LSM_MOUNT_CONTEXT: Flag =
+    Flag::new("lsm-mount-context", Text("LABEL"), "SELinux label of mounts, instead of that of the images");
+/// CRIU never uses pivot_root to less effect.
+pub static RESTORE_NO_PIVOT: Flag =
+    Flag::new("no-pivot", Nothing, "accepted: CRIU changes the root in its own way").hidden();
+
 // Of update.
 /// All limits from a file.
 pub static RESOURCES: Flag =

@@ -27,7 +27,7 @@ use std::ffi::OsString;
 
 use command::HelpArgs;
 use scan::{Matches, Stop, scan};
-use verbs::{CANNOT, FIRST, GLOBAL, VERBS, Verb};
+use verbs::{FIRST, GLOBAL, VERBS, Verb};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Invocation {
 fn read(args: &mut std::vec::IntoIter<String>, global: &mut Global) -> Result<Command, Usage> {
     let mut m = Matches::default();
     let mut verb = None;
-    let scanned = scan_all(args, &mut m, &mut verb, global.program);
+    let scanned = scan_all(args, &mut m, &mut verb);
     // Even where the scan failed: what was understood may name the log.
     let read = typed::read_global(&m, global);
     let usage = |error| Usage { error, verb };
@@ -93,7 +93,6 @@ fn scan_all(
     args: &mut std::vec::IntoIter<String>,
     m: &mut Matches,
     verb: &mut Option<&'static Verb>,
-    program: Program,
 ) -> Result<(), UsageError> {
     scan(args, &[FIRST, GLOBAL], Stop::AtOperand, m)?;
     let Some(name) = args.next() else { return Ok(()) };
@@ -102,18 +101,15 @@ fn scan_all(
         m.operands.extend(args);
         return Ok(());
     }
-    let found = find_verb(&name, program)?;
+    let found = find_verb(&name)?;
     *verb = Some(found);
     let stop = found.stop_after.map_or(Stop::Never, Stop::After);
     scan(args, &[found.flags, &[&flags::HELP], GLOBAL], stop, m)
 }
 
-fn find_verb(name: &str, program: Program) -> Result<&'static Verb, UsageError> {
+fn find_verb(name: &str) -> Result<&'static Verb, UsageError> {
     if let Some(verb) = VERBS.iter().find(|verb| verb.name == name) {
         return Ok(verb);
-    }
-    if let Some(verb) = CANNOT.iter().find(|verb| **verb == name) {
-        return Err(UsageError::Cannot { program: program.name(), verb });
     }
     let near = suggest::nearest(name, VERBS.iter().map(|verb| verb.name));
     Err(UsageError::UnknownCommand { name: name.to_owned(), near })
@@ -122,6 +118,6 @@ fn find_verb(name: &str, program: Program) -> Result<&'static Verb, UsageError> 
 /// `help`, `help COMMAND`, or nothing at all.
 fn help(m: &Matches) -> Result<Command, UsageError> {
     let Some(name) = m.operands.get(1) else { return Ok(Command::Help(HelpArgs { verb: None, long: true })) };
-    let verb = find_verb(name, Program::Skep)?;
+    let verb = find_verb(name)?;
     Ok(Command::Help(HelpArgs { verb: Some(verb), long: true }))
 }

@@ -1,5 +1,7 @@
 //! Turns options and operands into a [`Command`] and a [`Global`].
 
+use engine::options::{CgroupsMode, NetworkLock};
+
 use super::command::*;
 use super::duration::parse_duration;
 use super::flags::*;
@@ -151,6 +153,78 @@ pub(super) fn events(m: &Matches) -> Result<Command> {
     let pressure = pressure.iter().map(|text| parse_trigger(text).map_err(|e| UsageError::invalid(text, &PRESSURE, e)));
     let pressure = pressure.collect::<Result<_>>()?;
     Ok(Command::Events(EventsArgs { id: id(m)?, interval, stats: m.is_on(&STATS), pressure }))
+}
+
+pub(super) fn checkpoint(m: &Matches) -> Result<Command> {
+    Ok(Command::Checkpoint(Box::new(CheckpointArgs {
+        id: id(m)?,
+        criu: read_criu(m)?,
+        parent_path: m.text(&PARENT_PATH),
+        leave_running: m.is_on(&LEAVE_RUNNING),
+        pre_dump: m.is_on(&PRE_DUMP),
+        tcp_skip_in_flight: m.is_on(&TCP_SKIP_IN_FLIGHT),
+        link_remap: m.is_on(&LINK_REMAP),
+        status_fd: number(m, &STATUS_FD, "want a number of a descriptor")?.filter(|fd| *fd >= 0),
+        page_server: m.text(&PAGE_SERVER).map(|text| parse_page_server(&text)).transpose()?,
+    })))
+}
+
+pub(super) fn restore(m: &Matches) -> Result<Command> {
+    Ok(Command::Restore(Box::new(RestoreArgs {
+        create: read_create(m)?,
+        criu: read_criu(m)?,
+        detach: m.is_on(&DETACH),
+        no_subreaper: m.is_on(&NO_SUBREAPER),
+        tcp_close: m.is_on(&TCP_CLOSE),
+        lsm_profile: m.text(&LSM_PROFILE),
+        lsm_mount_context: m.text(&LSM_MOUNT_CONTEXT),
+    })))
+}
+
+fn read_criu(m: &Matches) -> Result<CriuArgs> {
+    if let Some(other) = m.all(&EMPTY_NS).iter().find(|kind| *kind != "network") {
+        return Err(UsageError::invalid(other, &EMPTY_NS, "namespace is not supported: want network"));
+    }
+    Ok(CriuArgs {
+        image_path: m.text(&IMAGE_PATH),
+        work_path: m.text(&WORK_PATH),
+        tcp_established: m.is_on(&TCP_ESTABLISHED),
+        ext_unix_sk: m.is_on(&EXT_UNIX_SK),
+        shell_job: m.is_on(&SHELL_JOB),
+        file_locks: m.is_on(&FILE_LOCKS),
+        auto_dedup: m.is_on(&AUTO_DEDUP),
+        lazy_pages: m.is_on(&LAZY_PAGES),
+        cgroups: match m.last(&MANAGE_CGROUPS_MODE) {
+            None | Some("") => CgroupsMode::Default,
+            Some("soft") => CgroupsMode::Soft,
+            Some("full") => CgroupsMode::Full,
+            Some("strict") => CgroupsMode::Strict,
+            Some("ignore") => CgroupsMode::Ignore,
+            Some(other) => {
+                let reason = "invalid manage-cgroups-mode value: want soft, full, strict or ignore";
+                return Err(UsageError::invalid(other, &MANAGE_CGROUPS_MODE, reason));
+            }
+        },
+        network_lock: match m.last(&NETWORK_LOCK) {
+            None | Some("") => None,
+            Some("iptables") => Some(NetworkLock::Iptables),
+            Some("nftables") => Some(NetworkLock::Nftables),
+            Some("skip") => Some(NetworkLock::Skip),
+            Some(other) => return Err(UsageError::invalid(other, &NETWORK_LOCK, "want iptables, nftables or skip")),
+        },
+    })
+}
+
+/// `HOST:PORT`; an address with colons of its own stands in brackets.
+fn parse_page_server(text: &str) -> Result<(String, u16)> {
+    let refuse = || UsageError::invalid(text, &PAGE_SERVER, "use --page-server ADDRESS:PORT to specify page server");
+    let (address, port) = text.rsplit_once(':').ok_or_else(refuse)?;
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+    let address = bare.or(Some(address).filter(|address| !address.contains(':')));
+    match (address, port.parse()) {
+        (Some(address), Ok(port)) if !address.is_empty() && port != 0 => Ok((address.to_owned(), port)),
+        _ => Err(refuse()),
+    }
 }
 
 pub(super) fn spec(m: &Matches) -> Result<Command> {

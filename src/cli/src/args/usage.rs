@@ -46,14 +46,6 @@ pub enum UsageError {
         /// A known one that is spelled like it.
         near: Option<&'static str>,
     },
-    /// A command of runc that this program does not have.
-    #[error("this build of {program} cannot {verb} containers")]
-    Cannot {
-        /// The name that the program was called by.
-        program: &'static str,
-        /// The command.
-        verb: &'static str,
-    },
     /// An id of no letters.
     #[error("container id cannot be empty")]
     EmptyId,

@@ -50,12 +50,26 @@ const ONE: Count = Count::Exactly(1);
 
 /// Commands, in the order in which help lists them.
 pub static VERBS: &[&Verb] = &[
-    &CREATE, &START, &RUN, &EXEC, &STATE, &KILL, &DELETE, &LIST, &PS, &PAUSE, &RESUME, &UPDATE, &EVENTS, &SPEC, &CHECK,
-    &PLAN, &FEATURES,
+    &CREATE,
+    &START,
+    &RUN,
+    &EXEC,
+    &STATE,
+    &KILL,
+    &DELETE,
+    &LIST,
+    &PS,
+    &PAUSE,
+    &RESUME,
+    &UPDATE,
+    &EVENTS,
+    &SPEC,
+    &CHECK,
+    &PLAN,
+    &FEATURES,
+    &CHECKPOINT,
+    &RESTORE,
 ];
-
-/// Commands of runc that this program knows by name and cannot do.
-pub static CANNOT: &[&str] = &["checkpoint", "restore"];
 
 /// Makes a container whose process waits for `start`.
 pub static CREATE: Verb = Verb {
@@ -280,6 +294,75 @@ pub static EVENTS: Verb = Verb {
     count: ONE,
     stop_after: None,
     read: typed::events,
+};
+
+/// A running container as files.
+pub static CHECKPOINT: Verb = Verb {
+    name: "checkpoint",
+    about: "save a running container as files",
+    operands: ID,
+    more: "CRIU, which has to be installed, saves all processes with their memory. The container is deleted then, unless \
+           it is left running. Where CRIU fails, the container runs on, and dump.log in --work-path says why. Network \
+           devices are not saved.",
+    flags: &[
+        &IMAGE_PATH,
+        &WORK_PATH,
+        &PARENT_PATH,
+        &LEAVE_RUNNING,
+        &PRE_DUMP,
+        &TCP_ESTABLISHED,
+        &TCP_SKIP_IN_FLIGHT,
+        &EXT_UNIX_SK,
+        &SHELL_JOB,
+        &FILE_LOCKS,
+        &LINK_REMAP,
+        &LAZY_PAGES,
+        &STATUS_FD,
+        &PAGE_SERVER,
+        &MANAGE_CGROUPS_MODE,
+        &NETWORK_LOCK,
+        &AUTO_DEDUP,
+        &EMPTY_NS,
+    ],
+    count: ONE,
+    stop_after: None,
+    read: typed::checkpoint,
+};
+
+/// A container from files.
+pub static RESTORE: Verb = Verb {
+    name: "restore",
+    about: "bring a saved container back",
+    operands: ID,
+    more: "The id is a new one, or that of a container that was deleted. The bundle decides on cgroups, limits, devices, \
+           mounts and hooks; the processes, with their users and capabilities, come from the images, so restore only \
+           images that you trust. Without --detach the command waits for the end of the container, as run does. Where \
+           CRIU fails, nothing is left of the container, and restore.log in --work-path says why.",
+    flags: &[
+        &BUNDLE,
+        &IMAGE_PATH,
+        &WORK_PATH,
+        &CONSOLE_SOCKET,
+        &DETACH,
+        &PID_FILE,
+        &NO_SUBREAPER,
+        &TCP_ESTABLISHED,
+        &TCP_CLOSE,
+        &EXT_UNIX_SK,
+        &SHELL_JOB,
+        &FILE_LOCKS,
+        &LAZY_PAGES,
+        &MANAGE_CGROUPS_MODE,
+        &NETWORK_LOCK,
+        &AUTO_DEDUP,
+        &LSM_PROFILE,
+        &LSM_MOUNT_CONTEXT,
+        &EMPTY_NS,
+        &RESTORE_NO_PIVOT,
+    ],
+    count: ONE,
+    stop_after: None,
+    read: typed::restore,
 };
 
 /// A `config.json` to start from.

@@ -11,7 +11,7 @@ use super::version::{COMMIT, VERSION};
 /// None that can happen: all keys are text.
 pub fn render_features() -> serde_json::Result<String> {
     let mut document = features();
-    let about = [("io.skep.version", VERSION), ("io.skep.commit", COMMIT), ("io.skep.checkpoint.enabled", "false")];
+    let about = [("io.skep.version", VERSION), ("io.skep.commit", COMMIT), ("io.skep.checkpoint.enabled", "true")];
     document.annotations.extend(about.map(|(key, value)| (key.to_owned(), value.to_owned())));
     render_json_indented(&document, "    ").map(|text| text + "\n")
 }

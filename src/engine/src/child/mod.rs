@@ -4,6 +4,7 @@
 //! opened before the clone or comes through a gate. Paths inside the container are resolved from the descriptor of its
 //! root, paths under `/proc` from the host's procfs.
 
+mod criu;
 mod devices;
 mod identity;
 mod landlock;
@@ -123,6 +124,10 @@ impl Child<'_> {
                 self.slots[*slot] = Some(source::open_device(device)?);
                 Ok(())
             }
+            ChildStep::SetUmask { mask } => {
+                sys::process::set_umask(*mask);
+                Ok(())
+            }
             ChildStep::JoinNamespaces { list } => self.join_namespaces(list),
             ChildStep::JoinContainer { kinds, slot } => self.join_container(kinds, *slot),
             ChildStep::PassGate { gate, slots } => self.pass_gate(*gate, slots),
@@ -145,6 +150,9 @@ impl Child<'_> {
             ChildStep::Remount { destination, set, clear, super_set, super_clear, data } => {
                 self.remount(destination, (*set, *clear), (*super_set, *super_clear), data)
             }
+            ChildStep::MakeMountPoint { destination } => self.make_mount_point(destination),
+            ChildStep::DetachMounts { path } => self.detach_mounts(path),
+            ChildStep::BecomeCriu { slot, keep } => self.become_criu(*slot, keep),
             ChildStep::MakeDevice { device, bind } => self.make_device(device, *bind),
             ChildStep::MakeDeviceLinks => self.make_device_links(),
             ChildStep::RunHooks { point, hooks } => self.run_hooks(*point, hooks),
@@ -419,6 +427,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::OpenRootfs { .. } => "open_rootfs",
         ChildStep::OpenSource(_) => "open_source",
         ChildStep::OpenDevice { .. } => "open_device",
+        ChildStep::SetUmask { .. } => "set_umask",
         ChildStep::JoinNamespaces { .. } => "join_namespaces",
         ChildStep::JoinContainer { .. } => "join_container",
         ChildStep::PassGate { .. } => "pass_gate",
@@ -434,6 +443,9 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::MountBind(_) => "mount_bind",
         ChildStep::MountCgroups(_) => "mount_cgroups",
         ChildStep::Remount { .. } => "remount",
+        ChildStep::MakeMountPoint { .. } => "make_mount_point",
+        ChildStep::DetachMounts { .. } => "detach_mounts",
+        ChildStep::BecomeCriu { .. } => "become_criu",
         ChildStep::MakeDevice { .. } => "make_device",
         ChildStep::MakeDeviceLinks => "make_device_links",
         ChildStep::RunHooks { .. } => "run_hooks",
@@ -474,6 +486,7 @@ fn describe(step: &ChildStep) -> Option<String> {
         ChildStep::OpenSource(source) => format!("open mount source {:?}", source.path),
         ChildStep::MountBind(m) => format!("bind mount {}", m.destination),
         ChildStep::MountCgroups(m) => format!("mount {} (cgroup)", m.destination),
+        ChildStep::MakeMountPoint { destination } => format!("make the mount point {destination}"),
         ChildStep::Remount { destination, .. } => format!("remount {destination}"),
         ChildStep::MakeDevice { device, .. } => format!("make device {}", device.path),
         ChildStep::SetMountAttributes { destination, .. } => format!("make {destination} read-only"),

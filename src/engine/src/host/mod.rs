@@ -6,6 +6,7 @@
 pub(crate) mod idmap;
 mod nodes;
 pub(crate) mod resctrl;
+mod restore;
 mod spawn;
 mod unit;
 
@@ -59,6 +60,8 @@ pub(crate) struct Host<'a> {
     pub(crate) moved: Vec<network::DeviceMove>,
     /// The service manager's unit, where it makes the groups.
     pub(crate) unit: crate::unit::Link,
+    /// Our end of the socket to the CRIU that restores.
+    pub(crate) rpc: Option<OwnedFd>,
     /// The host's end when the caller's own terminal is to be joined with the container's.
     pub(crate) console: Option<OwnedFd>,
 }
@@ -100,6 +103,7 @@ impl<'a> Host<'a> {
             notify: None,
             moved: Vec::new(),
             unit: crate::unit::Link::default(),
+            rpc: None,
             console: None,
         }
     }
@@ -166,6 +170,9 @@ impl<'a> Host<'a> {
                 let netns = self.proc.open_namespace(self.pid()?, "net")?;
                 Ok(network::create_veth(veth, host, netns.as_fd())?)
             }
+            HostStep::BringLoopbackUp => self.bring_loopback_up(),
+            HostStep::OpenRpc { slot } => self.open_rpc(*slot),
+            HostStep::RestoreImages(images) => self.restore_images(images),
             HostStep::JoinResctrl { rdt } => resctrl::join(resctrl::ROOT, rdt, &self.plan.id, self.pid()?),
             HostStep::AwaitGate { gate } => self.await_gate(*gate),
             HostStep::OpenGate { slots, .. } => self.open_gate(slots),
@@ -559,6 +566,9 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::IdmapSource { .. } => "idmap_source",
         HostStep::MoveNetDevice { .. } => "move_net_device",
         HostStep::MakeVeth { .. } => "make_veth",
+        HostStep::BringLoopbackUp => "bring_loopback_up",
+        HostStep::OpenRpc { .. } => "open_rpc",
+        HostStep::RestoreImages(_) => "restore_images",
         HostStep::JoinResctrl { .. } => "join_resctrl",
         HostStep::AwaitGate { .. } => "await_gate",
         HostStep::OpenGate { .. } => "open_gate",
@@ -580,7 +590,10 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
 /// What a step does, in words for an error; `None` where the error speaks for itself.
 fn describe(step: &HostStep) -> Option<String> {
     Some(match step {
-        HostStep::AwaitGate { .. } | HostStep::OpenGate { .. } | HostStep::RunHooks { .. } => return None,
+        HostStep::AwaitGate { .. }
+        | HostStep::OpenGate { .. }
+        | HostStep::RunHooks { .. }
+        | HostStep::RestoreImages(_) => return None,
         HostStep::MakeCgroups => "unable to apply cgroup configuration".to_owned(),
         HostStep::WriteLimits { .. } | HostStep::WriteEarlyLimits { .. } => "apply limits".to_owned(),
         HostStep::StartUnit { unit, .. } => format!("start unit {unit}"),

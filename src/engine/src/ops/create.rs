@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::host::{Host, Recorder};
 use crate::options::CreateOptions;
 use crate::plan::{Plan, cgroups, plan_create};
-use crate::state::{Folder, Phase, ProcessId, Record, SCHEMA, Store};
+use crate::state::{Folder, Phase, ProcessId, Record, SCHEMA, Store, read_streams};
 use crate::undo::{self, Undo};
+use crate::facts::HostFacts;
 use crate::{clock, facts, hooks};
 
 /// Creates a container and leaves it waiting for `start`.
@@ -36,6 +37,11 @@ fn terminal(bundle: &Bundle) -> bool {
 /// # Errors
 /// As [`plan_create`].
 pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
+    plan_create(&bundle.spec, &probe(context, bundle, options)?, options)
+}
+
+/// What the plan of a new container decides from.
+pub(super) fn probe(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<HostFacts> {
     let mut facts = facts::probe(&context.proc)?;
     if let Some(systemd) = &options.systemd {
         facts.systemd = Some(facts::probe_systemd(systemd, &context.proc)?);
@@ -45,7 +51,7 @@ pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> 
             groups.into_iter().filter(|group| cgroups::is_optional(group, &bundle.spec, &facts, options)).collect();
         facts.closed_hierarchies = facts::probe_closed(&optional, &facts.cgroups)?;
     }
-    plan_create(&bundle.spec, &facts, options)
+    Ok(facts)
 }
 
 /// Creates a container and goes on with it; returns where its record is, too. A failure on the way, also in `then`, takes
@@ -56,25 +62,41 @@ pub(super) fn with_created<T>(
     options: &CreateOptions,
     then: impl FnOnce(&mut Host<'_>) -> Result<T>,
 ) -> Result<(T, Store, Folder)> {
+    check(context, bundle, options)?;
+    let plan = plan(context, bundle, options)?;
+    with_planned(context, bundle, options, &plan, then)
+}
+
+/// Says what is odd, and refuses what makes no sense.
+pub(super) fn check(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<()> {
     for finding in &bundle.warnings {
         context.warn(&format!("config.json {}: {}", finding.pointer, finding.message));
     }
     if options.console_socket.is_some() && !terminal(bundle) {
         return Err(Error::Usage("cannot use console socket if the process has no terminal".to_owned()));
     }
-    crate::state::validate_id(&options.id)?;
-    let plan = plan(context, bundle, options)?;
+    crate::state::validate_id(&options.id)
+}
+
+/// Performs a plan for a container that is not there yet, and goes on with it.
+pub(super) fn with_planned<T>(
+    context: &Context<'_>,
+    bundle: &Bundle,
+    options: &CreateOptions,
+    plan: &Plan,
+    then: impl FnOnce(&mut Host<'_>) -> Result<T>,
+) -> Result<(T, Store, Folder)> {
     for warning in &plan.warnings {
         context.warn(warning);
     }
     let store = Store::open(&context.root)?;
     let (folder, lock) = store.take(&options.id)?;
-    let record = new_record(context, bundle, options, &plan)?;
+    let record = new_record(context, bundle, options, plan)?;
     if let Err(error) = folder.write(&record, &bundle.config) {
         store.remove(&folder)?;
         return Err(error);
     }
-    let mut host = Host::new(&plan, &context.proc, context.log, context.trace, hook_state(&record));
+    let mut host = Host::new(plan, &context.proc, context.log, context.trace, hook_state(&record));
     host.recorder = Some(Recorder {
         folder: &folder,
         record,
@@ -108,6 +130,7 @@ fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, p
         device_programs: Vec::new(),
         annotations: BTreeMap::clone(&bundle.spec.annotations),
         own_pid_namespace: bundle.spec.makes(NamespaceKind::Pid),
+        streams: read_streams(&context.proc)?,
         callers_keyring: options.no_new_keyring,
     })
 }

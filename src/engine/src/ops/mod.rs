@@ -1,5 +1,6 @@
 //! One file per operation.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod exec;
@@ -7,6 +8,7 @@ pub mod foreground;
 pub mod kill;
 pub mod list;
 pub mod pause;
+pub mod restore;
 pub mod run;
 pub mod start;
 pub mod update;

@@ -31,18 +31,7 @@ pub enum Stay {
 /// # Errors
 /// As [`create`](super::create::create()) and [`start`](super::start::start()).
 pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay: Stay) -> Result<Option<Exit>> {
-    let terminal = bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
-    if bundle.spec.process.is_none() {
-        return Err(Error::NoProcess);
-    }
-    if stay == Stay::Detached && terminal && options.console_socket.is_none() {
-        return Err(Error::Usage(
-            "cannot allocate tty if runc will detach without setting console socket (the terminal has nowhere to go: give --console-socket)".to_owned(),
-        ));
-    }
-    if stay != Stay::Detached && options.console_socket.is_some() {
-        return Err(Error::Usage("cannot use console socket if runc will not detach or allocate tty".to_owned()));
-    }
+    check_terminal(bundle, options, stay)?;
     let (exit, store, folder) = with_created(context, bundle, options, |host| {
         let session = if stay == Stay::Detached { None } else { Some(Session::begin(host.console.take())?) };
         let notify = match (&options.notify, &host.recorder) {
@@ -86,6 +75,23 @@ fn tell_out_of_memory(context: &Context<'_>, id: &str) -> Result<()> {
     };
     if let Some(kills) = crate::state::oom_kills(&record)? {
         context.warn(&format!("the kernel killed {kills} process(es) of the container for want of memory"));
+    }
+    Ok(())
+}
+
+/// Refuses a container without a process, and a terminal that has nowhere to go.
+pub(super) fn check_terminal(bundle: &Bundle, options: &CreateOptions, stay: Stay) -> Result<()> {
+    let terminal = bundle.spec.process.as_ref().is_some_and(|process| process.terminal);
+    if bundle.spec.process.is_none() {
+        return Err(Error::NoProcess);
+    }
+    if stay == Stay::Detached && terminal && options.console_socket.is_none() {
+        return Err(Error::Usage(
+            "cannot allocate tty if runc will detach without setting console socket (the terminal has nowhere to go: give --console-socket)".to_owned(),
+        ));
+    }
+    if stay != Stay::Detached && options.console_socket.is_some() {
+        return Err(Error::Usage("cannot use console socket if runc will not detach or allocate tty".to_owned()));
     }
     Ok(())
 }

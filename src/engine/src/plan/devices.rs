@@ -100,6 +100,13 @@ fn owned_on_host(device: &Device, spec: &ContainerSpec, from: &str) -> Result<De
     Ok(Device { uid, gid, ..device.clone() })
 }
 
+/// Paths of the nodes of a definition, the default ones first.
+pub(super) fn nodes(spec: &ContainerSpec) -> impl Iterator<Item = String> + '_ {
+    let defaults = DEFAULT_DEVICES.iter().map(|(path, ..)| (*path).to_owned());
+    let given = spec.devices.iter().map(|device| device.path.clone());
+    defaults.filter(|path| !spec.devices.iter().any(|device| device.path == *path)).chain(given)
+}
+
 /// Whether `/dev` is ours to fill: it is not when the definition binds another one there.
 fn populates_dev(spec: &ContainerSpec) -> bool {
     let bound = |mount: &runtime_spec::model::Mount| {

@@ -4,6 +4,7 @@
 //! `exec` perform. A choice that the definition did not make (a default, a relaxation, a fall-back) is noted.
 
 pub(crate) mod cgroups;
+pub(crate) mod checkpoint;
 mod devices;
 mod exec;
 mod landlock;
@@ -11,6 +12,7 @@ mod mounts;
 mod namespaces;
 mod notify;
 mod process;
+mod restore;
 mod rootless;
 mod sources;
 pub(crate) mod unit;
@@ -28,6 +30,7 @@ use crate::undo::Undo;
 use crate::unit::Unit;
 
 pub use exec::plan_exec;
+pub(crate) use restore::plan_restore;
 
 /// What will be done.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -225,8 +228,8 @@ mod tests {
         }
     }
 
-    /// Plans the example, which has no names of its own here, with these changes of its process and its `linux`.
-    fn plan(mode: Mode, process: serde_json::Value, linux: serde_json::Value) -> Plan {
+    /// The example, which has no names of its own here, with these changes of its process and its `linux`.
+    pub(super) fn spec(process: serde_json::Value, linux: serde_json::Value) -> ContainerSpec {
         let mut config = serde_json::to_value(runtime_spec::example::example(false)).unwrap();
         config.as_object_mut().unwrap().remove("hostname");
         for (part, changes) in [("process", process), ("linux", linux)] {
@@ -235,7 +238,11 @@ mod tests {
             }
         }
         let report = runtime_spec::load(&serde_json::to_vec(&config).unwrap());
-        let spec = report.spec.unwrap_or_else(|| panic!("{:?}", report.findings));
+        report.spec.unwrap_or_else(|| panic!("{:?}", report.findings))
+    }
+
+    fn plan(mode: Mode, process: serde_json::Value, linux: serde_json::Value) -> Plan {
+        let spec = spec(process, linux);
         let options =
             CreateOptions { id: "web1".to_owned(), rootfs: "/b/rootfs".to_owned(), ..CreateOptions::default() };
         plan_create(&spec, &facts(mode), &options).unwrap()

@@ -165,8 +165,20 @@ fn sysfs_is_bound(spec: &ContainerSpec, mount: &Mount) -> bool {
 }
 
 /// Whether the cgroup view is mounted new in the container's cgroup namespace, or copied from the host's folders.
-fn cgroup_view_is_new(spec: &ContainerSpec, facts: &HostFacts) -> bool {
+pub(super) fn cgroup_view_is_new(spec: &ContainerSpec, facts: &HostFacts) -> bool {
     spec.namespace(NamespaceKind::Cgroup).is_some() && !facts.in_user_namespace
+}
+
+/// The folders of the host that a view of the groups consists of where it is copied, with the name of each hierarchy.
+pub(super) fn copied_cgroup_views(
+    facts: &HostFacts,
+    groups: &[cgroup::GroupPath],
+) -> impl Iterator<Item = (String, String)> {
+    let folders: Vec<String> = match groups.is_empty() {
+        false => groups.iter().map(cgroup::GroupPath::dir).collect(),
+        true => hierarchies(facts).map(|h| format!("{}{}", h.mountpoint, h.own_path)).collect(),
+    };
+    hierarchies(facts).map(|hierarchy| view(hierarchy, None).name).zip(folders)
 }
 
 /// Copies of the container's groups, one for each hierarchy; of the caller's own where it has none there.
@@ -314,7 +326,7 @@ fn propagation(mount: &Mount) -> Vec<(PropagationKind, bool)> {
 }
 
 /// What stands in for a file system has its attributes all over, and its care about where it goes.
-fn bind(mount: &Mount, slot: Slot) -> BindMount {
+pub(super) fn bind(mount: &Mount, slot: Slot) -> BindMount {
     let stands_in = matches!(mount.kind, MountKind::Filesystem(_));
     BindMount {
         destination: mount.destination.clone(),
@@ -496,7 +508,7 @@ fn sysctl_path(key: &str) -> String {
     }
 }
 
-fn absolute(path: &str, base: &str) -> String {
+pub(super) fn absolute(path: &str, base: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", base.trim_end_matches('/')) }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn plan_process_scheduling(plan: &mut Plan, process: &Process, from: 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Console {
     /// Where the master goes.
-    slot: Slot,
+    pub(super) slot: Slot,
     /// The host's multiplexer.
     multiplexer: Option<Slot>,
 }
