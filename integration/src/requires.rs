@@ -52,6 +52,10 @@ pub enum Need {
     SwapAccounting,
     /// resctrl is mounted or can be.
     Resctrl,
+    /// There is a CRIU that says that it works on this kernel.
+    Criu,
+    /// CRIU says that the kernel tells which memory was written to.
+    DirtyTracking,
 }
 
 impl Need {
@@ -77,6 +81,8 @@ impl Need {
             Need::Cpus(count) => format!("cpus-{count}"),
             Need::SwapAccounting => "swap-accounting".into(),
             Need::Resctrl => "resctrl".into(),
+            Need::Criu => "criu".into(),
+            Need::DirtyTracking => "criu-dirty-tracking".into(),
         }
     }
 
@@ -108,8 +114,16 @@ impl Need {
                 host::v2_alone().is_some() || host::v1_file("memory", "memory.memsw.limit_in_bytes")
             }
             Need::Resctrl => std::fs::read_to_string("/proc/filesystems").is_ok_and(|s| s.contains("resctrl")),
+            Need::Criu => criu_agrees(&["check"]),
+            Need::DirtyTracking => criu_agrees(&["check", "--feature", "mem_dirty_track"]),
         }
     }
+}
+
+/// Whether CRIU is there and answers a question with yes.
+fn criu_agrees(question: &[&str]) -> bool {
+    let asked = std::process::Command::new("criu").args(question).output();
+    asked.is_ok_and(|output| output.status.success())
 }
 
 /// Says whether the test must be skipped, because a need is not met.

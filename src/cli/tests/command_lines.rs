@@ -6,6 +6,7 @@ use std::time::Duration;
 use cli::args::command::*;
 use cli::args::signal::Signal;
 use cli::args::{Invocation, UsageError, parse};
+use engine::options::CgroupsMode;
 
 /// Splits at blanks; no argument of these tests has one.
 fn read(line: &str) -> Invocation {
@@ -211,10 +212,52 @@ mod conmon_podman_crio {
     }
 
     #[test]
-    fn checkpoints_are_refused_also_as_a_question() {
-        check_refused("skep checkpoint --help", "this build of skep cannot checkpoint containers");
-        check_refused("runc restore --lsm-mount-context", "this build of runc cannot restore containers");
-        check_refused("skep help checkpoint", "this build of skep cannot checkpoint containers");
+    fn checkpoint_and_restore_as_podman_and_containerd_ask_for_them() {
+        let criu =
+            CriuArgs { image_path: text("/i"), work_path: text("/w"), tcp_established: true, ..CriuArgs::default() };
+        let args = CheckpointArgs {
+            id: "web".to_owned(),
+            criu: CriuArgs { lazy_pages: true, cgroups: CgroupsMode::Ignore, ..criu.clone() },
+            leave_running: true,
+            status_fd: Some(3),
+            page_server: Some(("::1".to_owned(), 99)),
+            ..CheckpointArgs::default()
+        };
+        check(
+            "runc checkpoint --image-path /i --work-path /w --tcp-established --lazy-pages --status-fd 3 --leave-running \
+             --page-server [::1]:99 --manage-cgroups-mode=ignore --empty-ns network web",
+            Command::Checkpoint(Box::new(args)),
+        );
+        let create = CreateArgs {
+            id: "web".to_owned(),
+            bundle: BundleArgs { bundle: text("/b"), no_pivot: false, ..BundleArgs::default() },
+            handover: HandoverArgs { pid_file: text("/p"), ..HandoverArgs::default() },
+        };
+        let args = RestoreArgs {
+            create,
+            criu,
+            detach: true,
+            no_subreaper: true,
+            tcp_close: true,
+            lsm_profile: text("selinux:x"),
+            ..RestoreArgs::default()
+        };
+        check(
+            "runc restore --bundle /b --pid-file /p --detach -no-subreaper --image-path /i --work-path /w \
+             --tcp-established --tcp-close --lsm-profile=selinux:x --no-pivot=false web",
+            Command::Restore(Box::new(args)),
+        );
+        check_refused("runc restore --lsm-mount-context", "flag needs an argument: --lsm-mount-context");
+        for (line, reason) in [
+            ("skep checkpoint --page-server :99 web", "ADDRESS:PORT"),
+            ("skep checkpoint --page-server a:b:99 web", "ADDRESS:PORT"),
+            ("skep checkpoint --manage-cgroups-mode no web", "invalid manage-cgroups-mode value"),
+            ("skep restore --empty-ns pid web", "namespace is not supported"),
+            ("skep restore --network-lock no web", "iptables"),
+        ] {
+            let error = read(line).command.expect_err(line).error.to_string();
+            assert!(error.contains(reason), "{line}: {error}");
+        }
     }
 }
 

@@ -101,6 +101,9 @@ pub struct Record {
     /// those again by name.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub streams: Vec<String>,
+    /// Whether CRIU has put it into a time namespace, asked for or not, so that its clocks go on.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub restored_clocks: bool,
     /// Whether it has its creator's session keyring in the place of its own.
     #[serde(default)]
     pub callers_keyring: bool,
@@ -439,6 +442,7 @@ mod tests {
             annotations: BTreeMap::new(),
             own_pid_namespace: true,
             streams: Vec::new(),
+            restored_clocks: false,
             callers_keyring: false,
         }
     }

@@ -87,11 +87,7 @@ impl Service {
     /// # Errors
     /// What the kernel says.
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<()> {
-        match sys::socket::send(self.socket.as_fd(), bytes, &[]) {
-            // It has ended; the answer that does not come says more.
-            Err(error) if error.is(Errno::PIPE) => Ok(()),
-            other => Ok(other?),
-        }
+        send(self.socket.as_fd(), bytes)
     }
 
     /// The next message; `None` when CRIU has ended.
@@ -155,6 +151,18 @@ pub(crate) fn check_version(found: Version, least: Version, what: &str) -> Resul
         return Err(Error::Unsupported(format!("criu {found} is too old: {what} needs {least}")));
     }
     Ok(())
+}
+
+/// Sends a request, or an answer to a notification.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
+    match sys::socket::send(socket, bytes, &[]) {
+        // It has ended; the answer that does not come says more.
+        Err(error) if error.is(Errno::PIPE) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// The next message of a CRIU that the pidfd stands for; `None` when it has ended.

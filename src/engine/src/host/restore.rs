@@ -37,7 +37,7 @@ impl Host<'_> {
         let criu = self.await_criu(images.rpc)?;
         let folders = Folders::open(&images.options.criu.images, images.options.criu.work.as_deref(), false)?;
         let options = self.restore_request(images, &folders)?;
-        sys::socket::send(criu.socket.as_fd(), &rpc::request(Kind::Restore, Some(&options), false), &[])?;
+        criu::send(criu.socket.as_fd(), &rpc::request(Kind::Restore, Some(&options), false))?;
         let outcome = self.converse(&criu, images, &folders);
         let Criu { socket, pid, .. } = criu;
         drop(socket);
@@ -135,7 +135,7 @@ impl Host<'_> {
                     let heard = self.notified(response.notification.unwrap_or_default(), fds, images);
                     let success = heard.is_ok();
                     failed = failed.or(heard.err());
-                    sys::socket::send(criu.socket.as_fd(), &rpc::notified(success), &[])?;
+                    criu::send(criu.socket.as_fd(), &rpc::notified(success))?;
                 }
                 Some(Answer { response, .. }) if response.kind == Some(Kind::Restore) && response.success => {
                     return failed.map_or(Ok(response), Err);
@@ -158,7 +158,10 @@ impl Host<'_> {
                 self.adopt(pid)?;
                 images.inside.iter().try_for_each(|planned| self.perform(&planned.step))
             }
-            ("post-restore", Some(pid)) => self.adopt(pid),
+            ("post-restore", Some(pid)) => {
+                self.adopt(pid)?;
+                self.record_clocks(pid)
+            }
             ("orphan-pts-master", _) => self.hand_over_terminal(fds, images.console),
             _ => Ok(()),
         }
@@ -177,6 +180,21 @@ impl Host<'_> {
         let spawned = self.spawned.take().ok_or(Error::NotRunning)?;
         self.spawned = Some(Spawned { id, pidfd, channel: spawned.channel });
         self.record_init()
+    }
+
+    /// CRIU makes a time namespace so that the clocks of the processes go on from where they were.
+    fn record_clocks(&mut self, pid: i32) -> Result<()> {
+        let restored = match self.proc.open_namespace(pid, "time") {
+            // KERNEL(5.6): before, there are none.
+            Err(error) if error.is(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
+        let own = self.proc.open_own_namespace("time")?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record.restored_clocks = !super::same_file(restored.as_fd(), own.as_fd())?;
+            recorder.write()?;
+        }
+        Ok(())
     }
 
     fn hand_over_terminal(&mut self, fds: Vec<OwnedFd>, console: Option<Slot>) -> Result<()> {

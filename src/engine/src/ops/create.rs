@@ -131,6 +131,7 @@ fn new_record(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, p
         annotations: BTreeMap::clone(&bundle.spec.annotations),
         own_pid_namespace: bundle.spec.makes(NamespaceKind::Pid),
         streams: read_streams(&context.proc)?,
+        restored_clocks: false,
         callers_keyring: options.no_new_keyring,
     })
 }

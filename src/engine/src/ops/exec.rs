@@ -1,6 +1,6 @@
 //! `exec`: one more process in a container.
 
-use runtime_spec::model::{CapSet, Process};
+use runtime_spec::model::{CapSet, Namespace, NamespaceKind, Process};
 use runtime_spec::state::Status;
 use sys::process::Exit;
 
@@ -59,7 +59,10 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
         _ => {}
     }
     let init = record.init.ok_or(Error::ExecStopped)?;
-    let spec = spec_of(id, &config)?;
+    let mut spec = spec_of(id, &config)?;
+    if record.restored_clocks && spec.namespace(NamespaceKind::Time).is_none() {
+        spec.namespaces.push(Namespace { kind: NamespaceKind::Time, path: None });
+    }
     let process = match program {
         Program::Process(process) => *process,
         Program::Like(changes) => changed(spec.process.clone().ok_or(Error::NoProcess)?, changes),

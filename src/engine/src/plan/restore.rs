@@ -49,11 +49,14 @@ pub(crate) fn plan_restore(
     }
     // What is made in the root file system has the modes that it would have at creation.
     plan.child(ChildStep::SetUmask { mask: 0 });
-    plan.child(ChildStep::SetRootPropagation { kind: PropagationKind::Slave, recursive: true });
-    plan.child(attach(staging, first));
+    // CRIU gives mounts the peers that their sources have, so those of the host are cut off only where none is wanted.
+    if !wants_peers(spec) {
+        plan.child(ChildStep::SetRootPropagation { kind: PropagationKind::Slave, recursive: true });
+    }
+    plan.child(attach(staging, first, PropagationKind::Private));
     plan_mount_points(&mut plan, spec, &binds);
     plan.child(ChildStep::DetachMounts { path: staging.to_owned() });
-    plan.child(attach(staging, second));
+    plan.child(attach(staging, second, PropagationKind::Slave));
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
     plan.child(ChildStep::BecomeCriu { slot: rpc, keep: inherited.iter().map(|(_, slot)| *slot).collect() });
 
@@ -84,9 +87,14 @@ fn plan_rootfs(plan: &mut Plan, options: &CreateOptions) -> Slot {
     slot
 }
 
-fn attach(staging: &str, slot: Slot) -> ChildStep {
-    let path = staging.to_owned();
-    ChildStep::AttachRootfs { path, slot, propagation: PropagationKind::Private, private_parent: false }
+fn attach(staging: &str, slot: Slot, propagation: PropagationKind) -> ChildStep {
+    ChildStep::AttachRootfs { path: staging.to_owned(), slot, propagation, private_parent: true }
+}
+
+/// Whether a mount of the container is to be a peer of one of the host's.
+fn wants_peers(spec: &ContainerSpec) -> bool {
+    let mut all = spec.rootfs_propagation.iter().chain(spec.mounts.iter().flat_map(|mount| &mount.propagation));
+    all.any(|propagation| propagation.kind == PropagationKind::Shared)
 }
 
 type Joined = Vec<(NamespaceKind, String)>;
