@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-/// How long one answer may take; all of them are quick.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long one answer may take; all of them are quick where the machine is not busy.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A connection on which commands are allowed.
 #[derive(Debug)]
