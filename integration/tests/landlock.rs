@@ -166,6 +166,22 @@ fn a_path_is_resolved_in_the_container() {
     });
 }
 
+/// CRIU would bring the processes back free of the rules.
+#[test]
+fn a_container_under_rules_is_not_saved() {
+    case(|sb| {
+        if skip() {
+            return;
+        }
+        let c = sb.detached(&with(open(sb), &only_tmp()).sleeper());
+        let images = sb.host_dir("images");
+        let out = sb.call(&["checkpoint", "--image-path"]).arg(&images).arg(&c.id).run();
+        out.fails_saying("Landlock");
+        assert_eq!(sb.status(&c.id), "running");
+        sb.delete_force(&c.id).ok();
+    });
+}
+
 #[test]
 fn a_path_that_is_not_there_is_an_error_that_names_it() {
     case(|sb| {

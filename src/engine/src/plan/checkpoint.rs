@@ -55,6 +55,11 @@ pub(super) fn refuse_unsavable(spec: &ContainerSpec) -> Result<()> {
     if spec.namespace(NamespaceKind::Mount).is_none() {
         return Err(Error::Unsupported("criu cannot save a container without a mount namespace of its own".to_owned()));
     }
+    if spec.landlock.is_some() {
+        return Err(Error::Unsupported(
+            "criu cannot save a container under Landlock rules: its processes would come back without them".to_owned(),
+        ));
+    }
     let lost = |mount: &&Mount| mount.idmap.is_some() || mount.src_nofollow || mount.dest_nofollow;
     match spec.mounts.iter().find(lost) {
         None => Ok(()),
