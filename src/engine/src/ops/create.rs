@@ -13,7 +13,6 @@ use crate::options::CreateOptions;
 use crate::plan::{Plan, cgroups, plan_create};
 use crate::state::{Folder, Phase, ProcessId, Record, SCHEMA, Store, read_streams};
 use crate::undo::{self, Undo};
-use crate::facts::HostFacts;
 use crate::{clock, facts, hooks};
 
 /// Creates a container and leaves it waiting for `start`.
