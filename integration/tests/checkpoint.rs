@@ -259,7 +259,7 @@ fn in_the_foreground_the_exit_status_is_that_of_the_container() {
         checkpoint(sb, &b.id, &[]);
         b.write();
         let running = criu(sb, "restore", &["--bundle"]).arg(&b.dir).arg(&b.id).spawn();
-        eventually("it runs", || sb.exec(&b.id, &["touch", "/dev/shm/end"]).code == 0);
+        assert!(host::within(LONG, || sb.exec(&b.id, &["touch", "/dev/shm/end"]).code == 0), "it runs");
         running.wait(LONG).code_is(7);
         nothing_is_left(sb, &b);
     });

@@ -536,3 +536,13 @@ fn without_a_process_nothing_starts() {
         }
     });
 }
+
+#[test]
+fn a_null_device_among_the_standard_streams_is_the_containers_own() {
+    case(|sb| {
+        let b = sb.bundle().sh("stat -L -c %d /proc/self/fd/0 /dev/null; echo more > /dev/stdin");
+        let said = sb.run(&b).ok();
+        let devices: Vec<_> = said.split_whitespace().collect();
+        assert!(devices.len() == 2 && devices[0] == devices[1], "file systems of both nodes: {said}");
+    });
+}

@@ -115,6 +115,14 @@ static HINTS: &[(&[&str], &str)] = &[
         "a new user namespace may mount sysfs only together with a new network namespace",
     ),
     (&["specification file", "not found"], "`skep spec` writes one to start from; --bundle names its folder"),
+    (
+        &["criu is not installed"],
+        "install the package criu (CRIU 3.11 or later); `criu check` says whether it works on this kernel",
+    ),
+    (
+        &["Can't lookup mount=", "criu"],
+        "a file of the host is open in the container, maybe as a standard stream: pipes can be saved, files outside cannot",
+    ),
     (&["container does not exist"], "`skep list` shows the containers below --root"),
     (&["container with given ID already exists"], "choose another id, or remove the old one with `skep delete`"),
     (&["that is not stopped"], "`skep delete --force` kills the container first"),

@@ -574,6 +574,8 @@ pub enum ChildStep {
         /// Attributes to set.
         set: MountAttr,
     },
+    /// Puts the container's `/dev/null` into the place of standard streams that are the host's.
+    ReopenNull,
     /// Writes kernel parameters.
     WriteSysctls {
         /// Paths under `/proc/sys` and values.

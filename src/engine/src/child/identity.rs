@@ -7,6 +7,7 @@ use sys::fs;
 use sys::process::{self, CapMasks};
 use sys::{Errno, ProcFs};
 
+use super::Child;
 use crate::error::{Error, Result};
 
 /// Highest capability number that a mask of 64 bits can hold.
@@ -109,11 +110,36 @@ fn own_standard_files(uid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Whether a descriptor is the null device, whichever node it was opened by.
+pub(super) fn is_null(fd: BorrowedFd<'_>) -> Result<bool> {
+    let stat = fs::stat(fd)?;
+    Ok(fs::file_type(&stat) == fs::FileType::CharacterDevice
+        && (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (1, 3))
+}
+
+impl Child<'_> {
+    /// The host's node is a file outside: it cannot be saved with the container, nor opened again in it.
+    pub(super) fn reopen_null(&self) -> Result<()> {
+        let mut own = None;
+        for (number, fd) in
+            [(0, std::io::stdin().as_fd()), (1, std::io::stdout().as_fd()), (2, std::io::stderr().as_fd())]
+        {
+            if !is_null(fd)? {
+                continue;
+            }
+            let own = match &own {
+                Some(own) => own,
+                None => own.insert(self.proc.reopen(self.null_device()?.as_fd(), fs::OFlags::RDWR)?),
+            };
+            process::dup_onto(own.as_fd(), number)?;
+        }
+        Ok(())
+    }
+}
+
 fn own_file(fd: BorrowedFd<'_>, uid: u32) -> Result<()> {
     let stat = fs::stat(fd)?;
-    let is_null = fs::file_type(&stat) == fs::FileType::CharacterDevice
-        && (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (1, 3);
-    if is_null || stat.st_uid == uid {
+    if is_null(fd)? || stat.st_uid == uid {
         return Ok(());
     }
     match fs::chown_at(fd, "", uid, stat.st_gid) {

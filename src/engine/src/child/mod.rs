@@ -163,6 +163,7 @@ impl Child<'_> {
                 self.make_terminal(*size, *slot, *multiplexer, *console)
             }
             ChildStep::SetMountAttributes { destination, set } => self.set_attributes(destination, *set),
+            ChildStep::ReopenNull => self.reopen_null(),
             ChildStep::WriteSysctls { values } => self.write_sysctls(values),
             ChildStep::MaskPaths { paths, label } => self.mask_paths(paths, label.as_deref()),
             ChildStep::ProtectPaths { paths } => self.protect_paths(paths),
@@ -454,6 +455,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::SetDomainname { .. } => "set_domainname",
         ChildStep::MakeTerminal { .. } => "make_terminal",
         ChildStep::SetMountAttributes { .. } => "set_mount_attributes",
+        ChildStep::ReopenNull => "reopen_null",
         ChildStep::WriteSysctls { .. } => "write_sysctls",
         ChildStep::MaskPaths { .. } => "mask_paths",
         ChildStep::ProtectPaths { .. } => "protect_paths",

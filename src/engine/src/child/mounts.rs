@@ -192,12 +192,9 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn null_device(&self) -> Result<OwnedFd> {
+    pub(super) fn null_device(&self) -> Result<OwnedFd> {
         let null = self.look("/dev/null", Links::Refused)?;
-        let stat = fs::stat(null.as_fd())?;
-        let is_null = fs::file_type(&stat) == FileType::CharacterDevice
-            && (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (1, 3);
-        if is_null {
+        if super::identity::is_null(null.as_fd())? {
             return Ok(null);
         }
         Err(Error::Unsupported(

@@ -1,4 +1,4 @@
-//! CRIU's requests and answers. Source of names and numbers: CRIU, `images/rpc.proto`, and criu.org/RPC.
+//! CRIU's requests and answers. Source of names and numbers: CRIU, `images/rpc.proto`, and its documentation of RPC.
 
 use super::wire::{Malformed, Reader, Writer};
 
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(version.version.to_string(), "3.17.1");
         assert!(version.version > Version(3, 16, 9));
 
-        let notify = parse_response(b"\x08\x06\x10\x01\x2a\x0e\x0a\x09post-dump\x10\x2a").unwrap();
+        let notify = parse_response(b"\x08\x06\x10\x01\x2a\x0d\x0a\x09post-dump\x10\x2a").unwrap();
         let expected = Notification { point: "post-dump".to_owned(), pid: Some(42) };
         assert_eq!((notify.kind, notify.notification), (Some(Kind::Notify), Some(expected)));
 

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use runtime_spec::model::NamespaceKind;
 use sys::Errno;
+use sys::fs::OFlags;
 use sys::process::{Cloned, Exit};
 
 use super::{Host, Level, Spawned};
@@ -117,11 +118,20 @@ impl Host<'_> {
         let root = sys::fs::open_dir(&images.rootfs)?;
         let named = images.mounts.iter().map(|mount| {
             let key = criu::mount_point(self.proc, root.as_fd(), &images.rootfs, &mount.destination)?;
-            Ok(rpc::ExternalMount { key, value: mount.source.clone() })
+            Ok(rpc::ExternalMount { key, value: self.plain_path(&mount.source)? })
         });
         // What files are hidden behind, by the name that the dump gives it.
         let null = "/dev/null".to_owned();
         named.chain([Ok(rpc::ExternalMount { key: null.clone(), value: null })]).collect()
+    }
+
+    /// The path of a source without links and dots, as CRIU looks for it among the mounts. One that is not there is as it
+    /// was written: whoever needs it says so.
+    fn plain_path(&self, path: &str) -> Result<String> {
+        match sys::fs::open(path, OFlags::PATH) {
+            Err(error) if error.is(Errno::NOENT) => Ok(path.to_owned()),
+            other => Ok(self.proc.path_of(other?.as_fd())?),
+        }
     }
 
     /// Answers what CRIU tells until it tells the end. Where something fails here CRIU is told, so that it takes back what

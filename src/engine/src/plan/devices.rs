@@ -107,6 +107,11 @@ pub(super) fn nodes(spec: &ContainerSpec) -> impl Iterator<Item = String> + '_ {
     defaults.filter(|path| !spec.devices.iter().any(|device| device.path == *path)).chain(given)
 }
 
+/// Whether the container's `/dev/null` is certain to be the null device.
+pub(super) fn has_null(spec: &ContainerSpec) -> bool {
+    populates_dev(spec) && !spec.devices.iter().any(|device| device.path == "/dev/null")
+}
+
 /// Whether `/dev` is ours to fill: it is not when the definition binds another one there.
 fn populates_dev(spec: &ContainerSpec) -> bool {
     let bound = |mount: &runtime_spec::model::Mount| {

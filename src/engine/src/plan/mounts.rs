@@ -457,6 +457,9 @@ pub(super) fn plan_after_root(
     postponed: Vec<Postponed>,
 ) {
     super::process::plan_terminal(plan, spec.process.as_ref(), console, has_own_mounts(spec));
+    if super::devices::has_null(spec) && spec.process.as_ref().is_some_and(|process| !process.terminal) {
+        plan.child(ChildStep::ReopenNull);
+    }
     if let Some(process) = spec.process.as_ref().filter(|p| !p.cwd.is_empty() && p.cwd != "/") {
         plan.child_from("/process/cwd", ChildStep::MakeWorkingFolder { path: process.cwd.clone() });
     }
