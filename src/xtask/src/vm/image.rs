@@ -54,12 +54,17 @@ pub(super) fn prepare() -> Result<Image> {
     let lock = File::options().append(true).create(true).open(&path);
     let lock = lock.with_context(|| format!("cannot open {}", path.display()))?;
     let dir = cache.join(&key);
-    lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    let fail = || format!("cannot lock {}", path.display());
+    // Shared first: who runs a machine holds it, and must not be waited for.
+    lock.lock_shared().with_context(fail)?;
     if !dir.join("root.img").exists() {
-        remove_others(&cache, &key)?;
-        make(&cache, &dir, &sources)?;
+        lock.unlock().and_then(|()| lock.lock()).with_context(fail)?;
+        if !dir.join("root.img").exists() {
+            remove_others(&cache, &key)?;
+            make(&cache, &dir, &sources)?;
+        }
+        lock.unlock().and_then(|()| lock.lock_shared()).with_context(fail)?;
     }
-    lock.unlock().and_then(|()| lock.lock_shared()).with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(Image { dir, _lock: lock })
 }
 

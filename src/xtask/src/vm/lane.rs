@@ -37,10 +37,16 @@ const CHOICES: [Choice; 3] = [
             ("clients_docker", "the image has no dockerd"),
             ("clients_podman", "as clients_containerd"),
             ("nested", "as clients_containerd"),
+            ("checkpoint_protocol", "the same on every layout"),
             ("command_line", "says nothing of the host"),
+            ("denied_calls", "the same on every layout"),
+            ("devices_userns", "the same on every layout"),
             ("hooks", "the same on every layout"),
+            ("idmap", "the same on every layout"),
+            ("kernel_facts", "facts of v1 and traces by strace"),
             ("landlock", "the same on every layout"),
             ("mount_order", "the same on every layout"),
+            ("namespaces", "the same on every layout but for two cases that `resources` has too"),
             ("network", "the same on every layout"),
             ("notify", "the same on every layout"),
             ("seccomp_notify", "the same on every layout"),
@@ -53,8 +59,8 @@ const CHOICES: [Choice; 3] = [
             ("terminal", "the same on every layout"),
         ]),
     },
-    Choice { boot: recipe::V1, files: Files::Only(&["engines", "resources", "update"]) },
-    Choice { boot: recipe::HYBRID, files: Files::Only(&["resources"]) },
+    Choice { boot: recipe::V1, files: Files::Only(&["engines", "resources", "systemd", "update"]) },
+    Choice { boot: recipe::HYBRID, files: Files::Only(&["resources", "systemd"]) },
 ];
 
 /// How long one test program may take.
