@@ -242,7 +242,8 @@ fn a_container_that_ends_leaves_no_unit() {
 #[test]
 fn a_scope_that_went_by_itself_is_no_error() {
     with_systemd(|sb| {
-        let c = detached(sb, &bundle(sb).sh("exit 0"));
+        let c = detached(sb, &bundle(sb));
+        sb.kill(&c.id, "KILL").ok();
         eventually("systemd has let go of the scope", || !is_loaded(&unit(&c.id)));
         sb.delete(&c.id).ok();
     });
