@@ -108,6 +108,13 @@ pub fn own_capability(number: u32) -> bool {
     u64::from_str_radix(&sets, 16).is_ok_and(|bits| bits >> number & 1 == 1)
 }
 
+/// Major and minor version of the running kernel.
+pub fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Version of the Landlock interface that the kernel speaks; 0 for none.
 pub fn landlock_abi() -> u32 {
     sys::landlock::abi().unwrap_or(0)

@@ -194,9 +194,12 @@ mod tests {
                 Need::Landlock(4),
                 Need::Landlock(6),
                 Need::Loop,
+                Need::IdmappedTmpfs,
                 Need::Systemd,
                 Need::TestUser,
                 Need::OwnMachine,
+                Need::Criu,
+                Need::DirtyTracking,
                 Need::MemoryPolicy,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");

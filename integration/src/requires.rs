@@ -38,6 +38,8 @@ pub enum Need {
     Landlock(u32),
     /// The kernel has NUMA memory policies.
     MemoryPolicy,
+    /// Mounts of tmpfs can have mapped ids (Linux 6.3).
+    IdmappedTmpfs,
     /// Loop devices can be made.
     Loop,
     /// This program exists.
@@ -74,6 +76,7 @@ impl Need {
             Need::Apparmor => "apparmor".into(),
             Need::Landlock(abi) => format!("landlock-{abi}"),
             Need::MemoryPolicy => "memory-policy".into(),
+            Need::IdmappedTmpfs => "idmapped-tmpfs".into(),
             Need::Loop => "loop".into(),
             Need::Program(name) => format!("program-{}", name.rsplit('/').next().unwrap_or(name)),
             Need::BlockDevice => "block-device".into(),
@@ -105,6 +108,7 @@ impl Need {
             }
             Need::Landlock(abi) => host::landlock_abi() >= abi,
             Need::MemoryPolicy => sys::probe::refusal(sys::probe::Call::SetMempolicy) != Some(rustix::io::Errno::NOSYS),
+            Need::IdmappedTmpfs => host::kernel() >= (6, 3),
             Need::Loop => std::path::Path::new("/dev/loop-control").exists(),
             Need::Program(path) => Path::new(path).is_file(),
             Need::BlockDevice => host::disk_of(&std::env::temp_dir()).is_some(),

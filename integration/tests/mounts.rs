@@ -412,6 +412,9 @@ fn tmpcopyup_copies_what_was_there() {
 #[test]
 fn mapped_ids_of_a_bind_are_translated() {
     case(|sb| {
+        if skip_without(&[Need::IdmappedTmpfs]) {
+            return;
+        }
         let dir = host_tmpfs(sb, "data");
         fs::write(dir.join("f"), "x").expect("write");
         std::os::unix::fs::chown(dir.join("f"), Some(7), Some(8)).expect("chown");
@@ -425,6 +428,9 @@ fn mapped_ids_of_a_bind_are_translated() {
 #[test]
 fn the_idmap_option_takes_the_mapping_of_the_container() {
     case(|sb| {
+        if skip_without(&[Need::IdmappedTmpfs]) {
+            return;
+        }
         let dir = host_tmpfs(sb, "data");
         fs::write(dir.join("f"), "x").expect("write");
         let b = sb.bundle().user_namespace().bind(&dir, "/data", &["idmap"]);
@@ -438,6 +444,9 @@ fn the_idmap_option_takes_the_mapping_of_the_container() {
 #[test]
 fn mapped_ids_without_a_user_namespace_of_the_container() {
     case(|sb| {
+        if skip_without(&[Need::IdmappedTmpfs]) {
+            return;
+        }
         let dir = host_tmpfs(sb, "data");
         fs::write(dir.join("f"), "x").expect("write");
         std::os::unix::fs::chown(dir.join("f"), Some(5), Some(5)).expect("chown");
