@@ -37,6 +37,8 @@ const CHOICES: [Choice; 3] = [
             ("clients_docker", "the image has no dockerd"),
             ("clients_podman", "as clients_containerd"),
             ("nested", "as clients_containerd"),
+            ("checkpoint_protocol", "the same on every layout"),
+            ("checkpoint_surroundings", "the same on every layout, and CRIU is slow on an emulated processor"),
             ("command_line", "says nothing of the host"),
             ("hooks", "the same on every layout"),
             ("landlock", "the same on every layout"),
