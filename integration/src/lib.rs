@@ -17,6 +17,7 @@ pub mod booted;
 pub mod bundle;
 pub mod client;
 pub mod console;
+pub mod criu;
 pub mod group;
 pub mod host;
 pub mod oracle;

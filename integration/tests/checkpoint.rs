@@ -1,60 +1,11 @@
-//! `checkpoint` and `restore` with the CRIU of the machine, where it works. Containers here close what their caller gave
-//! them as standard streams: CRIU cannot save an open file of the host.
+//! `checkpoint` and `restore` with the CRIU of the machine, where it works.
 
 use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
 
-use integration::console::FdSocket;
+use integration::criu::{checkpoint, counter, criu, images, nothing_is_left, restore, start_counter, wait_for_count};
 use integration::host::{self, eventually};
 use integration::requires::{Need, skip_without};
-use integration::{Bundle, Output, Sandbox, case, json};
-
-/// CRIU is slow where the processor is emulated.
-const LONG: Duration = Duration::from_secs(120);
-
-/// Counts in a file of memory, so that it is seen whether it goes on from where it was.
-const COUNTER: &str =
-    "exec </dev/null >/dev/null 2>&1; n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.1; done";
-
-fn images(sb: &Sandbox) -> PathBuf {
-    sb.host_dir("images")
-}
-
-/// `checkpoint` or `restore` with the usual folders. Groups are left to the runtime, as CRIU itself advises for cgroup2.
-fn criu(sb: &Sandbox, verb: &str, options: &[&str]) -> integration::Call {
-    let call = sb.call(&[verb, "--manage-cgroups-mode", "ignore", "--image-path"]).arg(images(sb));
-    call.arg("--work-path").arg(sb.host_dir("work")).deadline(LONG).args(options)
-}
-
-#[track_caller]
-fn checkpoint(sb: &Sandbox, id: &str, options: &[&str]) {
-    criu(sb, "checkpoint", options).arg(id).run().ok();
-}
-
-fn restore(sb: &Sandbox, bundle: &Bundle, options: &[&str]) -> Output {
-    bundle.write();
-    criu(sb, "restore", options).arg("--bundle").arg(&bundle.dir).arg(&bundle.id).run()
-}
-
-fn count(sb: &Sandbox, id: &str) -> u64 {
-    sb.exec(id, &["cat", "/dev/shm/n"]).ok().trim().parse().unwrap_or(0)
-}
-
-#[track_caller]
-fn wait_for_count(sb: &Sandbox, id: &str, least: u64) -> u64 {
-    eventually("the counter counts", || count(sb, id) >= least);
-    count(sb, id)
-}
-
-fn counter(sb: &Sandbox) -> Bundle {
-    sb.bundle().sh(COUNTER)
-}
-
-fn start_counter(sb: &Sandbox, bundle: &Bundle) -> u64 {
-    sb.detached(bundle);
-    wait_for_count(sb, &bundle.id, 3)
-}
+use integration::{Bundle, case, json};
 
 #[test]
 fn a_container_goes_on_from_where_it_was() {
@@ -94,25 +45,6 @@ fn processes_of_an_exec_are_saved_too_also_after_a_restore() {
             restore(sb, &b, &["-d"]).ok();
             assert_eq!(sb.exec(&b.id, &["cat", &format!("/proc/{pid}/cmdline")]).ok(), "sleep\x001000\x00");
         }
-    });
-}
-
-#[test]
-fn a_container_may_be_left_running() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
-        let b = counter(sb);
-        let before = start_counter(sb, &b);
-        checkpoint(sb, &b.id, &["--leave-running"]);
-        assert_eq!(sb.status(&b.id), "running");
-        wait_for_count(sb, &b.id, before + 1);
-        // Another container from the same images, while the first one runs.
-        let other = counter(sb);
-        restore(sb, &other, &["-d"]).ok();
-        wait_for_count(sb, &other.id, before);
-        assert_ne!(sb.state(&b.id)["pid"], sb.state(&other.id)["pid"]);
     });
 }
 
@@ -166,27 +98,6 @@ fn mounts_come_back_and_their_mount_points_are_made() {
 }
 
 #[test]
-fn a_terminal_comes_back_through_the_console_socket() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
-        let socket = FdSocket::bind(&sb.dir, "tty");
-        let b = sb.bundle().set("/process/terminal", json!(true)).sh("while read line; do echo \"got $line\"; done");
-        sb.verb("run", &b, &["-d", "--console-socket", socket.text()]).run().ok();
-        let console = socket.console();
-        console.type_in("one\n");
-        console.read_until("got one");
-        checkpoint(sb, &b.id, &[]);
-        let again = FdSocket::bind(&sb.dir, "again");
-        restore(sb, &b, &["-d", "--console-socket", again.text()]).ok();
-        let console = again.console();
-        console.type_in("two\n");
-        console.read_until("got two");
-    });
-}
-
-#[test]
 fn a_pipe_is_the_callers_new_one() {
     if skip_without(&[Need::Criu]) {
         return;
@@ -210,73 +121,24 @@ fn a_pipe_is_the_callers_new_one() {
 }
 
 #[test]
-fn hooks_run_and_the_loopback_device_is_up() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
-        let log = sb.host_dir("hooks").join("log");
-        let say = |word: &str| format!("cat > /dev/null; echo {word} >> {}", log.display());
-        let b = counter(sb)
-            .hook("prestart", &say("prestart"))
-            .hook("createRuntime", &say("createRuntime"))
-            .hook("poststop", &say("poststop"));
-        start_counter(sb, &b);
-        checkpoint(sb, &b.id, &[]);
-        assert_eq!(fs::read_to_string(&log).expect("read"), "prestart\ncreateRuntime\npoststop\n");
-        fs::remove_file(&log).expect("remove");
-        restore(sb, &b, &["-d"]).ok();
-        assert_eq!(fs::read_to_string(&log).expect("read"), "prestart\ncreateRuntime\n");
-        let state = sb.exec(&b.id, &["ifconfig", "lo"]).ok();
-        assert!(state.contains("UP LOOPBACK RUNNING"), "{state}");
-    });
-}
-
-#[test]
-fn a_hook_that_fails_leaves_no_container() {
-    if skip_without(&[Need::Criu]) {
+fn memory_that_was_saved_before_is_not_saved_again() {
+    if skip_without(&[Need::Criu, Need::DirtyTracking]) {
         return;
     }
     case(|sb| {
         let b = counter(sb);
-        start_counter(sb, &b);
-        checkpoint(sb, &b.id, &[]);
-        let b = b.hook("createRuntime", "echo no luck >&2; exit 7");
-        restore(sb, &b, &["-d"]).fails_saying("no luck");
-        nothing_is_left(sb, &b);
-    });
-}
-
-#[test]
-fn in_the_foreground_the_exit_status_is_that_of_the_container() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
-        let b =
-            sb.bundle().sh("exec </dev/null >/dev/null 2>&1; while [ ! -e /dev/shm/end ]; do sleep 0.1; done; exit 7");
-        sb.detached(&b);
-        checkpoint(sb, &b.id, &[]);
-        b.write();
-        let running = criu(sb, "restore", &["--bundle"]).arg(&b.dir).arg(&b.id).spawn();
-        assert!(host::within(LONG, || sb.exec(&b.id, &["touch", "/dev/shm/end"]).code == 0), "it runs");
-        running.wait(LONG).code_is(7);
-        nothing_is_left(sb, &b);
-    });
-}
-
-#[test]
-fn what_cannot_be_saved_runs_on() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
-        // Its standard streams are files of the host.
-        let b = sb.bundle().sh("n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.1; done");
         let before = start_counter(sb, &b);
-        let said = criu(sb, "checkpoint", &[]).arg(&b.id).run().fails();
-        assert!(said.contains("Error (criu/") && said.contains("dump.log"), "{said}");
+        let early = sb.host_dir("early");
+        sb.call(&["checkpoint", "--pre-dump", "--image-path"])
+            .arg(&early)
+            .arg(&b.id)
+            .deadline(integration::criu::LONG)
+            .run()
+            .ok();
         assert_eq!(sb.status(&b.id), "running");
+        checkpoint(sb, &b.id, &["--parent-path", "../early"]);
+        assert!(images(sb).join("parent").exists());
+        restore(sb, &b, &["-d"]).ok();
         wait_for_count(sb, &b.id, before + 1);
     });
 }
@@ -298,47 +160,17 @@ fn images_that_are_broken_leave_no_container() {
 }
 
 #[test]
-fn memory_that_was_saved_before_is_not_saved_again() {
-    if skip_without(&[Need::Criu, Need::DirtyTracking]) {
-        return;
-    }
-    case(|sb| {
-        let b = counter(sb);
-        let before = start_counter(sb, &b);
-        let early = sb.host_dir("early");
-        sb.call(&["checkpoint", "--pre-dump", "--image-path"]).arg(&early).arg(&b.id).deadline(LONG).run().ok();
-        assert_eq!(sb.status(&b.id), "running");
-        checkpoint(sb, &b.id, &["--parent-path", "../early"]);
-        assert!(images(sb).join("parent").exists());
-        restore(sb, &b, &["-d"]).ok();
-        wait_for_count(sb, &b.id, before + 1);
-    });
-}
-
-#[test]
-fn a_joined_network_namespace_is_joined_again() {
+fn what_cannot_be_saved_runs_on() {
     if skip_without(&[Need::Criu]) {
         return;
     }
     case(|sb| {
-        let holder = sb.program("/usr/bin/unshare").args(["--net", "sleep", "1000"]).spawn();
-        let path = format!("/proc/{}/ns/net", holder.pid());
-        let own = fs::read_link("/proc/self/ns/net").expect("readlink");
-        eventually("it has its own network", || fs::read_link(&path).is_ok_and(|link| link != own));
-        let wanted = fs::read_link(&path).expect("readlink");
-        let b = counter(sb).namespace("network", Some(&path));
-        start_counter(sb, &b);
-        checkpoint(sb, &b.id, &[]);
-        restore(sb, &b, &["-d"]).ok();
-        let pid = &sb.state(&b.id)["pid"];
-        assert_eq!(fs::read_link(format!("/proc/{pid}/ns/net")).expect("readlink"), wanted);
+        // Its standard streams are files of the host.
+        let b = sb.bundle().sh("n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.1; done");
+        let before = start_counter(sb, &b);
+        let said = criu(sb, "checkpoint", &[]).arg(&b.id).run().fails();
+        assert!(said.contains("Error (criu/") && said.contains("dump.log"), "{said}");
+        assert_eq!(sb.status(&b.id), "running");
+        wait_for_count(sb, &b.id, before + 1);
     });
-}
-
-#[track_caller]
-fn nothing_is_left(sb: &Sandbox, bundle: &Bundle) {
-    sb.call(&["state", &bundle.id]).run().fails_saying("does not exist");
-    let group = |mount: PathBuf| mount.join(&sb.name).join(&bundle.id);
-    let left: Vec<_> = host::cgroup_mounts().into_iter().map(group).filter(|group| group.exists()).collect();
-    assert!(left.is_empty(), "groups stay: {left:?}");
 }

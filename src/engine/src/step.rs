@@ -516,6 +516,13 @@ pub enum ChildStep {
         /// Absolute path, outside.
         path: String,
     },
+    /// Opens the folders of the images and of the log; they go to the host side at the next gate.
+    OpenFolders {
+        /// Absolute path of the images.
+        images: String,
+        /// Absolute path of the log's folder, where it is another.
+        work: Option<String>,
+    },
     /// Becomes CRIU, with the socket and some other descriptors open.
     BecomeCriu {
         /// The socket.

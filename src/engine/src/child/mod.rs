@@ -65,6 +65,8 @@ pub(crate) struct Progress {
     device_folder: Option<(String, OwnedFd)>,
     /// Working folder that only the user may enter.
     pending_folder: Option<String>,
+    /// Folders that go up at the next gate.
+    folders: Vec<OwnedFd>,
     /// The environment of the program.
     environment: Vec<String>,
     /// The program, ready to be executed.
@@ -152,6 +154,10 @@ impl Child<'_> {
             }
             ChildStep::MakeMountPoint { destination } => self.make_mount_point(destination),
             ChildStep::DetachMounts { path } => self.detach_mounts(path),
+            ChildStep::OpenFolders { images, work } => {
+                self.progress.folders = crate::criu::Folders::open_inside(images, work.as_deref())?;
+                Ok(())
+            }
             ChildStep::BecomeCriu { slot, keep } => self.become_criu(*slot, keep),
             ChildStep::MakeDevice { device, bind } => self.make_device(device, *bind),
             ChildStep::MakeDeviceLinks => self.make_device_links(),
@@ -240,7 +246,8 @@ impl Child<'_> {
             let notify = self.progress.notify.as_ref().map(AsFd::as_fd);
             return self.channel.tell_ready(notify.as_slice());
         }
-        let mut received = self.channel.reach(gate, &[])?;
+        let folders: Vec<_> = self.progress.folders.iter().map(AsFd::as_fd).collect();
+        let mut received = self.channel.reach(gate, &folders)?;
         if gate == Gate::Namespaces && self.plan.unit.is_some() && self.attach.tasks.is_empty() {
             // Groups of a unit exist only now; their descriptors come last, in the order of joining.
             let names = cgroup::attach_order(&self.plan.groups);
@@ -446,6 +453,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::Remount { .. } => "remount",
         ChildStep::MakeMountPoint { .. } => "make_mount_point",
         ChildStep::DetachMounts { .. } => "detach_mounts",
+        ChildStep::OpenFolders { .. } => "open_folders",
         ChildStep::BecomeCriu { .. } => "become_criu",
         ChildStep::MakeDevice { .. } => "make_device",
         ChildStep::MakeDeviceLinks => "make_device_links",

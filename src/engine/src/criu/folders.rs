@@ -41,6 +41,26 @@ impl Folders {
         })
     }
 
+    /// Opens the folders as [`Folders::open`] does and gives them away: CRIU mounts in the one for the log, which it can
+    /// only where that was opened in its own mount namespace.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn open_inside(images: &str, work: Option<&str>) -> Result<Vec<OwnedFd>> {
+        let folders = Folders::open(images, work, false)?;
+        Ok([folders.images].into_iter().chain(folders.work).collect())
+    }
+
+    /// Takes what [`Folders::open_inside`] gave.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn adopt(folders: Vec<OwnedFd>, log_path: &str) -> Result<Folders> {
+        let mut folders = folders.into_iter();
+        let images = folders.next().ok_or_else(|| sys::Error::new("no folder came", sys::Errno::PROTO))?;
+        Ok(Folders { images, work: folders.next(), log_path: log_path.to_owned() })
+    }
+
     /// Names the folders in a request.
     pub(crate) fn fill(&self, options: &mut Options) {
         options.images_dir_fd = self.images.as_raw_fd();

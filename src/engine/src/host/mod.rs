@@ -60,6 +60,8 @@ pub(crate) struct Host<'a> {
     pub(crate) moved: Vec<network::DeviceMove>,
     /// The service manager's unit, where it makes the groups.
     pub(crate) unit: crate::unit::Link,
+    /// Folders that the child has opened in its own mount namespace, for CRIU.
+    pub(crate) opened_inside: Vec<OwnedFd>,
     /// Our end of the socket to the CRIU that restores.
     pub(crate) rpc: Option<OwnedFd>,
     /// The host's end when the caller's own terminal is to be joined with the container's.
@@ -103,6 +105,7 @@ impl<'a> Host<'a> {
             notify: None,
             moved: Vec::new(),
             unit: crate::unit::Link::default(),
+            opened_inside: Vec::new(),
             rpc: None,
             console: None,
         }
@@ -297,6 +300,10 @@ impl<'a> Host<'a> {
     /// Takes messages until the child stands at the gate.
     fn await_gate(&mut self, gate: Gate) -> Result<()> {
         match self.next_word(gate)? {
+            Up::Reached(Gate::Rootfs, fds) if gate == Gate::Rootfs => {
+                self.opened_inside = fds;
+                Ok(())
+            }
             Up::Reached(reached, fds) if reached == gate => {
                 self.notify = fds.into_iter().next().or_else(|| self.notify.take());
                 Ok(())

@@ -36,7 +36,9 @@ impl Host<'_> {
     /// Restores, and waits until CRIU is gone.
     pub(super) fn restore_images(&mut self, images: &RestoreImages) -> Result<()> {
         let criu = self.await_criu(images.rpc)?;
-        let folders = Folders::open(&images.options.criu.images, images.options.criu.work.as_deref(), false)?;
+        let common = &images.options.criu;
+        let log_path = common.work.as_deref().unwrap_or(&common.images);
+        let folders = Folders::adopt(std::mem::take(&mut self.opened_inside), log_path)?;
         let options = self.restore_request(images, &folders)?;
         criu::send(criu.socket.as_fd(), &rpc::request(Kind::Restore, Some(&options), false))?;
         let outcome = self.converse(&criu, images, &folders);

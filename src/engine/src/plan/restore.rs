@@ -57,6 +57,8 @@ pub(crate) fn plan_restore(
     plan_mount_points(&mut plan, spec, &binds);
     plan.child(ChildStep::DetachMounts { path: staging.to_owned() });
     plan.child(attach(staging, second, PropagationKind::Slave));
+    let (images, work) = (restore.criu.images.clone(), restore.criu.work.clone());
+    plan.child(ChildStep::OpenFolders { images, work });
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
     plan.child(ChildStep::BecomeCriu { slot: rpc, keep: inherited.iter().map(|(_, slot)| *slot).collect() });
 

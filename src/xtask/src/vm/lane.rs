@@ -38,6 +38,7 @@ const CHOICES: [Choice; 3] = [
             ("clients_podman", "as clients_containerd"),
             ("nested", "as clients_containerd"),
             ("checkpoint_protocol", "the same on every layout"),
+            ("checkpoint_surroundings", "the same on every layout, and CRIU is slow on an emulated processor"),
             ("command_line", "says nothing of the host"),
             ("denied_calls", "the same on every layout"),
             ("devices_userns", "the same on every layout"),
