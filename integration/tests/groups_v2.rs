@@ -1,0 +1,156 @@
+//! A container's groups where cgroup v2 is alone: who joins them, whose they are, what is nested in them, who removes them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use integration::host::eventually;
+use integration::requires::{Need, skip_without};
+use integration::{Bundle, Container, Sandbox, case, json};
+
+/// Calls a test where v2 has the controllers.
+fn on_v2(test: impl FnOnce(&Sandbox)) {
+    case(|sb| {
+        if !skip_without(&[Need::V2Alone]) {
+            test(sb);
+        }
+    });
+}
+
+fn group(sb: &Sandbox, id: &str) -> PathBuf {
+    PathBuf::from("/sys/fs/cgroup").join(&sb.name).join(id)
+}
+
+#[track_caller]
+fn read(sb: &Sandbox, id: &str, file: &str) -> String {
+    let path = group(sb, id).join(file);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())).trim().to_owned()
+}
+
+/// A bundle with its own groups mounted read-write.
+fn with_groups(sb: &Sandbox) -> Bundle {
+    let options = ["nosuid", "noexec", "nodev", "rw"];
+    sb.bundle().without_mount("/sys/fs/cgroup").mount("cgroup", "/sys/fs/cgroup", "cgroup", &options)
+}
+
+#[test]
+fn a_frozen_container_makes_no_progress() {
+    on_v2(|sb| {
+        let dir = sb.host_dir("count");
+        let b = sb.bundle().bind(&dir, "/data", &[]).sh("while :; do echo x >> /data/n; done");
+        let c = sb.detached(&b);
+        let length = || fs::metadata(dir.join("n")).map(|meta| meta.len()).unwrap_or_default();
+        eventually("it counts", || length() > 10);
+        sb.call(&["pause", &c.id]).run().ok();
+        assert_eq!(sb.status(&c.id), "paused");
+        let before = length();
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(length(), before);
+        sb.call(&["resume", &c.id]).run().ok();
+        eventually("it counts on", || length() > before);
+    });
+}
+
+/// A container that hands controllers on to groups of its own, as systemd in a container does.
+fn nested(sb: &Sandbox) -> Container {
+    let script = "cd /sys/fs/cgroup && mkdir init deep deep/er && echo 1 > init/cgroup.procs \
+                  && echo '+memory +pids' > cgroup.subtree_control && echo ready; \
+                  sleep 1000 & echo $! > deep/er/cgroup.procs; wait";
+    let c = sb.detached(&with_groups(sb).sh(script));
+    eventually("it is ready", || c.output.stdout_now().contains("ready"));
+    c
+}
+
+#[test]
+fn exec_joins_the_first_process_where_the_own_group_takes_none() {
+    on_v2(|sb| {
+        let c = nested(sb);
+        assert_eq!(sb.exec(&c.id, &["cat", "/proc/self/cgroup"]).ok(), "0::/init");
+        let placed = sb.exec_with(&c.id, &["--cgroup", "deep/er"], &["cat", "/proc/self/cgroup"]);
+        assert_eq!(placed.ok(), "0::/deep/er");
+        let refused = sb.exec_with(&c.id, &["--cgroup", "/"], &["true"]);
+        refused.fails_saying("cgroup.subtree_control");
+    });
+}
+
+#[test]
+fn groups_that_the_container_made_go_with_it() {
+    on_v2(|sb| {
+        let c = nested(sb);
+        let listed = sb.call(&["ps", "--format", "json", &c.id]).run().json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+        sb.delete_force(&c.id).ok();
+        assert!(!group(sb, &c.id).exists());
+    });
+}
+
+#[test]
+fn kill_all_reaches_groups_that_the_container_made() {
+    on_v2(|sb| {
+        let script = "cd /sys/fs/cgroup && mkdir -p a/b && { sleep 1000 & echo $! > a/b/cgroup.procs; } && echo ready; wait; sleep 1000";
+        let c = sb.detached(&with_groups(sb).without_namespace("pid").sh(script));
+        eventually("it is ready", || c.output.stdout_now().contains("ready"));
+        sb.call(&["kill", "--all", &c.id, "KILL"]).run().ok();
+        eventually("all are gone", || read(sb, &c.id, "cgroup.events").contains("populated 0"));
+        sb.delete(&c.id).ok();
+    });
+}
+
+#[test]
+fn a_group_that_was_removed_by_somebody_is_noticed() {
+    on_v2(|sb| {
+        let c = sb.detached(&sb.bundle().sleeper());
+        let aside = PathBuf::from("/sys/fs/cgroup").join(&sb.name).join("aside");
+        fs::create_dir(&aside).expect("mkdir");
+        fs::write(aside.join("cgroup.procs"), c.pid.to_string()).expect("move");
+        fs::remove_dir(group(sb, &c.id)).expect("rmdir");
+        sb.exec(&c.id, &["true"]).fails_saying("was removed by somebody");
+        sb.call(&["update", "--pids-limit", "5", &c.id]).run().fails_saying("was removed by somebody");
+        assert_eq!(sb.status(&c.id), "running");
+        sb.kill(&c.id, "KILL").ok();
+        sb.wait_status(&c.id, "stopped");
+        sb.delete(&c.id).ok();
+        fs::remove_dir(&aside).expect("rmdir");
+    });
+}
+
+#[test]
+fn the_group_is_the_containers_by_the_rule_of_the_specification() {
+    on_v2(|sb| {
+        let owner = |b: Bundle| {
+            let b = b.set("/process/user/uid", json!(1000)).sleeper();
+            sb.create(&b).ok();
+            let uid = |file: &str| {
+                std::os::unix::fs::MetadataExt::uid(&fs::metadata(group(sb, &b.id).join(file)).expect("stat"))
+            };
+            (uid("."), uid("cgroup.procs"), uid("pids.max"))
+        };
+        assert_eq!(owner(with_groups(sb)), (1000, 1000, 0));
+        assert_eq!(owner(with_groups(sb).user_namespace()), (101_000, 101_000, 0));
+        // Mounted read-only; and without a cgroup namespace.
+        assert_eq!(owner(sb.bundle()), (0, 0, 0));
+        assert_eq!(owner(with_groups(sb).without_namespace("cgroup")), (0, 0, 0));
+    });
+}
+
+#[test]
+fn a_controller_that_a_parent_does_not_hand_on_is_named() {
+    on_v2(|sb| {
+        let busy = PathBuf::from("/sys/fs/cgroup").join(&sb.name);
+        fs::create_dir(&busy).expect("mkdir");
+        let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
+        fs::write(busy.join("cgroup.procs"), sleeper.id().to_string()).expect("move");
+        let b = sb.bundle().set("/linux/resources/memory", json!({ "limit": 67_108_864 })).sleeper();
+        let out = sb.create(&b);
+        // Limits of threads can be had there, in a threaded group.
+        let threads = sb.bundle().set("/linux/resources/pids", json!({ "limit": 9 })).args(&["true"]);
+        let outcome = sb.run(&threads);
+        let kind = fs::read_to_string(busy.join("cgroup.type")).expect("read");
+        sleeper.kill().expect("kill");
+        sleeper.wait().expect("reap");
+        let expected = format!("{} does not hand the memory controller on: it has 1 process(es)", busy.display());
+        assert!(out.fails().contains(&expected), "{out:#?}");
+        outcome.ok();
+        assert_eq!(kind.trim(), "domain threaded");
+    });
+}
