@@ -50,13 +50,14 @@ pub(crate) fn plan_restore(
     // What is made in the root file system has the modes that it would have at creation.
     plan.child(ChildStep::SetUmask { mask: 0 });
     // CRIU gives mounts the peers that their sources have, so those of the host are cut off only where none is wanted.
-    if !wants_peers(spec) {
+    let peers = wants_peers(spec);
+    if !peers {
         plan.child(ChildStep::SetRootPropagation { kind: PropagationKind::Slave, recursive: true });
     }
-    plan.child(attach(staging, first, PropagationKind::Private));
+    plan.child(attach(staging, first, PropagationKind::Private, peers));
     plan_mount_points(&mut plan, spec, &binds);
     plan.child(ChildStep::DetachMounts { path: staging.to_owned() });
-    plan.child(attach(staging, second, PropagationKind::Slave));
+    plan.child(attach(staging, second, PropagationKind::Slave, peers));
     let (images, work) = (restore.criu.images.clone(), restore.criu.work.clone());
     plan.child(ChildStep::OpenFolders { images, work });
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
@@ -89,8 +90,10 @@ fn plan_rootfs(plan: &mut Plan, options: &CreateOptions) -> Slot {
     slot
 }
 
-fn attach(staging: &str, slot: Slot, propagation: PropagationKind) -> ChildStep {
-    ChildStep::AttachRootfs { path: staging.to_owned(), slot, propagation, private_parent: true }
+/// A parent that is no slave is made private, so that the host does not see what is attached. A slave has to stay one: CRIU
+/// wants sources of mounts that are.
+fn attach(staging: &str, slot: Slot, propagation: PropagationKind, private_parent: bool) -> ChildStep {
+    ChildStep::AttachRootfs { path: staging.to_owned(), slot, propagation, private_parent }
 }
 
 /// Whether a mount of the container is to be a peer of one of the host's.
@@ -232,6 +235,21 @@ mod tests {
         assert!(at("restore_images") < at("record_created"));
         let names: Vec<_> = plan.child.iter().map(|planned| crate::child::step_name(&planned.step)).collect();
         assert_eq!(names.last(), Some(&"become_criu"));
+    }
+
+    #[test]
+    fn what_is_attached_stays_within_the_child() {
+        let mut spec = example(serde_json::json!({}));
+        let steps = |spec: &ContainerSpec| {
+            let plan = plan(spec, Mode::Unified, &RestoreOptions::default()).unwrap();
+            let slave = plan.child.iter().any(|planned| matches!(planned.step, ChildStep::SetRootPropagation { .. }));
+            let is_private = |step: &ChildStep| matches!(step, ChildStep::AttachRootfs { private_parent: true, .. });
+            (slave, plan.child.iter().filter(|planned| is_private(&planned.step)).count())
+        };
+        assert_eq!(steps(&spec), (true, 0));
+        let shared = runtime_spec::model::Propagation { kind: PropagationKind::Shared, recursive: true };
+        spec.mounts[0].propagation.push(shared);
+        assert_eq!(steps(&spec), (false, 2));
     }
 
     #[test]
