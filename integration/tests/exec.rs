@@ -520,3 +520,15 @@ fn the_process_may_come_through_a_descriptor() {
         assert_eq!(call.run().ok(), "read");
     });
 }
+
+/// Without a mount namespace nothing but the root keeps a process inside.
+#[test]
+fn without_a_mount_namespace_the_root_is_the_containers() {
+    case(|sb| {
+        let b = sb.bundle().without_namespace("mount").set("/mounts", json!([])).file("/here", "inside\n", 0o644);
+        let b = b.unset("/linux/maskedPaths").unset("/linux/readonlyPaths").set("/root/readonly", json!(false));
+        let c = sb.detached(&b.sleeper());
+        assert_eq!(sb.exec(&c.id, &["cat", "/here"]).ok(), "inside");
+        assert_eq!(sb.exec_sh(&c.id, "cd ..; cat here; ls /proc | wc -l").ok(), "inside\n0");
+    });
+}

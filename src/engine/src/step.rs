@@ -49,6 +49,11 @@ pub enum HostStep {
         /// Whether a detached copy of its mounts is taken; else the folder itself.
         detached: bool,
     },
+    /// Opens the root of the container's first process.
+    OpenContainerRoot {
+        /// Where it goes.
+        slot: Slot,
+    },
     /// Opens a namespace to join.
     OpenNamespace {
         /// Kind; the file is checked to be one.
@@ -429,6 +434,9 @@ pub enum ChildStep {
         kinds: Vec<NamespaceKind>,
         /// That process.
         slot: Slot,
+        /// Its root, where no mount namespace brings it along.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        root: Option<Slot>,
     },
     /// Stands at a gate until it opens.
     PassGate {

@@ -131,7 +131,7 @@ impl Child<'_> {
                 Ok(())
             }
             ChildStep::JoinNamespaces { list } => self.join_namespaces(list),
-            ChildStep::JoinContainer { kinds, slot } => self.join_container(kinds, *slot),
+            ChildStep::JoinContainer { kinds, slot, root } => self.join_container(kinds, *slot, *root),
             ChildStep::PassGate { gate, slots } => self.pass_gate(*gate, slots),
             ChildStep::JoinCgroups => self.join_cgroups(),
             ChildStep::UnshareCgroup => Ok(sys::namespace::unshare(NamespaceKind::Cgroup.clone_flag())?),
@@ -230,11 +230,16 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// All at once: the kernel checks the rights for each against the user namespace that is joined with them.
-    fn join_container(&mut self, kinds: &[NamespaceKind], slot: Slot) -> Result<()> {
+    /// All at once: the kernel checks the rights for each against the user namespace that is joined with them. A mount
+    /// namespace brings its root along; without one the root would stay the host's.
+    fn join_container(&mut self, kinds: &[NamespaceKind], slot: Slot, root: Option<Slot>) -> Result<()> {
         let flags = kinds.iter().fold(0, |flags, kind| flags | kind.clone_flag());
         if flags != 0 {
             sys::namespace::join(self.slot(slot)?, flags)?;
+        }
+        if let Some(root) = root {
+            sys::process::chdir_fd(self.slot(root)?)?;
+            sys::process::chroot_here()?;
         }
         self.progress.root = Some(sys::fs::open_dir("/")?);
         Ok(())

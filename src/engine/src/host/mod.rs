@@ -134,6 +134,7 @@ impl<'a> Host<'a> {
                 self.slots[*slot] = Some(source::open_rootfs(path, *detached)?);
                 Ok(())
             }
+            HostStep::OpenContainerRoot { slot } => self.open_container_root(*slot),
             HostStep::OpenNamespace { kind, path, not_own, slot } => self.open_namespace(*kind, path, *not_own, *slot),
             HostStep::OpenSource(source) => self.fill(source.slot, source::copy(source, None)),
             HostStep::OpenDevice { device, slot } => self.fill(*slot, source::open_device(device)),
@@ -218,6 +219,20 @@ impl<'a> Host<'a> {
         let (group, _) = cgroup::Group::create_below(&self.plan.groups, below)?;
         self.attach = Some(group.open_attach(&[])?);
         self.group = Some(group);
+        Ok(())
+    }
+
+    /// The root of the container's first process, which the state tells to hooks. The process is looked at again
+    /// afterwards: its number may be another one's by now only if it has ended.
+    fn open_container_root(&mut self, slot: Slot) -> Result<()> {
+        let pid = self.hook_state.document.pid.and_then(|pid| i32::try_from(pid).ok()).ok_or(Error::NotRunning)?;
+        let root = self.proc.open_root(pid)?;
+        let init = self.slots.first().and_then(Option::as_ref).ok_or(Error::NotRunning)?;
+        let ended = sys::process::poll_readable(&[init.as_fd()], Some(0))?[0];
+        if ended.readable || ended.hung_up {
+            return Err(Error::NotRunning);
+        }
+        self.slots[slot] = Some(root);
         Ok(())
     }
 
@@ -556,6 +571,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::MakeCgroups => "make_cgroups",
         HostStep::WriteEarlyLimits { .. } => "write_early_limits",
         HostStep::OpenRootfs { .. } => "open_rootfs",
+        HostStep::OpenContainerRoot { .. } => "open_container_root",
         HostStep::OpenNamespace { .. } => "open_namespace",
         HostStep::OpenSource(_) => "open_source",
         HostStep::OpenDevice { .. } => "open_device",

@@ -36,6 +36,10 @@ pub fn plan_exec(
     let user_before = launcher.as_ref().is_some_and(|launcher| launcher.user_namespace.is_some());
     let is_before = |kind| kind == NamespaceKind::Pid || (kind == NamespaceKind::User && user_before);
     let joined: Vec<_> = kinds.iter().copied().filter(|kind| !is_before(*kind)).collect();
+    let root = (!kinds.contains(&NamespaceKind::Mount)).then(|| plan.slot());
+    if let Some(slot) = root {
+        plan.host(HostStep::OpenContainerRoot { slot });
+    }
     let pid_namespace = (launcher.is_none() && kinds.contains(&NamespaceKind::Pid)).then_some(init);
     plan.host(HostStep::Spawn { namespaces: Vec::new(), into_cgroup, launcher, pid_namespace });
     plan.child(ChildStep::HideFromTracers);
@@ -55,7 +59,7 @@ pub fn plan_exec(
     if !plan.groups.is_empty() && !super::cgroups::is_unified(facts) {
         plan.child(ChildStep::JoinCgroups);
     }
-    plan.child(ChildStep::JoinContainer { kinds: joined, slot: init });
+    plan.child(ChildStep::JoinContainer { kinds: joined, slot: init, root });
     if has_user_namespace(spec) {
         plan.child(super::namespaces::become_root(spec));
     }
