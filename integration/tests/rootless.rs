@@ -354,7 +354,8 @@ fn the_oom_score_can_be_raised_and_exec_has_it() {
 fn what_only_root_may_do_is_refused_by_name() {
     user_case(|sb, user| {
         sb.run(&user.bundle(sb).set("/process/oomScoreAdj", json!(-900))).fails_saying("oom_score_adj");
-        let limits = json!([{ "type": "RLIMIT_MEMLOCK", "hard": 1_u64 << 50, "soft": 1_u64 << 50 }]);
+        // Above /proc/sys/fs/nr_open, whatever the caller's own limit is.
+        let limits = json!([{ "type": "RLIMIT_NOFILE", "hard": 1_u64 << 50, "soft": 1_u64 << 50 }]);
         sb.run(&user.bundle(sb).set("/process/rlimits", limits)).fails_saying("limit");
         let joined = user.bundle(sb).namespace("ipc", Some("/proc/1/ns/ipc"));
         sb.run(&joined).fails_saying("ipc");
