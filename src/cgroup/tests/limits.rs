@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -84,7 +85,10 @@ fn a_shrink_below_the_usage_is_refused_with_numbers_and_kills_nobody() {
     let script = "x=$(head -c 24000000 /dev/zero | tr '\\0' a); sleep 60 & wait";
     let mut child = fixture.shell(script);
     let usage = || stats::read(&fixture.group).unwrap().memory.raw["rss"];
-    eventually("it uses memory", || usage() > 23_000_000 && fixture.group.procs().unwrap().len() == 2);
+    // The pipeline has ended when there is a sleep.
+    let sleeps = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+    let settled = || matches!(fixture.group.procs().unwrap().as_slice(), two @ [_, _] if two.iter().any(sleeps));
+    eventually("it uses memory", || settled() && usage() > 23_000_000);
     let error = apply(&fixture.group, &with(|r| r.memory.limit = value(4 * MIB))).unwrap_err();
     match &error {
         Error::Limit(LimitError::InUse { limit, usage, peak, .. }) => {
