@@ -298,7 +298,8 @@ pub fn wait_pid(pid: i32, deadline: Duration) -> bool {
     let Some(pid) = Pid::from_raw(pid) else { return true };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(fd) => fd,
-        Err(rustix::io::Errno::SRCH) => return true,
+        // EINVAL on older kernels, where its number lives on as that of a session.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return true,
         Err(e) => panic!("pidfd_open({pid:?}): {e}"),
     };
     let until = Instant::now() + deadline * crate::host::time_factor();

@@ -86,11 +86,13 @@ pub fn exit_now(code: i32) -> ! {
 /// `pidfd_open(2)`.
 ///
 /// # Errors
-/// What the kernel says; ESRCH where there is no such process.
+/// What the kernel says; ESRCH where there is no such process, also where its number is still that of a session, a process
+/// group or a thread: older kernels (6.12 for one) say EINVAL then, which without flags has no other cause.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
     Pid::from_raw(pid)
         .ok_or(Errno::SRCH)
         .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
+        .map_err(|errno| if errno == Errno::INVAL { Errno::SRCH } else { errno })
         .call(|| format!("pidfd_open({pid})"))
 }
 
