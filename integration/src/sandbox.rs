@@ -268,10 +268,25 @@ impl Sandbox {
         if host::own_mounts().iter().any(|m| Path::new(&m.target).starts_with(&self.dir)) {
             // Removing files through a mount that would not go could reach files of the machine.
             problems.push(format!("mounts below {} stay", self.dir.display()));
-        } else if let Err(e) = fs::remove_dir_all(&self.dir) {
+        } else if let Err(e) = self.remove_files() {
             problems.push(format!("remove {}: {e}", self.dir.display()));
         }
         problems
+    }
+
+    /// An engine's clean-up, which it starts when a container ends, may still write what it has to say.
+    fn remove_files(&self) -> std::io::Result<()> {
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5) * host::time_factor();
+        loop {
+            match fs::remove_dir_all(&self.dir) {
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::DirectoryNotEmpty && std::time::Instant::now() < until =>
+                {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                other => return other,
+            }
+        }
     }
 
     fn delete_all(&self) -> Vec<String> {
