@@ -363,6 +363,9 @@ fn only_listed_annotations_change_the_plan() {
         assert!(listed.iter().any(|known| known == "io.skep.landlock"));
         let rules = json!({ "ruleset": { "handledAccessFS": ["execute"] }, "bestEffort": true }).to_string();
         assert_ne!(plan_with(sb, &b, Some(("io.skep.landlock", &rules))), plain);
+        assert!(listed.iter().any(|known| known == "io.skep.overlay"));
+        let layers = json!({ "lower": [b.rootfs()] }).to_string();
+        assert_ne!(plan_with(sb, &b, Some(("io.skep.overlay", &layers))), plain);
     });
 }
 

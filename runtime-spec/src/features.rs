@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::validate::{HOOK_POINTS, memory_policy, mount_options, seccomp};
-use crate::{capabilities, landlock, model::NamespaceKind};
+use crate::{capabilities, landlock, model::NamespaceKind, overlay};
 
 /// The features document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -145,7 +145,12 @@ pub fn features() -> Features {
             net_devices: Enabled { enabled: true },
         },
         annotations: BTreeMap::new(),
-        potentially_unsafe_config_annotations: vec![landlock::ANNOTATION, "org.criu.config", "org.systemd.property."],
+        potentially_unsafe_config_annotations: vec![
+            landlock::ANNOTATION,
+            overlay::ANNOTATION,
+            "org.criu.config",
+            "org.systemd.property.",
+        ],
     }
 }
 

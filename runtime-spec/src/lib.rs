@@ -16,6 +16,7 @@ mod finding;
 pub mod landlock;
 pub mod model;
 pub mod oci;
+pub mod overlay;
 pub mod state;
 pub mod validate;
 

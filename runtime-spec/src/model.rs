@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::landlock::Landlock;
+use crate::overlay::Overlay;
 
 /// One container, as the engine sees it, whichever language it was written in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -65,6 +66,8 @@ pub struct ContainerSpec {
     pub memory_policy: Option<MemoryPolicy>,
     /// Landlock rules for every process.
     pub landlock: Option<Landlock>,
+    /// Layers that are mounted where the root file system is to be.
+    pub overlay: Option<Overlay>,
 }
 
 /// The root file system.

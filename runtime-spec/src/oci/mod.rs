@@ -12,6 +12,7 @@ mod object;
 mod config;
 mod landlock;
 mod linux;
+mod overlay;
 mod process;
 mod read;
 mod resources;
@@ -22,6 +23,7 @@ pub use linux::{
     Device, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, Seccomp, SeccompArg, SeccompSyscall,
     TimeOffset,
 };
+pub use overlay::Overlay;
 pub use process::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, LinuxResources, Memory, Network, Pids, Rdma,

@@ -6,7 +6,7 @@ use super::{
     check_absolute, check_nul, hooks, items, kernel_text, landlock, lookup, mounts, namespaces, process, quote,
     resources,
 };
-use super::{devices, memory_policy, net_devices, rdt, resources::Purpose, seccomp, sysctl, text, version};
+use super::{devices, memory_policy, net_devices, overlay, rdt, resources::Purpose, seccomp, sysctl, text, version};
 use crate::finding::{Log, Path};
 use crate::model::{ContainerSpec, NamespaceKind, Personality, Propagation, Root};
 use crate::oci;
@@ -37,6 +37,7 @@ pub(super) fn lower(config: &oci::Config, log: &mut Log) -> ContainerSpec {
     let silent = oci::Linux::default();
     let linux = config.linux.as_ref().unwrap_or(&silent);
     lower_linux(linux, &root.key("linux"), &mut spec, log);
+    spec.overlay = overlay::lower(&spec, &root.key("annotations"), log);
     spec.hostname = uts_name(&config.hostname, &root.key("hostname"), &spec, "config.md, hostname", log);
     spec.domainname = uts_name(&config.domainname, &root.key("domainname"), &spec, "config.md, domainname", log);
     sysctl::check_domainname(&spec, &root.key("domainname"), log);

@@ -15,6 +15,7 @@ pub(crate) mod mount_options;
 mod mounts;
 pub(crate) mod namespaces;
 mod net_devices;
+mod overlay;
 mod process;
 mod rdt;
 mod resources;

@@ -5,6 +5,7 @@ mod landlock;
 mod linux;
 mod mounts;
 mod namespaces;
+mod overlay;
 mod process;
 mod resources;
 mod seccomp;

@@ -10,6 +10,7 @@ use runtime_spec::model::{
     Capabilities, ConsoleSize, Device, Hook, IdMapping, IntelRdt, IoPriority, MemoryPolicy, MountAttr, NamespaceKind,
     NetDevice, PropagationKind, Rlimit, Scheduler, SuperFlags, TimeOffset, User,
 };
+use runtime_spec::overlay::Overlay;
 use serde::Serialize;
 
 use crate::gate::Gate;
@@ -155,6 +156,8 @@ pub enum HostStep {
         /// Empty means the container's own.
         gids: Vec<IdMapping>,
     },
+    /// Mounts the layers of the root file system, attached nowhere.
+    MountOverlay(Box<OverlayRoot>),
     /// Moves a network device into the container.
     MoveNetDevice {
         /// Which one and its name inside.
@@ -299,6 +302,22 @@ pub enum Within {
     Host,
     /// The container's: links are followed inside it and never lead out.
     Container,
+}
+
+/// A root file system of layers.
+#[derive(Debug, Clone, Serialize)]
+pub struct OverlayRoot {
+    /// The layers.
+    #[serde(flatten)]
+    pub layers: Overlay,
+    /// Host ids of the container's root, user and group, where the layers follow its user namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(u32, u32)>,
+    /// SELinux label of every file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Where the mount goes.
+    pub slot: Slot,
 }
 
 /// What CRIU restores, and into what.

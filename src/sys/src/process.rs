@@ -616,6 +616,26 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
         .call(|| format!("prlimit({pid}, {resource}, {soft}, {hard})"))
 }
 
+/// `setfsuid(2)` and `setfsgid(2)`: what the calling thread makes in file systems belongs to these ids. Its capabilities
+/// over files stay in effect, which the kernel would take away.
+///
+/// # Errors
+/// EPERM where the thread may not take these ids: the calls themselves never tell.
+pub fn set_file_system_ids(uid: u32, gid: u32) -> Result<()> {
+    let masks = capget()?;
+    for (number, name, id) in [(libc::SYS_setfsgid, "setfsgid", gid), (libc::SYS_setfsuid, "setfsuid", uid)] {
+        // SAFETY: takes one number. -1 is no id, so the second call changes nothing and returns the one in force.
+        let now = unsafe {
+            raw::syscall(number, [id as usize, 0, 0, 0, 0, 0]).call(|| format!("{name}({id})"))?;
+            raw::syscall(number, [u32::MAX as usize, 0, 0, 0, 0, 0]).call(|| format!("{name}(-1)"))?
+        };
+        if now != id as usize {
+            return Err(Error::new(format!("{name}({id})"), Errno::PERM));
+        }
+    }
+    capset(masks)
+}
+
 /// `umask(2)`: sets and returns the old one.
 pub fn set_umask(mask: u32) -> u32 {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask)).as_raw_mode()

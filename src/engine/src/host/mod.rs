@@ -5,6 +5,7 @@
 
 pub(crate) mod idmap;
 mod nodes;
+mod overlay;
 pub(crate) mod resctrl;
 mod restore;
 mod spawn;
@@ -25,7 +26,7 @@ use crate::hooks;
 use crate::plan::Plan;
 use crate::source;
 use crate::state::{Folder, Lock, Phase, ProcessId, Record};
-use crate::step::{HookPoint, HostStep, Slot};
+use crate::step::{HookPoint, HostStep, OverlayRoot, Slot};
 
 /// What an operation tells its caller on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,6 +164,7 @@ impl<'a> Host<'a> {
             HostStep::IdmapSource { slot, of_child, recursive, uids, gids } => {
                 self.idmap_source(*slot, *of_child, *recursive, uids, gids)
             }
+            HostStep::MountOverlay(root) => self.mount_overlay(root),
             HostStep::MoveNetDevice { device } => {
                 let netns = self.proc.open_namespace(self.pid()?, "net")?;
                 let planned = network::read_device_move(&device.host_name, Some(&device.name), netns.as_fd())?;
@@ -481,6 +483,16 @@ impl<'a> Host<'a> {
         if of_child { self.spawned()?.channel.go(&[]) } else { Ok(()) }
     }
 
+    /// The layers may follow the ids of the container's user namespace, which exists by now.
+    fn mount_overlay(&mut self, root: &OverlayRoot) -> Result<()> {
+        let userns = match root.owner {
+            Some(_) => Some(self.proc.open_namespace(self.pid()?, "user")?),
+            None => None,
+        };
+        self.slots[root.slot] = Some(overlay::mount(root, userns.as_ref().map(AsFd::as_fd))?);
+        Ok(())
+    }
+
     /// Brings network devices of the host back, while the namespace that they are in still lives.
     pub(crate) fn return_devices(&mut self) -> Result<()> {
         if self.moved.is_empty() {
@@ -587,6 +599,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::SetRlimits { .. } => "set_rlimits",
         HostStep::SetOomScoreAdj { .. } => "set_oom_score_adj",
         HostStep::IdmapSource { .. } => "idmap_source",
+        HostStep::MountOverlay(_) => "mount_overlay",
         HostStep::MoveNetDevice { .. } => "move_net_device",
         HostStep::MakeVeth { .. } => "make_veth",
         HostStep::BringLoopbackUp => "bring_loopback_up",
@@ -625,6 +638,7 @@ fn describe(step: &HostStep) -> Option<String> {
         HostStep::OpenSource(source) => format!("open mount source {:?}", source.path),
         HostStep::OpenDevice { device, .. } => format!("open device {:?} of the host", device.path),
         HostStep::OpenRootfs { .. } => "open the root file system".to_owned(),
+        HostStep::MountOverlay(_) => "mount the layers of the root file system".to_owned(),
         HostStep::OpenNamespace { kind, .. } => format!("open {} namespace", kind.oci_name()),
         other => step_name(other).replace('_', " "),
     })

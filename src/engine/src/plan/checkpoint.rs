@@ -60,6 +60,12 @@ pub(super) fn refuse_unsavable(spec: &ContainerSpec) -> Result<()> {
             "criu cannot save a container under Landlock rules: its processes would come back without them".to_owned(),
         ));
     }
+    if spec.overlay.is_some() {
+        return Err(Error::Unsupported(
+            "criu cannot save a container whose root file system is made of layers: its images name a folder"
+                .to_owned(),
+        ));
+    }
     let lost = |mount: &&Mount| mount.idmap.is_some() || mount.src_nofollow || mount.dest_nofollow;
     match spec.mounts.iter().find(lost) {
         None => Ok(()),

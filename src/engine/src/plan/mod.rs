@@ -11,6 +11,7 @@ mod landlock;
 mod mounts;
 mod namespaces;
 mod notify;
+mod overlay;
 mod process;
 mod restore;
 mod rootless;
@@ -114,7 +115,9 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     cgroups::plan_groups(&mut plan, spec, facts, options)?;
     let rootfs = plan.slot();
     let mut openings = rootless::Openings::default();
-    openings.rootfs(&mut plan, facts, &options.rootfs, spec.namespace(NamespaceKind::Mount).is_some(), rootfs);
+    if spec.overlay.is_none() {
+        openings.rootfs(&mut plan, facts, &options.rootfs, spec.namespace(NamespaceKind::Mount).is_some(), rootfs);
+    }
     if rootless::hides_first(spec, facts) {
         plan.child(ChildStep::HideFromTracers);
     }
@@ -136,6 +139,9 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     namespaces::plan_links(&mut plan, spec, options);
     let mut idmapped = mounts::plan_idmaps(&mut plan, spec, &sources);
     idmapped.extend(views);
+    if let Some(layers) = &spec.overlay {
+        idmapped.push(overlay::plan_root(&mut plan, spec, facts, layers, rootfs)?);
+    }
     plan.host(HostStep::OpenGate { gate: Gate::Namespaces, slots: idmapped.clone() });
 
     plan.child(ChildStep::PassGate { gate: Gate::Namespaces, slots: idmapped });

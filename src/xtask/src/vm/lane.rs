@@ -64,7 +64,7 @@ const CHOICES: [Choice; 3] = [
             ("terminal", "the same on every layout"),
         ]),
     },
-    Choice { boot: recipe::V1, files: Files::Only(&["resources", "systemd", "update"]) },
+    Choice { boot: recipe::V1, files: Files::Only(&["overlay", "resources", "systemd", "update"]) },
     Choice { boot: recipe::HYBRID, files: Files::Only(&["resources", "systemd"]) },
 ];
 

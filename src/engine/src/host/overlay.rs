@@ -1,0 +1,238 @@
+//! A root file system of layers, mounted for one container and for nobody else.
+//!
+//! A process that lives no longer than that mounts it, in a mount namespace of its own: nothing has a name on the host, so
+//! there is nothing to undo, also after a crash. Layers are attached there under short names, since the kernel takes no
+//! more than 255 bytes for the value of an option, and takes a mount as a layer only where it is attached (before 6.15).
+//!
+//! Layers that follow the container's ids are mapped by its user namespace. What the overlay itself writes (its working
+//! folder, a copy of a lower file) it writes as whoever mounted it, by the ids for file systems: those have to be the
+//! container's root, or the kernel finds that they have no mapping (EOVERFLOW) and mounts read-only without a word.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime_spec::model::NamespaceKind;
+use runtime_spec::overlay::{Overlay, Upper};
+use sys::Errno;
+use sys::fs::{self, OFlags};
+use sys::mount::{AttrChange, Depth, FsContext, Propagation};
+use sys::process::Cloned;
+
+use crate::error::Result;
+use crate::gate::{decode_failure, encode_failure};
+use crate::step::OverlayRoot;
+
+/// Most bytes of an option's value (fs/fsopen.c, `strndup_user(_value, 256)`).
+const OPTION_MAX: usize = 255;
+/// The largest message of the maker: an error text.
+const LIMIT: usize = 4096;
+/// Folder of the upper layer in the maker's file system.
+const CHANGES: &str = "u";
+/// Names of the two folders of an upper layer in memory.
+const MEMORY: (&str, &str) = ("upper", "work");
+
+/// Mounts the layers and returns the mount, attached nowhere. `userns` is the one whose ids the layers follow.
+///
+/// # Errors
+/// What the kernel says, with the layer.
+pub(super) fn mount(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let (ours, theirs) = sys::socket::pair()?;
+    match sys::process::clone3(NamespaceKind::Mount.clone_flag(), None)? {
+        Cloned::Child => {
+            drop(ours);
+            let told = match mount_inside(root, userns) {
+                Ok(mounted) => sys::socket::send(theirs.as_fd(), b"M", &[mounted.as_fd()]),
+                Err(error) => sys::socket::send(theirs.as_fd(), &encode_failure(&error), &[]),
+            };
+            sys::process::exit_now(i32::from(told.is_err()))
+        }
+        Cloned::Parent { pid, .. } => {
+            drop(theirs);
+            let message = sys::socket::receive(ours.as_fd(), LIMIT);
+            sys::process::wait(pid)?;
+            let message = message?;
+            match (message.bytes.first(), message.fds.into_iter().next()) {
+                (Some(b'F'), _) => Err(decode_failure(&message.bytes)),
+                (Some(_), Some(mounted)) => Ok(mounted),
+                _ => Err(sys::Error::new("mount the layers: their maker ended", Errno::PROTO).into()),
+            }
+        }
+    }
+}
+
+fn mount_inside(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    sys::process::set_umask(0);
+    let private = AttrChange { propagation: Some(Propagation::Private), ..AttrChange::default() };
+    sys::mount::set_attr(sys::mount::open_mount("/")?.as_fd(), private, Depth::Tree)?;
+    let layers = &root.layers;
+    let lower: Vec<OwnedFd> = layers.lower.iter().map(|path| open_layer(path, userns)).collect::<Result<_>>()?;
+    let changes = open_changes(&layers.upper, userns)?;
+    let folder = FsContext::open("tmpfs")?.mount(0)?;
+    sys::mount::attach(folder.as_fd(), fs::open_dir("/")?.as_fd())?;
+    for (number, layer) in lower.iter().enumerate() {
+        attach(folder.as_fd(), &number.to_string(), layer.as_fd())?;
+    }
+    if let Some(changes) = &changes {
+        attach(folder.as_fd(), CHANGES, changes.as_fd())?;
+    }
+    sys::process::chdir_fd(folder.as_fd())?;
+    if let Some((uid, gid)) = root.owner {
+        sys::process::set_file_system_ids(uid, gid)?;
+    }
+    if let (Upper::Memory { .. }, Some(changes)) = (&layers.upper, &changes) {
+        make_memory_folders(changes.as_fd(), lower[0].as_fd())?;
+    }
+    configure(layers, root.label.as_deref())?.mount(0).map_err(Into::into)
+}
+
+/// A detached copy of a folder's mount, with the ids of the container.
+fn open_layer(path: &str, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let layer = sys::mount::clone_path(path, Depth::One, false)?;
+    if fs::file_type(&fs::stat(layer.as_fd())?) != fs::FileType::Directory {
+        return Err(sys::Error::new(format!("open layer {path:?}"), Errno::NOTDIR).into());
+    }
+    map_ids(layer.as_fd(), userns).map_err(|error| error.in_step(format!("map the ids of layer {path:?}")))?;
+    Ok(layer)
+}
+
+fn map_ids(mount: BorrowedFd<'_>, userns: Option<BorrowedFd<'_>>) -> Result<()> {
+    let Some(userns) = userns else { return Ok(()) };
+    let change = AttrChange { idmap: Some(userns), ..AttrChange::default() };
+    Ok(sys::mount::set_attr(mount, change, Depth::One)?)
+}
+
+/// The mount that holds both folders of the upper layer: the kernel wants them on the same one.
+fn open_changes(upper: &Upper, userns: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
+    match upper {
+        Upper::None => Ok(None),
+        Upper::Folder { upper, .. } => Ok(Some(open_layer(split(upper).0, userns)?)),
+        Upper::Memory { bytes } => {
+            let context = FsContext::open("tmpfs")?;
+            context.set_string("source", "changes")?;
+            context.set_string("mode", "0755")?;
+            if *bytes > 0 {
+                context.set_string("size", &bytes.to_string())?;
+            }
+            let memory = context.mount(0)?;
+            map_ids(memory.as_fd(), userns)?;
+            Ok(Some(memory))
+        }
+    }
+}
+
+/// The upper layer has the say on the root folder itself: it gets the attributes of the layer below.
+fn make_memory_folders(memory: BorrowedFd<'_>, below: BorrowedFd<'_>) -> Result<()> {
+    let stat = fs::stat(below)?;
+    fs::mkdir_at(memory, MEMORY.1, 0o700)?;
+    fs::mkdir_at(memory, MEMORY.0, 0o755)?;
+    fs::chown_at(memory, MEMORY.0, stat.st_uid, stat.st_gid)?;
+    let upper = fs::open_at(memory, MEMORY.0, OFlags::RDONLY | OFlags::DIRECTORY, 0)?;
+    Ok(fs::chmod(upper.as_fd(), stat.st_mode & 0o7777)?)
+}
+
+fn attach(folder: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> Result<()> {
+    fs::mkdir_at(folder, name, 0o700)?;
+    let place = fs::open_at(folder, name, OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    Ok(sys::mount::attach(mount, place.as_fd())?)
+}
+
+fn configure(layers: &Overlay, label: Option<&str>) -> Result<FsContext> {
+    let context = FsContext::open("overlay")?;
+    context.set_string("source", "overlay")?;
+    for (key, value) in render_options(layers) {
+        match value {
+            Some(value) => context.set_string(key, &value)?,
+            None => context.set_flag(key)?,
+        }
+    }
+    if let Some(label) = label {
+        context.set_string("context", label)?;
+    }
+    Ok(context)
+}
+
+/// The options of the mount, by the names of the maker's file system.
+///
+/// A layer may come from a stranger: no redirection that it holds is followed, and no file of it is taken for the mere
+/// attributes of another (`redirect_dir`, `metacopy`), whatever the kernel was built with. An upper layer may have been
+/// copied (`index`).
+/// Kernel: Documentation/filesystems/overlayfs.rst.
+fn render_options(layers: &Overlay) -> Vec<(&'static str, Option<String>)> {
+    let names: Vec<String> = (0..layers.lower.len()).map(|number| number.to_string()).collect();
+    let all = names.join(":");
+    let mut options = Vec::new();
+    if all.len() <= OPTION_MAX {
+        options.push(("lowerdir", Some(all)));
+    } else {
+        // KERNEL(6.7): one at a time.
+        options.extend(names.into_iter().map(|name| ("lowerdir+", Some(name))));
+    }
+    let folders = match &layers.upper {
+        Upper::None => None,
+        Upper::Folder { upper, work } => Some((split(upper).1, split(work).1)),
+        Upper::Memory { .. } => Some(MEMORY),
+    };
+    if let Some((upper, work)) = folders {
+        options.push(("upperdir", Some(format!("{CHANGES}/{upper}"))));
+        options.push(("workdir", Some(format!("{CHANGES}/{work}"))));
+        options.push(("index", Some("off".to_owned())));
+    }
+    options.push(("redirect_dir", Some("nofollow".to_owned())));
+    options.push(("metacopy", Some("off".to_owned())));
+    options.extend(layers.user_xattr.then_some(("userxattr", None)));
+    options.extend(layers.volatile.then_some(("volatile", None)));
+    options
+}
+
+/// A path's folder and its name there.
+fn split(path: &str) -> (&str, &str) {
+    let path = path.trim_end_matches('/');
+    match path.rsplit_once('/') {
+        Some(("", name)) => ("/", name),
+        Some(parts) => parts,
+        None => (".", path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(count: usize, upper: Upper) -> Overlay {
+        let lower = (0..count).map(|number| format!("/layers/{number}")).collect();
+        Overlay { lower, upper, idmap: false, user_xattr: false, volatile: false }
+    }
+
+    fn text(overlay: &Overlay) -> String {
+        let option = |(key, value): &(&str, Option<String>)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => (*key).to_owned(),
+        };
+        render_options(overlay).iter().map(option).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn layers_are_named_by_their_place() {
+        let upper = Upper::Folder { upper: "/c/web1/upper/".to_owned(), work: "/c/web1/work".to_owned() };
+        assert_eq!(
+            text(&layers(3, upper)),
+            "lowerdir=0:1:2 upperdir=u/upper workdir=u/work index=off redirect_dir=nofollow metacopy=off"
+        );
+        assert_eq!(text(&layers(1, Upper::None)), "lowerdir=0 redirect_dir=nofollow metacopy=off");
+        let memory = Overlay { volatile: true, user_xattr: true, ..layers(1, Upper::Memory { bytes: 0 }) };
+        assert!(text(&memory).contains("upperdir=u/upper workdir=u/work"), "{}", text(&memory));
+        assert!(text(&memory).ends_with("userxattr volatile"), "{}", text(&memory));
+    }
+
+    #[test]
+    fn more_layers_than_one_option_holds_come_one_by_one() {
+        assert!(text(&layers(88, Upper::None)).starts_with("lowerdir=0:1:"));
+        assert!(text(&layers(89, Upper::None)).starts_with("lowerdir+=0 lowerdir+=1 "));
+    }
+
+    #[test]
+    fn a_path_is_its_folder_and_its_name() {
+        assert_eq!(split("/a/b"), ("/a", "b"));
+        assert_eq!(split("/a"), ("/", "a"));
+        assert_eq!(split("/a/b/"), ("/a", "b"));
+    }
+}
