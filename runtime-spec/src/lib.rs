@@ -10,6 +10,7 @@
 //! ```
 
 pub mod capabilities;
+pub mod clock;
 pub mod example;
 pub mod features;
 mod finding;

@@ -10,6 +10,7 @@ use engine::ops::kill::{Target as Recipient, kill};
 use engine::ops::run::{Stay, run};
 use engine::ops::{self, Context};
 use engine::options::{CreateOptions, ExecOptions, Notify};
+use runtime_spec::state::Status;
 use runtime_spec::{Finding, Severity};
 use sys::process::Exit;
 use sys::regex::Regex;
@@ -59,6 +60,20 @@ pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<
     session.perform(command)
 }
 
+/// Whether a container was created and its process waits for `start`.
+///
+/// # Errors
+/// Its state cannot be read.
+pub fn waits_for_start(global: &Global, log: &Log, id: &str) -> anyhow::Result<bool> {
+    let tell = |_: engine::Level, text: &str| log.debug(text);
+    let root = Caller::probe()?.state_root(global)?;
+    match ops::state(&Context::new(root.path, &tell, false)?, id) {
+        Ok(state) => Ok(state.status == Status::Created),
+        Err(engine::Error::NotFound) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 impl Session<'_> {
     fn perform(&self, command: &Command) -> anyhow::Result<u8> {
         match command {
@@ -78,7 +93,12 @@ impl Session<'_> {
             Command::Plan(args) => self.plan(args),
             Command::Checkpoint(args) => self.checkpoint(args),
             Command::Restore(args) => self.restore(args),
-            Command::Spec(_) | Command::Features(_) | Command::Check(_) | Command::Version | Command::Help(_) => {
+            Command::Spec(_)
+            | Command::Features(_)
+            | Command::Check(_)
+            | Command::Managed
+            | Command::Version
+            | Command::Help(_) => {
                 bail!("this command works on no container")
             }
         }

@@ -12,6 +12,7 @@ pub mod errors;
 pub mod follow;
 pub mod limits;
 pub mod log;
+pub mod manager;
 pub mod output;
 pub mod protect;
 pub mod run;

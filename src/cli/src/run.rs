@@ -17,7 +17,7 @@ use crate::log::Log;
 use crate::output::features::render_features;
 use crate::output::version::render_version;
 use crate::output::{self, check, host};
-use crate::{containers, protect};
+use crate::{containers, manager, protect};
 
 /// Runs the program and gives its exit code.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
@@ -57,6 +57,10 @@ fn refuse(global: &Global, log: &Log, usage: &Usage) -> u8 {
 fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8> {
     protect_if_needed(command)?;
     match command {
+        Command::Managed => match manager::hand_over()? {},
+        Command::Start(id) if manager::defines(global, id) && !containers::waits_for_start(global, log, id)? => {
+            match manager::hand_over()? {}
+        }
         Command::Version => print(&render_version(global.program)),
         Command::Help(help) => print(&render_help(global.program, *help)),
         Command::Features(args) => features(*args),

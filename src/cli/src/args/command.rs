@@ -51,6 +51,8 @@ pub struct Global {
     pub program: Program,
     /// Folder of the run-time state; `None` is the default one.
     pub root: Option<String>,
+    /// Folder of definitions; `None` is the default one.
+    pub data: Option<String>,
     /// Where messages go besides standard error.
     pub log: Option<LogTarget>,
     /// How messages look.
@@ -70,6 +72,7 @@ impl Global {
         Global {
             program,
             root: None,
+            data: None,
             log: None,
             log_format: LogFormat::Text,
             log_level: Level::Info,
@@ -164,6 +167,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// `check`.
     Check(CheckArgs),
+    /// A command of the program for defined containers, which reads the arguments itself.
+    Managed,
     /// `--version`.
     Version,
     /// `help`, `--help`, or nothing at all.

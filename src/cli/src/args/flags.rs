@@ -101,6 +101,10 @@ use Takes::{Dir, File, Nothing, Number, OneOf, Text};
 pub static ROOT: Flag = Flag::new("root", Dir, "keep the state of containers below DIR").more(
     "DIR should be on a tmpfs. The default is /run/skep, or skep below $XDG_RUNTIME_DIR for an unprivileged user.",
 );
+/// Folder of what is kept.
+pub static DATA: Flag = Flag::new("data", Dir, "keep definitions, images, templates and networks below DIR")
+    .more("The environment variable SKEP_DATA says the same.")
+    .default("/var/lib/skep");
 /// Where messages go.
 pub static LOG: Flag = Flag::new("log", Text("TARGET"), "write messages to a file, to journald:ID or to syslog:ID")
     .more("TARGET is a path, file:PATH, journald:ID or syslog:ID. Errors then also go to standard error as bare text.")

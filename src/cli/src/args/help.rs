@@ -2,7 +2,7 @@
 
 use super::command::{HelpArgs, Program};
 use super::flags::{Flag, Takes};
-use super::verbs::{FIRST, GLOBAL, VERBS, Verb};
+use super::verbs::{FIRST, GLOBAL, MANAGED, VERBS, Verb};
 
 /// Columns of a help text.
 const WIDTH: usize = 100;
@@ -38,6 +38,13 @@ fn render_program(program: Program, long: bool) -> String {
     out += "\nCOMMANDS:\n";
     for verb in VERBS {
         two_columns(&mut out, verb.name, verb.about, 15);
+    }
+    if program == Program::Skep {
+        out += "\nCOMMANDS FOR DEFINED CONTAINERS:\n";
+        for (name, about) in MANAGED {
+            two_columns(&mut out, name, about, 15);
+        }
+        out += "\nHELP:\n";
     }
     two_columns(&mut out, "help, h", "show this help, or that of a command", 15);
     out += "\nGLOBAL OPTIONS:\n";

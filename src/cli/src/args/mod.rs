@@ -27,7 +27,7 @@ use std::ffi::OsString;
 
 use command::HelpArgs;
 use scan::{Matches, Stop, scan};
-use verbs::{FIRST, GLOBAL, VERBS, Verb};
+use verbs::{FIRST, FROM, GLOBAL, VERBS, Verb, is_managed};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -71,11 +71,13 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Invocation {
 fn read(args: &mut std::vec::IntoIter<String>, global: &mut Global) -> Result<Command, Usage> {
     let mut m = Matches::default();
     let mut verb = None;
-    let scanned = scan_all(args, &mut m, &mut verb);
+    let scanned = scan_all(args, global.program, &mut m, &mut verb);
     // Even where the scan failed: what was understood may name the log.
     let read = typed::read_global(&m, global);
     let usage = |error| Usage { error, verb };
-    scanned.map_err(usage)?;
+    if scanned.map_err(usage)? == Whose::Managers {
+        return Ok(Command::Managed);
+    }
     if m.wants_help() {
         return Ok(Command::Help(HelpArgs { verb, long: m.wants_long_help() }));
     }
@@ -88,23 +90,45 @@ fn read(args: &mut std::vec::IntoIter<String>, global: &mut Global) -> Result<Co
     (verb.read)(&m).map_err(usage)
 }
 
+/// Whose a command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// This program's.
+    Ours,
+    /// The one's for defined containers.
+    Managers,
+}
+
 /// Scans up to the command, finds it, and scans the rest with its own options first.
 fn scan_all(
     args: &mut std::vec::IntoIter<String>,
+    program: Program,
     m: &mut Matches,
     verb: &mut Option<&'static Verb>,
-) -> Result<(), UsageError> {
+) -> Result<Whose, UsageError> {
     scan(args, &[FIRST, GLOBAL], Stop::AtOperand, m)?;
-    let Some(name) = args.next() else { return Ok(()) };
+    let Some(name) = args.next() else { return Ok(Whose::Ours) };
     if name == "help" || name == "h" {
         m.operands.push(name);
         m.operands.extend(args);
-        return Ok(());
+        let of = m.operands.get(1).map_or("", String::as_str);
+        return Ok(if program == Program::Skep && is_managed(of) { Whose::Managers } else { Whose::Ours });
+    }
+    if program == Program::Skep && (is_managed(&name) || defines(&name, args.as_slice())) {
+        return Ok(Whose::Managers);
     }
     let found = find_verb(&name)?;
     *verb = Some(found);
     let stop = found.stop_after.map_or(Stop::Never, Stop::After);
-    scan(args, &[found.flags, &[&flags::HELP], GLOBAL], stop, m)
+    scan(args, &[found.flags, &[&flags::HELP], GLOBAL], stop, m)?;
+    let several = m.operands.len() > 1 && program == Program::Skep && std::ptr::eq(found, &verbs::START);
+    Ok(if several { Whose::Managers } else { Whose::Ours })
+}
+
+/// Whether a `create` is one of a definition.
+fn defines(name: &str, args: &[String]) -> bool {
+    let is_from = |arg: &String| arg.strip_prefix(FROM).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    name == verbs::CREATE.name && args.iter().take_while(|arg| *arg != "--").any(is_from)
 }
 
 fn find_verb(name: &str) -> Result<&'static Verb, UsageError> {

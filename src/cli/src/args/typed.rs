@@ -38,6 +38,7 @@ pub fn read_global(m: &Matches, global: &mut Global) -> Result<()> {
         Some("") => return Err(UsageError::invalid("", &ROOT, "the folder needs a name")),
         root => root.map(str::to_owned),
     };
+    global.data = m.text(&DATA);
     global.cgroup_manager = read_cgroup_manager(m)?;
     global.rootless = match m.last(&ROOTLESS).map(str::to_ascii_lowercase).as_deref() {
         None | Some("" | "auto") => None,

@@ -40,7 +40,7 @@ pub enum Count {
 
 /// Options that stand before the command and, as in runc 1.4 and later, may also stand after it.
 pub static GLOBAL: &[&Flag] =
-    &[&ROOT, &LOG, &LOG_FORMAT, &LOG_LEVEL, &DEBUG, &SYSTEMD_CGROUP, &CGROUP_MANAGER, &ROOTLESS, &CRIU];
+    &[&ROOT, &DATA, &LOG, &LOG_FORMAT, &LOG_LEVEL, &DEBUG, &SYSTEMD_CGROUP, &CGROUP_MANAGER, &ROOTLESS, &CRIU];
 
 /// Options that only stand before the command.
 pub static FIRST: &[&Flag] = &[&HELP, &VERSION];
@@ -70,6 +70,25 @@ pub static VERBS: &[&Verb] = &[
     &CHECKPOINT,
     &RESTORE,
 ];
+
+/// Commands for containers that are defined once, and what these are made of: name and one line. Another program has them,
+/// with their options and their help.
+pub static MANAGED: &[(&str, &str)] = &[
+    ("create --from", "define a container"),
+    ("start", "start defined containers"),
+    ("stop", "stop running containers"),
+    ("destroy", "remove definitions with all that the containers changed"),
+    ("ls", "list defined containers"),
+];
+
+/// Whether a command is one of those by its name alone.
+#[must_use]
+pub fn is_managed(name: &str) -> bool {
+    MANAGED.iter().any(|(known, _)| *known == name) && !VERBS.iter().any(|verb| verb.name == name)
+}
+
+/// The option that makes `create` define a container.
+pub const FROM: &str = "--from";
 
 /// Makes a container whose process waits for `start`.
 pub static CREATE: Verb = Verb {

@@ -9,7 +9,7 @@ use super::Finding;
 ///
 /// 0 knows no other crate; 1 does one job each; 2 joins the jobs into a container; 3 is what people and programs start;
 /// 4 builds and tests the rest, and nothing depends on it.
-const LAYERS: [(&str, u8); 16] = [
+const LAYERS: [(&str, u8); 17] = [
     ("runtime-spec", 0),
     ("sys", 0),
     ("security", 1),
@@ -22,14 +22,19 @@ const LAYERS: [(&str, u8); 16] = [
     ("monitor", 3),
     ("supervisor", 3),
     ("skep", 3),
+    ("skep-manager", 3),
     ("xtask", 4),
     ("cgroup-cross-check", 4),
     ("integration", 4),
     ("benches", 4),
 ];
 
-/// Crates that may know some lower crates only. The supervisor drives `skep` as a program; what is pure makes no calls.
-const KNOWS_ONLY: [(&str, &[&str]); 2] = [("supervisor", &["runtime-spec"]), ("security", &["runtime-spec"])];
+/// Crates that may know some lower crates only. The supervisor and the manager drive `skep` as a program; what is pure makes no calls.
+const KNOWS_ONLY: [(&str, &[&str]); 3] = [
+    ("supervisor", &["runtime-spec"]),
+    ("security", &["runtime-spec"]),
+    ("skep-manager", &["runtime-spec", "sys", "rootfs-tools", "network"]),
+];
 
 /// Libraries that bring an executor; only the supervisor has one.
 const ASYNC: [&str; 6] = ["tokio", "async-std", "smol", "futures", "futures-util", "async-trait"];

@@ -1,0 +1,58 @@
+//! Commands for containers that are defined once: another program has them, so that what it needs (archives, images,
+//! tables) weighs on no start of a container.
+
+use std::convert::Infallible;
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::args::Global;
+
+/// The program's file.
+const NAME: &str = "skep-manager";
+/// Folder of the program, where it is not one of the usual ones.
+const FOLDER: &str = "SKEP_LIBEXEC";
+/// Tells the program where this one is.
+const PROGRAM: &str = "SKEP_PROGRAM";
+/// Tells the program, and this one, where definitions are kept.
+const DATA: &str = "SKEP_DATA";
+/// Where they are kept by default.
+const DEFAULT_DATA: &str = "/var/lib/skep";
+/// Where distributions put such programs.
+const USUAL: [&str; 3] = ["/usr/local/libexec/skep", "/usr/libexec/skep", "/usr/lib/skep"];
+
+/// Goes on as the program for defined containers, with the same arguments.
+///
+/// # Errors
+/// It is not installed, or cannot be executed.
+pub fn hand_over() -> anyhow::Result<Infallible> {
+    let own = env::current_exe().context("cannot tell where this program is")?;
+    let places = places(&own);
+    let Some(program) = places.iter().find(|place| place.is_file()) else {
+        let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+        bail!("{NAME} is not installed: looked for {}", looked.join(", "));
+    };
+    let error = Command::new(program).arg0("skep").args(env::args_os().skip(1)).env(PROGRAM, &own).exec();
+    Err(error).with_context(|| format!("cannot execute {}", program.display()))
+}
+
+/// Where the program may be, the best first: below the same prefix, or, where it was built, beside this one.
+fn places(own: &Path) -> Vec<PathBuf> {
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    let given = env::var_os(FOLDER).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let near = folder.parent().map(|prefix| prefix.join("libexec/skep"));
+    let usual = USUAL.iter().map(PathBuf::from);
+    let folders = given.into_iter().chain(near).chain([folder.to_owned()]).chain(usual);
+    folders.map(|folder| folder.join(NAME)).collect()
+}
+
+/// Whether a container of this name is defined.
+#[must_use]
+pub fn defines(global: &Global, name: &str) -> bool {
+    let given = global.data.clone().or_else(|| env::var(DATA).ok().filter(|data| !data.is_empty()));
+    let data = given.unwrap_or_else(|| DEFAULT_DATA.to_owned());
+    Path::new(&data).join("containers").join(name).join("definition.json").exists()
+}

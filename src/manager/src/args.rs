@@ -1,0 +1,240 @@
+//! The command line: what `skep` hands over, with its own options in front.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::definition::{Device, Restart, Volume, parse_cpus, parse_device, parse_volume};
+use crate::output::Format;
+use crate::size::parse_size;
+
+/// Containers that are defined once, then started, stopped and listed by name.
+#[derive(Debug, Parser)]
+#[command(name = "skep", version)]
+pub struct Cli {
+    /// What is wanted.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Keep definitions, images, templates and networks below DIR.
+    #[arg(long, global = true, value_name = "DIR", env = "SKEP_DATA", default_value = "/var/lib/skep")]
+    pub data: PathBuf,
+    /// Keep the state of running containers below DIR.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<String>,
+    /// Write messages of the runtime to TARGET.
+    #[arg(long, global = true, value_name = "TARGET", hide = true)]
+    pub log: Option<String>,
+    /// How those messages look.
+    #[arg(long, global = true, value_name = "FORMAT", hide = true)]
+    pub log_format: Option<String>,
+    /// From which level on messages are written.
+    #[arg(long, global = true, value_name = "LEVEL", hide = true)]
+    pub log_level: Option<String>,
+    /// Write every message.
+    #[arg(long, global = true, hide = true)]
+    pub debug: bool,
+    /// Let systemd make the cgroup.
+    #[arg(long, global = true)]
+    pub systemd_cgroup: bool,
+    /// Who makes the cgroup: cgroupfs, systemd or disabled.
+    #[arg(long, global = true, value_name = "MANAGER")]
+    pub cgroup_manager: Option<String>,
+    /// Tolerate cgroups that may not be written: true, false or auto.
+    #[arg(long, global = true, value_name = "WHEN", hide = true)]
+    pub rootless: Option<String>,
+}
+
+/// What is wanted.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Define a container.
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(Box<CreateArgs>),
+    /// Start defined containers.
+    Start(Names),
+    /// Stop running containers.
+    Stop(StopArgs),
+    /// Remove definitions with all that the containers changed.
+    Destroy(DestroyArgs),
+    /// List defined containers.
+    Ls(LsArgs),
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  skep create web1 --from /srv/base --memory 64M --cpus 0.5 -- /usr/sbin/httpd -f
+  skep create db1 --from host --volume /srv/db1:/var/lib/db -- /usr/bin/db
+  skep start web1; skep ls; skep exec web1 sh; skep stop web1; skep destroy web1";
+
+/// One or more containers.
+#[derive(Debug, Args)]
+pub struct Names {
+    /// The containers.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The container's name: letters, digits, _ - and .
+    pub name: String,
+    /// What its files are: an image, a template, the path of a folder, or `host` for this machine's own.
+    #[arg(long, value_name = "WHAT")]
+    pub from: String,
+    /// Program and arguments; without them those of the image or template.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+    /// Network: `none`, `host`, or the name of a managed one.
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// Address in that network; may be repeated, one for each family.
+    #[arg(long = "ip", value_name = "ADDRESS", requires = "network")]
+    pub addresses: Vec<String>,
+    /// Lead a port of the host into the container; may be repeated.
+    #[arg(long, short, value_name = "[ADDRESS:]HOST:PORT[/udp]")]
+    pub publish: Vec<String>,
+    /// Most memory, such as 512M.
+    #[arg(long, short, value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Most processor time, in processors, such as 0.5.
+    #[arg(long, value_name = "NUMBER", value_parser = parse_cpus)]
+    pub cpus: Option<u64>,
+    /// Most processes and threads.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
+    pub pids: Option<i64>,
+    /// Show a folder or file of the host inside; may be repeated.
+    #[arg(long, short, value_name = "SOURCE:DESTINATION[:ro]", value_parser = parse_volume)]
+    pub volume: Vec<Volume>,
+    /// Set a variable; may be repeated. Without a value it is taken from the caller.
+    #[arg(long, short, value_name = "KEY[=VALUE]")]
+    pub env: Vec<String>,
+    /// Run as USER[:GROUP], names or numbers.
+    #[arg(long, short, value_name = "USER")]
+    pub user: Option<String>,
+    /// Begin in this folder.
+    #[arg(long, short, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Give it a device of the host; may be repeated.
+    #[arg(long, value_name = "PATH[:PATH][:rwm]", value_parser = parse_device)]
+    pub device: Vec<Device>,
+    /// Name inside; the container's own without this.
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// What happens when it ends by itself.
+    #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
+    pub restart: Restart,
+    /// Signal that asks it to end.
+    #[arg(long, value_name = "SIGNAL")]
+    pub stop_signal: Option<String>,
+    /// Give it a user namespace: the first id on the host, and how many.
+    #[arg(long, value_name = "FIRST:COUNT", value_parser = parse_ids)]
+    pub ids: Option<(u32, u32)>,
+    /// Keep changes in memory, at most SIZE, until it ends.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, num_args = 0..=1, default_missing_value = "0", require_equals = true)]
+    pub ephemeral: Option<u64>,
+    /// With --from host: hide this path too; may be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub hide: Vec<String>,
+    /// With --from host: show this path, which is hidden otherwise; may be repeated.
+    #[arg(long, value_name = "PATH")]
+    pub show: Vec<String>,
+    /// Start it at once.
+    #[arg(long)]
+    pub start: bool,
+}
+
+/// `stop`.
+#[derive(Debug, Args)]
+pub struct StopArgs {
+    /// The containers.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Seconds until it is killed.
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 10)]
+    pub time: u64,
+}
+
+/// `destroy`.
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    /// The containers.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Stop what runs, and do not mind what is not there.
+    #[arg(long, short)]
+    pub force: bool,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// How the list is printed.
+    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+    /// Only those of which FIELD is VALUE: name, state, from or network; may be repeated.
+    #[arg(long, short, value_name = "FIELD=VALUE", value_parser = parse_filter)]
+    pub filter: Vec<(String, String)>,
+    /// Print names alone.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+fn parse_filter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((field @ ("name" | "state" | "from" | "network"), value)) => Ok((field.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?}: want name=, state=, from= or network= and a value")),
+    }
+}
+
+fn parse_ids(text: &str) -> Result<(u32, u32), String> {
+    let wrong = || format!("{text:?}: want two numbers such as 100000:65536");
+    let (first, count) = text.split_once(':').ok_or_else(wrong)?;
+    let (first, count): (u32, u32) = (first.parse().map_err(|_| wrong())?, count.parse().map_err(|_| wrong())?);
+    match first.checked_add(count) {
+        Some(end) if first > 0 && count > 0 && end < u32::MAX => Ok((first, count)),
+        _ => Err(format!("{text:?}: ids go from 1 to {}", u32::MAX - 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_scripts_write_is_read() {
+        let line = "skep create web1 --from host --network none --publish 80:80 --memory 64M --cpus 0.5 --pids 9 \
+                    --volume /a:/b --env A=b --user web --device /dev/fuse --hostname w --restart always \
+                    --ephemeral=1M -- /bin/sh -c true";
+        let Cli { verb: Verb::Create(args), .. } = Cli::try_parse_from(line.split_whitespace()).unwrap() else {
+            panic!("no create")
+        };
+        assert_eq!(
+            (args.memory, args.cpus, args.pids, args.ephemeral),
+            (Some(64 << 20), Some(500), Some(9), Some(1 << 20))
+        );
+        assert_eq!(args.command, ["/bin/sh", "-c", "true"]);
+        Cli::try_parse_from(["skep", "destroy", "-f", "web1"]).unwrap();
+        Cli::try_parse_from(["skep", "--root", "/r", "ls", "-o", "json"]).unwrap();
+        for line in
+            ["create web1 -- true", "create --from host", "ls -f color=red", "start", "create w --from host --ids 0:1"]
+        {
+            assert!(Cli::try_parse_from(["skep"].into_iter().chain(line.split(' '))).is_err(), "{line}");
+        }
+    }
+}

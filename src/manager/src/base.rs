@@ -1,0 +1,194 @@
+//! What a root file system is made of: from what a definition says to folders on disk.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::definition::{From, Process};
+use crate::places::{Places, validate_name};
+
+/// A base that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// What the definition keeps of it.
+    pub from: From,
+    /// What a container of it runs unless told otherwise.
+    pub process: Process,
+    /// The signal that asks it to end.
+    pub stop_signal: Option<String>,
+}
+
+/// Finds what `--from` names: `host`, a path, an image or a template, in this order. `image:NAME` and `template:NAME` say
+/// which of the two is meant.
+///
+/// # Errors
+/// There is no such thing, or there are both an image and a template of the name.
+pub fn find(places: &Places, text: &str) -> Result<Base> {
+    let plain = |from| Base { from, process: Process::default(), stop_signal: None };
+    if text == "host" {
+        return Ok(plain(From::Host { hide: Vec::new(), show: Vec::new() }));
+    }
+    if text.starts_with('/') || text.starts_with("./") || text.starts_with("../") || text == "." {
+        let path = fs::canonicalize(text).with_context(|| format!("cannot use the folder {text}"))?;
+        if !path.is_dir() {
+            bail!("cannot use {}: it is no folder", path.display());
+        }
+        return Ok(plain(From::Folder { path }));
+    }
+    match text.split_once(':') {
+        Some(("template", name)) => template(places, name)?.with_context(|| format!("there is no template {name:?}")),
+        _ => match template(places, text)? {
+            Some(base) => Ok(base),
+            None => bail!("there is no image, template or folder {text:?}"),
+        },
+    }
+}
+
+fn template(places: &Places, name: &str) -> Result<Option<Base>> {
+    if validate_name("template", name).is_err() || !places.templates().join(name).join("current").exists() {
+        return Ok(None);
+    }
+    let from = From::Template { name: name.to_owned() };
+    Ok(Some(Base { from, process: Process::default(), stop_signal: None }))
+}
+
+/// The folders of a base, the uppermost first.
+///
+/// # Errors
+/// One of them is not there any more.
+pub fn layers(places: &Places, from: &From) -> Result<Vec<PathBuf>> {
+    let layers = match from {
+        From::Folder { path } => vec![path.clone()],
+        From::Host { .. } => vec![PathBuf::from("/")],
+        From::Template { name } => {
+            let current = places.templates().join(name).join("current");
+            let version =
+                fs::canonicalize(&current).with_context(|| format!("template {name:?} has no current version"))?;
+            vec![version.join("rootfs")]
+        }
+        From::Image { layers, .. } => {
+            layers.iter().rev().map(|id| places.data.join("layers").join(id.replace(':', "-")).join("root")).collect()
+        }
+    };
+    for layer in &layers {
+        if !layer.is_dir() {
+            bail!("the layer {} is not there", layer.display());
+        }
+    }
+    Ok(layers)
+}
+
+/// The ids of a user inside a root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Groups besides.
+    pub groups: Vec<u32>,
+    /// Home folder, where the user is known.
+    pub home: Option<String>,
+}
+
+/// Finds `USER[:GROUP]` in the files of a root file system.
+///
+/// # Errors
+/// A name that the files do not have.
+pub fn find_user(layers: &[PathBuf], text: Option<&str>) -> Result<User> {
+    let text = text.unwrap_or("0");
+    let passwd = read_file(layers, "etc/passwd")?;
+    let group = read_file(layers, "etc/group")?;
+    parse_user(text, &passwd, &group)
+}
+
+/// The content of a file as the layers show it; empty where no layer has it.
+fn read_file(layers: &[PathBuf], path: &str) -> Result<String> {
+    for layer in layers {
+        let root = sys::fs::open_dir(&layer.to_string_lossy())?;
+        let file = match sys::fs::open_in_root(root.as_fd(), path, sys::fs::OFlags::RDONLY) {
+            Err(error) if error.is(sys::Errno::NOENT) || error.is(sys::Errno::NOTDIR) => continue,
+            other => other?,
+        };
+        if sys::fs::file_type(&sys::fs::stat(file.as_fd())?) != sys::fs::FileType::RegularFile {
+            return Ok(String::new());
+        }
+        /// More than any file of users has.
+        const LIMIT: usize = 16 << 20;
+        return Ok(String::from_utf8_lossy(&sys::fs::read_limited(file.as_fd(), LIMIT)?).into_owned());
+    }
+    Ok(String::new())
+}
+
+fn parse_user(text: &str, passwd: &str, group: &str) -> Result<User> {
+    let (user, wanted_group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let number: Option<u32> = user.parse().ok();
+    let entry = passwd
+        .lines()
+        .map(fields)
+        .find(|entry| entry.len() >= 6 && (entry[0] == user || number.is_some_and(|uid| entry[2].parse() == Ok(uid))));
+    let uid = match (&entry, number) {
+        (_, Some(uid)) => uid,
+        (Some(entry), None) => entry[2].parse().with_context(|| format!("/etc/passwd has a wrong id for {user:?}"))?,
+        (None, None) => bail!("the container has no user {user:?} in /etc/passwd"),
+    };
+    let name = entry.as_ref().map(|entry| entry[0].clone());
+    let groups: Vec<Vec<String>> = group.lines().map(fields).filter(|entry| entry.len() >= 4).collect();
+    let gid = match wanted_group {
+        Some(wanted) => match (wanted.parse(), groups.iter().find(|entry| entry[0] == wanted)) {
+            (Ok(gid), _) => gid,
+            (_, Some(entry)) => {
+                entry[2].parse().with_context(|| format!("/etc/group has a wrong id for {wanted:?}"))?
+            }
+            (Err(_), None) => bail!("the container has no group {wanted:?} in /etc/group"),
+        },
+        None => entry.as_ref().and_then(|entry| entry[3].parse().ok()).unwrap_or(0),
+    };
+    let is_member = |entry: &&Vec<String>| name.as_ref().is_some_and(|name| entry[3].split(',').any(|m| m == name));
+    let mut more: Vec<u32> = if wanted_group.is_some() {
+        Vec::new()
+    } else {
+        groups.iter().filter(is_member).filter_map(|entry| entry[2].parse().ok()).filter(|g| *g != gid).collect()
+    };
+    more.sort_unstable();
+    more.dedup();
+    Ok(User { uid, gid, groups: more, home: entry.map(|entry| entry[5].clone()).filter(|home| home.starts_with('/')) })
+}
+
+/// Gives a folder the attributes of the root of the layer below: in an overlay the upper layer has the say.
+///
+/// # Errors
+/// What the kernel says.
+pub fn copy_root_attributes(from: &Path, to: &Path) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let below = fs::metadata(from).with_context(|| format!("cannot look at {}", from.display()))?;
+    std::os::unix::fs::chown(to, Some(below.uid()), Some(below.gid()))
+        .and_then(|()| fs::set_permissions(to, fs::Permissions::from_mode(below.mode() & 0o7777)))
+        .with_context(|| format!("cannot set the owner and mode of {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:Web:/srv/web:/bin/false\nbroken\n";
+    const GROUP: &str = "root:x:0:\nweb:x:44:\naudio:x:29:web,other\nvideo:x:30:other\n";
+
+    #[test]
+    fn users_are_found_by_name_and_number() {
+        let user = |text| parse_user(text, PASSWD, GROUP).map(|user| (user.uid, user.gid, user.groups, user.home));
+        assert_eq!(user("web").unwrap(), (33, 44, vec![29], Some("/srv/web".to_owned())));
+        assert_eq!(user("33").unwrap(), (33, 44, vec![29], Some("/srv/web".to_owned())));
+        assert_eq!(user("web:audio").unwrap(), (33, 29, vec![], Some("/srv/web".to_owned())));
+        assert_eq!(user("1000:7").unwrap(), (1000, 7, vec![], None));
+        assert_eq!(user("0").unwrap().3.as_deref(), Some("/root"));
+        assert!(user("nobody").unwrap_err().to_string().contains("no user \"nobody\""));
+        assert!(user("web:nogroup").unwrap_err().to_string().contains("no group"));
+    }
+}

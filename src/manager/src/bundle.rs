@@ -1,0 +1,269 @@
+//! From a definition to `config.json`. Pure: what the host has to be asked is asked before.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::base::User;
+use crate::definition::{Definition, Network, Upper};
+
+/// What a bundle is made from, besides the definition.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// The container's folder.
+    pub folder: &'a Path,
+    /// Layers below the upper one, the uppermost first.
+    pub lower: &'a [PathBuf],
+    /// Whom the process runs as.
+    pub user: &'a User,
+    /// Devices of the host: type, major and minor number, in the order of the definition.
+    pub devices: &'a [(char, u32, u32)],
+    /// Files of the container's folder that are mounted: name and place inside.
+    pub files: &'a [(&'a str, &'a str)],
+    /// Parts of the host that are hidden behind an empty folder.
+    pub emptied: &'a [String],
+}
+
+/// What a process may by default: docker's list, which images are made for.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Length of a period of the processor quota in microseconds: the kernel's default.
+const CPU_PERIOD_US: u64 = 100_000;
+
+/// The group that the groups of all containers are below.
+const CGROUP_PARENT: &str = "/skep";
+
+/// Renders the definition of a container's next run.
+#[must_use]
+pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Value {
+    let (devices, rules) = devices(definition, around);
+    let mut linux = json!({
+        "namespaces": namespaces(definition),
+        "cgroupsPath": format!("{CGROUP_PARENT}/{}", definition.name),
+        "resources": resources(definition, rules),
+        "devices": devices,
+        "maskedPaths": [
+            "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+            "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+            "/sys/firmware",
+        ],
+        "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+    });
+    if let Some((first, count)) = definition.ids {
+        let map = json!([{ "containerID": 0, "hostID": first, "size": count }]);
+        linux["uidMappings"] = map.clone();
+        linux["gidMappings"] = map;
+    }
+    json!({
+        "ociVersion": runtime_spec::version(),
+        "process": process(definition, around.user),
+        "root": { "path": "rootfs", "readonly": false },
+        "hostname": definition.hostname,
+        "mounts": mounts(definition, around),
+        "linux": linux,
+        "annotations": {
+            "io.skep.overlay": overlay(definition, around).to_string(),
+            "org.opencontainers.image.stopSignal": definition.stop_signal,
+        },
+    })
+}
+
+fn process(definition: &Definition, user: &User) -> Value {
+    let mut env = definition.process.env.clone();
+    let home = format!("HOME={}", user.home.as_deref().unwrap_or("/"));
+    for default in [PATH, home.as_str(), "container=skep"] {
+        let key = default.split('=').next().unwrap_or_default();
+        if !env.iter().any(|entry| entry.split('=').next() == Some(key)) {
+            env.push(default.to_owned());
+        }
+    }
+    json!({
+        "terminal": false,
+        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
+        "args": definition.process.args,
+        "env": env,
+        "cwd": definition.process.cwd,
+        "capabilities": { "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES },
+        "noNewPrivileges": false,
+    })
+}
+
+fn namespaces(definition: &Definition) -> Vec<Value> {
+    let mut kinds = vec!["pid", "ipc", "uts", "mount", "cgroup"];
+    if definition.network != Network::Host {
+        kinds.push("network");
+    }
+    if definition.ids.is_some() {
+        kinds.push("user");
+    }
+    kinds.into_iter().map(|kind| json!({ "type": kind })).collect()
+}
+
+fn resources(definition: &Definition, rules: Vec<Value>) -> Value {
+    let limits = definition.limits;
+    let mut resources = json!({ "devices": rules });
+    if let Some(bytes) = limits.memory {
+        resources["memory"] = json!({ "limit": bytes });
+    }
+    if let Some(millicpus) = limits.millicpus {
+        resources["cpu"] = json!({ "quota": millicpus * CPU_PERIOD_US / 1000, "period": CPU_PERIOD_US });
+    }
+    if let Some(pids) = limits.pids {
+        resources["pids"] = json!({ "limit": pids });
+    }
+    resources
+}
+
+/// Nodes and rules: nothing may be opened but what is listed; making a node is no use without.
+fn devices(definition: &Definition, around: &Surroundings<'_>) -> (Vec<Value>, Vec<Value>) {
+    let mut rules = vec![json!({ "allow": false, "access": "rwm" })];
+    rules.extend(["c", "b"].map(|kind| json!({ "allow": true, "type": kind, "access": "m" })));
+    let mut nodes = Vec::new();
+    for (device, (kind, major, minor)) in definition.devices.iter().zip(around.devices) {
+        nodes.push(json!({
+            "path": device.destination, "type": kind, "major": major, "minor": minor, "fileMode": 0o660, "uid": 0, "gid": 0,
+        }));
+        rules.push(json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": device.access }));
+    }
+    (nodes, rules)
+}
+
+fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
+    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
+        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
+    ];
+    let empty = |path: &String| mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"]);
+    mounts.extend(around.emptied.iter().map(empty));
+    for (name, destination) in around.files {
+        let source = around.folder.join(name);
+        mounts.push(mount(destination, "bind", &source.to_string_lossy(), &["bind", "nosuid", "nodev", "noexec"]));
+    }
+    for volume in &definition.volumes {
+        let access = if volume.read_only { "ro" } else { "rw" };
+        mounts.push(mount(&volume.destination, "bind", &volume.source, &["rbind", "rprivate", access]));
+    }
+    mounts
+}
+
+fn overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
+    let mut layers = json!({ "lower": around.lower, "idmap": definition.ids.is_some() });
+    match definition.upper {
+        Upper::Disk => {
+            layers["upper"] = json!(around.folder.join("upper"));
+            layers["work"] = json!(around.folder.join("work"));
+        }
+        Upper::Memory(bytes) => layers["memory"] = json!(bytes),
+    }
+    layers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::{Device, From, Limits, Process, Restart, Volume};
+
+    fn definition() -> Definition {
+        Definition {
+            schema: Definition::SCHEMA,
+            name: "web1".to_owned(),
+            created: 0,
+            from: From::Folder { path: "/srv/base".into() },
+            upper: Upper::Disk,
+            process: Process { args: vec!["true".to_owned()], cwd: "/".to_owned(), ..Process::default() },
+            hostname: "web1".to_owned(),
+            ids: None,
+            limits: Limits::default(),
+            volumes: Vec::new(),
+            devices: Vec::new(),
+            network: Network::None,
+            publish: Vec::new(),
+            restart: Restart::No,
+            stop_signal: "TERM".to_owned(),
+        }
+    }
+
+    fn render(definition: &Definition) -> Value {
+        let user = User { uid: 33, gid: 44, groups: vec![29], home: None };
+        let lower = [PathBuf::from("/srv/base")];
+        let config = render_config(
+            definition,
+            &Surroundings {
+                folder: Path::new("/data/containers/web1"),
+                lower: &lower,
+                user: &user,
+                devices: &[('c', 10, 229)],
+                files: &[("hosts", "/etc/hosts")],
+                emptied: &["/home".to_owned()],
+            },
+        );
+        let report = runtime_spec::load(&serde_json::to_vec(&config).unwrap());
+        assert!(report.spec.is_some() && report.findings.is_empty(), "{:?}", report.findings);
+        config
+    }
+
+    #[test]
+    fn every_part_of_a_definition_is_in_the_bundle() {
+        let mut all = definition();
+        all.ids = Some((100_000, 65_536));
+        all.limits = Limits { memory: Some(64 << 20), millicpus: Some(500), pids: Some(32) };
+        all.volumes = vec![Volume { source: "/srv/www".to_owned(), destination: "/www".to_owned(), read_only: true }];
+        let fuse = "/dev/fuse".to_owned();
+        all.devices = vec![Device { source: fuse.clone(), destination: fuse, access: "rw".to_owned() }];
+        all.process.env = vec!["PATH=/x".to_owned()];
+        let config = render(&all);
+        assert_eq!(config["linux"]["resources"]["cpu"], json!({ "quota": 50_000, "period": 100_000 }));
+        assert_eq!(config["linux"]["resources"]["memory"], json!({ "limit": 64 << 20 }));
+        assert_eq!(config["linux"]["devices"][0]["minor"], 229);
+        assert_eq!(config["process"]["env"], json!(["PATH=/x", "HOME=/", "container=skep"]));
+        let mounts: Vec<&str> =
+            config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
+        assert_eq!(mounts[7..], ["/home", "/etc/hosts", "/www"]);
+        let layers: Value = serde_json::from_str(config["annotations"]["io.skep.overlay"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            layers,
+            json!({
+                "lower": ["/srv/base"], "idmap": true,
+                "upper": "/data/containers/web1/upper", "work": "/data/containers/web1/work"
+            })
+        );
+    }
+
+    #[test]
+    fn the_network_of_the_host_is_no_namespace() {
+        let has = |network| {
+            let config = render(&Definition { network, ..definition() });
+            let namespaces = config["linux"]["namespaces"].as_array().unwrap().clone();
+            namespaces.contains(&json!({ "type": "network" }))
+        };
+        assert!(has(Network::None) && !has(Network::Host));
+    }
+}

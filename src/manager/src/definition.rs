@@ -1,0 +1,358 @@
+//! What a container is, as it is kept on disk.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::places::{Places, write_whole};
+
+/// Version of the document. One that is not known is left alone.
+const SCHEMA: u32 = 1;
+/// Name of the document in the container's folder.
+pub const FILE: &str = "definition.json";
+
+/// A container's definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// Version of the document.
+    pub schema: u32,
+    /// The container's name.
+    pub name: String,
+    /// When it was defined, seconds since 1970.
+    pub created: u64,
+    /// What its root file system is made of.
+    pub from: From,
+    /// Where its changes go.
+    #[serde(default)]
+    pub upper: Upper,
+    /// What it runs.
+    pub process: Process,
+    /// Name in its UTS namespace.
+    pub hostname: String,
+    /// Ids of its user namespace: first one on the host, and how many; `None` is none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<(u32, u32)>,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Folders and files of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Devices of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// What connects it.
+    pub network: Network,
+    /// Ports of the host that lead to it, as written: `[ADDRESS:]HOST:PORT[/udp]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<String>,
+    /// What happens when it ends by itself.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Signal that asks it to end.
+    pub stop_signal: String,
+}
+
+/// What a root file system is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum From {
+    /// Layers of an image.
+    Image {
+        /// Its name when the container was defined.
+        name: String,
+        /// The layers by the digest of their content, the lowest first.
+        layers: Vec<String>,
+    },
+    /// A template, as its `current` link says at each start.
+    Template {
+        /// Its name.
+        name: String,
+    },
+    /// A folder.
+    Folder {
+        /// Absolute path.
+        path: PathBuf,
+    },
+    /// The host's own files.
+    Host {
+        /// Paths that are not shown, besides the usual ones.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hide: Vec<String>,
+        /// Paths that are shown although they usually are not.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        show: Vec<String>,
+    },
+}
+
+/// Where changes go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upper {
+    /// To the container's folder.
+    #[default]
+    Disk,
+    /// To memory, until it ends; at most this many bytes, 0 for half of the memory.
+    Memory(u64),
+}
+
+/// What a container runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// `KEY=value`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Working folder.
+    pub cwd: String,
+    /// `USER[:GROUP]`, names or numbers; `None` is root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// Limits, in the units of the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Thousandths of a processor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub millicpus: Option<u64>,
+    /// Tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<i64>,
+}
+
+/// Something of the host inside the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Absolute path on the host.
+    pub source: String,
+    /// Absolute path inside.
+    pub destination: String,
+    /// Whether it can only be read.
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+/// A device of the host inside the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute path on the host.
+    pub source: String,
+    /// Absolute path inside.
+    pub destination: String,
+    /// Some of `r`, `w` and `m`.
+    pub access: String,
+}
+
+/// What connects a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Network {
+    /// Nothing but `lo`.
+    None,
+    /// The host's own network.
+    Host,
+    /// A managed network.
+    Managed {
+        /// Its name.
+        name: String,
+        /// Addresses that were asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        addresses: Vec<String>,
+    },
+}
+
+/// What happens when a container ends by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// Nothing.
+    #[default]
+    No,
+    /// It is started again unless it ended with 0.
+    OnFailure,
+    /// It is started again.
+    Always,
+}
+
+impl Definition {
+    /// A version of the document that this build writes.
+    pub const SCHEMA: u32 = SCHEMA;
+
+    /// Reads the definition of a container; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or a newer version wrote it.
+    pub fn read(places: &Places, name: &str) -> Result<Option<Definition>> {
+        let path = places.container(name).join(FILE);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::NotADirectory => {
+                return Ok(None);
+            }
+            other => other.with_context(|| format!("cannot read {}", path.display()))?,
+        };
+        parse(&bytes).with_context(|| format!("cannot use {}", path.display())).map(Some)
+    }
+
+    /// Reads the definition of a container that has to be there.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn need(places: &Places, name: &str) -> Result<Definition> {
+        match Definition::read(places, name)? {
+            Some(definition) => Ok(definition),
+            None => bail!("container {name:?} is not defined"),
+        }
+    }
+
+    /// Names of all that are defined, in order.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn names(places: &Places) -> Result<Vec<String>> {
+        let dir = places.containers();
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.with_context(|| format!("cannot read {}", dir.display()))?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.with_context(|| format!("cannot read {}", dir.display()))?.file_name();
+            if let Ok(name) = name.into_string()
+                && !name.starts_with('.')
+            {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Writes the definition into the container's folder, or into one that will be renamed to it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let mut text = serde_json::to_vec_pretty(self).context("cannot render the definition")?;
+        text.push(b'\n');
+        write_whole(&folder.join(FILE), &text)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Definition> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    let Version { schema } = serde_json::from_slice(bytes)?;
+    if schema != SCHEMA {
+        bail!("it has version {schema}, this program knows version {SCHEMA}");
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// Reads `SOURCE:DESTINATION[:ro]`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_volume(text: &str) -> Result<Volume, String> {
+    let mut parts = text.split(':');
+    let (source, destination) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let read_only = match (parts.next(), parts.next()) {
+        (None, _) | (Some("rw"), None) => false,
+        (Some("ro"), None) => true,
+        _ => return Err(format!("{text:?}: want SOURCE:DESTINATION, or that with :ro or :rw")),
+    };
+    if !source.starts_with('/') || !destination.starts_with('/') {
+        return Err(format!("{text:?}: both paths must be absolute"));
+    }
+    Ok(Volume { source: source.to_owned(), destination: destination.to_owned(), read_only })
+}
+
+/// Reads `PATH[:PATH INSIDE][:rwm]`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_device(text: &str) -> Result<Device, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_access = |part: &str| !part.is_empty() && part.chars().all(|c| "rwm".contains(c));
+    let (source, destination, access) = match parts.as_slice() {
+        [source] => (*source, *source, "rwm"),
+        [source, access] if is_access(access) => (*source, *source, *access),
+        [source, destination] => (*source, *destination, "rwm"),
+        [source, destination, access] if is_access(access) => (*source, *destination, *access),
+        _ => return Err(format!("{text:?}: want PATH, PATH:PATH or PATH:PATH:rwm")),
+    };
+    if !source.starts_with('/') || !destination.starts_with('/') {
+        return Err(format!("{text:?}: paths must be absolute"));
+    }
+    Ok(Device { source: source.to_owned(), destination: destination.to_owned(), access: access.to_owned() })
+}
+
+/// Reads a number of processors such as `0.5` as thousandths.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_cpus(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no number of processors: want one such as 0.5 or 2");
+    let cpus: f64 = text.parse().map_err(|_| wrong())?;
+    // The kernel's shortest quota is a millisecond of a period of 100 (CONFIG_CFS_BANDWIDTH, min_cfs_quota_period).
+    if !(0.01..=1e6).contains(&cpus) {
+        Err(format!("{text:?}: want at least 0.01"))
+    } else {
+        Ok((cpus * 1000.0).round() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_read() {
+        assert_eq!(
+            parse_volume("/a:/b:ro"),
+            Ok(Volume { source: "/a".to_owned(), destination: "/b".to_owned(), read_only: true })
+        );
+        assert!(!parse_volume("/a:/b").unwrap().read_only);
+        for text in ["/a", "a:/b", "/a:b", "/a:/b:rx", "/a:/b:ro:z", ""] {
+            parse_volume(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn devices_are_read() {
+        let device = |text| parse_device(text).map(|d| (d.source, d.destination, d.access));
+        let all = |a: &str, b: &str, c: &str| Ok((a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(device("/dev/fuse"), all("/dev/fuse", "/dev/fuse", "rwm"));
+        assert_eq!(device("/dev/fuse:r"), all("/dev/fuse", "/dev/fuse", "r"));
+        assert_eq!(device("/dev/a:/dev/b"), all("/dev/a", "/dev/b", "rwm"));
+        assert_eq!(device("/dev/a:/dev/b:rw"), all("/dev/a", "/dev/b", "rw"));
+        for text in ["fuse", "/dev/a:b", "/dev/a:/dev/b:x", ""] {
+            parse_device(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn processors_are_thousandths() {
+        assert_eq!(parse_cpus("0.5"), Ok(500));
+        assert_eq!(parse_cpus("2"), Ok(2000));
+        for text in ["0", "-1", "x", "nan", ""] {
+            parse_cpus(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_newer_document_is_left_alone() {
+        let error = parse(br#"{"schema": 99, "novelty": 1}"#).unwrap_err().to_string();
+        assert!(error.contains("version 99"), "{error}");
+    }
+}

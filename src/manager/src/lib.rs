@@ -1,0 +1,31 @@
+//! Containers that are defined once and then started, stopped, listed and destroyed by name.
+//!
+//! `skep` hands over to this program when a verb is its: a person or a script types `skep create NAME --from …`, as in
+//! docs/containers.md. It owns the data folder, and drives `skep` itself, by its command line and its JSON, for everything
+//! that a kernel has to do for a container. It never enters a namespace and never mounts.
+//!
+//! ```text
+//! args -> run -> ops/* ──► definition (on disk)     what a container is
+//!                   ├────► base                     what its root file system is made of
+//!                   ├────► bundle (pure)            definition + base + addresses -> config.json
+//!                   └────► runtime                  skep run, state, kill, delete
+//!
+//! data folder (/var/lib/skep):
+//!   containers/NAME/definition.json   written by rename; what is not whole is not there
+//!   containers/NAME/upper, work       what the container changed
+//!   containers/NAME/config.json       the bundle of the last start
+//!   containers/NAME/rootfs            where the layers are mounted, inside the container alone
+//!   containers/NAME/log               what the container wrote to its standard output and error
+//!   containers/.NAME.XXXX             one that is being made or removed: finished or taken away at the next command
+//! ```
+
+pub mod args;
+pub mod base;
+pub mod bundle;
+pub mod definition;
+pub mod ops;
+pub mod output;
+pub mod places;
+pub mod run;
+pub mod runtime;
+pub mod size;

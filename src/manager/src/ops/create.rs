@@ -1,0 +1,128 @@
+//! `create NAME --from`: a definition, and the folder for what its container will change.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::CreateArgs;
+use crate::base::{self, Base};
+use crate::definition::{Definition, From, Limits, Network, Process, Upper};
+use crate::ops::remove_tree;
+use crate::output;
+use crate::places::{make_private_dir, validate_name};
+use crate::run::Manager;
+
+/// Defines a container.
+///
+/// # Errors
+/// There is one of the name, or something of the definition makes no sense.
+pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
+    validate_name("container", &args.name)?;
+    let _lock = manager.places.lock(&args.name)?;
+    let folder = manager.places.container(&args.name);
+    if folder.exists() {
+        bail!("container {:?} is defined already", args.name);
+    }
+    if manager.runtime.state(&args.name)?.is_some() {
+        bail!("there is a container {:?} already, without a definition: skep delete removes it", args.name);
+    }
+    let base = base::find(&manager.places, &args.from)?;
+    let definition = define(args, base)?;
+    let layers = base::layers(&manager.places, &definition.from)?;
+    make_private_dir(&manager.places.containers())?;
+    let unfinished = manager.places.containers().join(format!(".{}.new", args.name));
+    remove_tree(&unfinished)?;
+    let made = make_folder(&unfinished, &layers[0], &definition)
+        .and_then(|()| fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display())));
+    if let Err(error) = made {
+        remove_tree(&unfinished)?;
+        return Err(error);
+    }
+    if args.start {
+        super::start::start_locked(manager, &definition)?;
+    }
+    output::write(&format!("{}\n", args.name))
+}
+
+/// The folder of a container that has not run yet. The definition comes last.
+fn make_folder(folder: &Path, below: &Path, definition: &Definition) -> Result<()> {
+    make_private_dir(folder)?;
+    for name in ["rootfs", "upper", "work"] {
+        let path = folder.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    base::copy_root_attributes(below, &folder.join("upper"))?;
+    definition.write(folder)
+}
+
+fn define(args: &CreateArgs, base: Base) -> Result<Definition> {
+    let mut from = base.from;
+    match &mut from {
+        From::Host { hide, show } => {
+            hide.clone_from(&args.hide);
+            show.clone_from(&args.show);
+        }
+        _ if !args.hide.is_empty() || !args.show.is_empty() => bail!("--hide and --show go with --from host alone"),
+        _ => {}
+    }
+    let command = if args.command.is_empty() { base.process.args } else { args.command.clone() };
+    if command.is_empty() {
+        bail!("there is nothing to run: {:?} has no command of its own, add -- CMD", args.from);
+    }
+    let mut env = base.process.env;
+    for entry in &args.env {
+        set_variable(&mut env, &variable(entry)?);
+    }
+    let cwd = args.workdir.clone().or(Some(base.process.cwd).filter(|cwd| !cwd.is_empty()));
+    let cwd = cwd.unwrap_or_else(|| "/".to_owned());
+    if !cwd.starts_with('/') {
+        bail!("--workdir {cwd:?} must be an absolute path");
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Definition {
+        schema: Definition::SCHEMA,
+        name: args.name.clone(),
+        created: now.as_secs(),
+        from,
+        upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),
+        process: Process { args: command, env, cwd, user: args.user.clone().or(base.process.user) },
+        hostname: args.hostname.clone().unwrap_or_else(|| args.name.clone()),
+        ids: args.ids,
+        limits: Limits { memory: args.memory, millicpus: args.cpus, pids: args.pids },
+        volumes: args.volume.clone(),
+        devices: args.device.clone(),
+        network: network(args)?,
+        publish: args.publish.clone(),
+        restart: args.restart,
+        stop_signal: args.stop_signal.clone().or(base.stop_signal).unwrap_or_else(|| "TERM".to_owned()),
+    })
+}
+
+fn network(args: &CreateArgs) -> Result<Network> {
+    Ok(match args.network.as_deref() {
+        None | Some("none") => Network::None,
+        Some("host") => Network::Host,
+        Some(name) => Network::Managed { name: name.to_owned(), addresses: args.addresses.clone() },
+    })
+}
+
+/// `KEY=VALUE`, or the caller's own value of `KEY`.
+fn variable(entry: &str) -> Result<String> {
+    if entry.starts_with('=') || entry.is_empty() {
+        bail!("--env {entry:?} has no name");
+    }
+    if entry.contains('=') {
+        return Ok(entry.to_owned());
+    }
+    let value = std::env::var(entry).with_context(|| format!("--env {entry}: the caller has no such variable"))?;
+    Ok(format!("{entry}={value}"))
+}
+
+fn set_variable(env: &mut Vec<String>, entry: &str) {
+    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let wanted = key(entry);
+    env.retain(|known| key(known) != wanted);
+    env.push(entry.to_owned());
+}

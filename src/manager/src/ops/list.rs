@@ -1,0 +1,115 @@
+//! `ls`: what is defined, and what of it runs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use runtime_spec::clock;
+use runtime_spec::state::{State, Status};
+use serde::Serialize;
+
+use crate::args::LsArgs;
+use crate::definition::{Definition, From, Network, Restart};
+use crate::output;
+use crate::run::Manager;
+use crate::runtime::is_alive;
+
+/// One container, as `ls --format json` has it. Names of fields are not changed, only added to.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// The container's name.
+    name: String,
+    /// `stopped`, `created`, `running` or `paused`.
+    state: &'static str,
+    /// Its first process as the host numbers it; null when it has none.
+    pid: Option<u32>,
+    /// Its addresses.
+    ipv4: Vec<String>,
+    /// Its addresses.
+    ipv6: Vec<String>,
+    /// `none`, `host` or the name of a network.
+    network: String,
+    /// `host`, a path, or `image:NAME` or `template:NAME`.
+    from: String,
+    /// Program and arguments.
+    command: Vec<String>,
+    /// When it was defined, RFC 3339.
+    created: String,
+    /// When it was started, RFC 3339; null when it does not run.
+    started: Option<String>,
+    /// What happens when it ends by itself.
+    restart: Restart,
+}
+
+/// Prints the list.
+///
+/// # Errors
+/// A definition cannot be read; what the runtime says.
+pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
+    let states = manager.runtime.list()?;
+    let states: BTreeMap<&str, &State> = states.iter().map(|state| (state.id.as_str(), state)).collect();
+    let mut rows = Vec::new();
+    for name in Definition::names(&manager.places)? {
+        // It may have been destroyed in between.
+        let Some(definition) = Definition::read(&manager.places, &name)? else { continue };
+        let row = row(&definition, states.get(name.as_str()).copied());
+        if args.filter.iter().all(|(field, value)| field_of(&row, field) == value) {
+            rows.push(row);
+        }
+    }
+    if args.quiet {
+        return output::write(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>());
+    }
+    output::print(args.format, &rows, || table(&rows))
+}
+
+fn row(definition: &Definition, state: Option<&State>) -> Row {
+    let alive = state.filter(|state| is_alive(state.status));
+    Row {
+        name: definition.name.clone(),
+        state: alive.map_or(Status::Stopped, |state| state.status).name(),
+        pid: alive.and_then(|state| state.pid),
+        ipv4: Vec::new(),
+        ipv6: Vec::new(),
+        network: match &definition.network {
+            Network::None => "none".to_owned(),
+            Network::Host => "host".to_owned(),
+            Network::Managed { name, .. } => name.clone(),
+        },
+        from: match &definition.from {
+            From::Image { name, .. } => format!("image:{name}"),
+            From::Template { name } => format!("template:{name}"),
+            From::Folder { path } => path.display().to_string(),
+            From::Host { .. } => "host".to_owned(),
+        },
+        command: definition.process.args.clone(),
+        created: clock::render_seconds(Duration::from_secs(definition.created)),
+        started: alive.and_then(|state| state.created.clone()),
+        restart: definition.restart,
+    }
+}
+
+fn field_of<'a>(row: &'a Row, field: &str) -> &'a str {
+    match field {
+        "name" => &row.name,
+        "state" => row.state,
+        "from" => &row.from,
+        _ => &row.network,
+    }
+}
+
+fn table(rows: &[Row]) -> Vec<Vec<String>> {
+    let header = ["NAME", "STATE", "PID", "IPV4", "IPV6", "FROM", "COMMAND"].map(str::to_owned).to_vec();
+    let cells = |row: &Row| {
+        vec![
+            row.name.clone(),
+            row.state.to_owned(),
+            row.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+            row.ipv4.join(","),
+            row.ipv6.join(","),
+            row.from.clone(),
+            row.command.join(" "),
+        ]
+    };
+    std::iter::once(header).chain(rows.iter().map(cells)).collect()
+}

@@ -1,0 +1,73 @@
+//! `start NAME` of a definition: bundle, then the runtime.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::base;
+use crate::bundle::{Surroundings, render_config};
+use crate::definition::{Definition, Device};
+use crate::places::write_whole;
+use crate::run::Manager;
+use crate::runtime::is_alive;
+
+/// Starts a container that does not run.
+///
+/// # Errors
+/// It runs already, or cannot be started; then nothing is left of the attempt.
+pub fn start(manager: &Manager, name: &str) -> Result<()> {
+    let _lock = manager.places.lock(name)?;
+    let definition = Definition::need(&manager.places, name)?;
+    start_locked(manager, &definition)
+}
+
+pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result<()> {
+    let name = &definition.name;
+    if let Some(state) = manager.runtime.state(name)? {
+        if is_alive(state.status) {
+            bail!("container {name:?} is {} already", state.status);
+        }
+        // What an earlier run left.
+        manager.runtime.delete(name)?;
+    }
+    let folder = manager.places.container(name);
+    let lower = base::layers(&manager.places, &definition.from)?;
+    let upper = folder.join("upper");
+    let all: Vec<_> = std::iter::once(&upper).chain(&lower).cloned().collect();
+    let user = base::find_user(&all, definition.process.user.as_deref())?;
+    let devices = definition.devices.iter().map(probe_device).collect::<Result<Vec<_>>>()?;
+    let config = render_config(
+        definition,
+        &Surroundings { folder: &folder, lower: &lower, user: &user, devices: &devices, files: &[], emptied: &[] },
+    );
+    write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
+    let log = open_log(&folder)?;
+    manager.runtime.run(name, &folder, &[], &log).with_context(|| format!("cannot start container {name:?}"))
+}
+
+/// Type and numbers of a device of the host.
+fn probe_device(device: &Device) -> Result<(char, u32, u32)> {
+    let path = &device.source;
+    let meta = fs::metadata(path).with_context(|| format!("cannot use the device {path}"))?;
+    let kind = match meta.file_type() {
+        kind if kind.is_char_device() => 'c',
+        kind if kind.is_block_device() => 'b',
+        _ => bail!("cannot use {path}: it is no device"),
+    };
+    Ok((kind, sys::fs::major(meta.rdev()), sys::fs::minor(meta.rdev())))
+}
+
+/// A new log; the one of the run before is kept beside it.
+fn open_log(folder: &Path) -> Result<File> {
+    let path = folder.join("log");
+    match fs::rename(&path, folder.join("log.1")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot put {} aside", path.display()));
+        }
+        _ => {}
+    }
+    let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    open.with_context(|| format!("cannot open {}", path.display()))
+}

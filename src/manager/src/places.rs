@@ -1,0 +1,147 @@
+//! Where things are kept, and who may change them at a time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use sys::fs::FlockOperation;
+
+/// The folders that this program works with.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Definitions, images, templates and networks.
+    pub data: PathBuf,
+}
+
+/// Longest name of a container. The name becomes a host name, a cgroup, and with a prefix a temporary folder.
+const NAME_MAX: usize = 64;
+
+/// Checks a name: 1 to 64 letters, digits, `_`, `-` and `.`, the first one a letter or a digit.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate_name(what: &str, name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if name.is_empty() || name.len() > NAME_MAX {
+        bail!("{what} {name:?} must have 1 to {NAME_MAX} characters");
+    }
+    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(fits) {
+        bail!("{what} {name:?} must begin with a letter or digit and have only letters, digits, _ - and .");
+    }
+    Ok(())
+}
+
+impl Places {
+    /// The folder of all containers.
+    #[must_use]
+    pub fn containers(&self) -> PathBuf {
+        self.data.join("containers")
+    }
+
+    /// The folder of one container.
+    #[must_use]
+    pub fn container(&self, name: &str) -> PathBuf {
+        self.containers().join(name)
+    }
+
+    /// The folder of all templates.
+    #[must_use]
+    pub fn templates(&self) -> PathBuf {
+        self.data.join("templates")
+    }
+
+    /// Takes the lock of one container for as long as the result lives. The lock is a file beside the container's folder,
+    /// so that it outlives removals and renames.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or somebody else holds it and the wait was interrupted.
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        let file = self.open_lock(name)?;
+        sys::fs::flock(file.as_fd(), FlockOperation::LockExclusive).with_context(|| format!("cannot lock {name:?}"))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock of one container if nobody has it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+        let file = self.open_lock(name)?;
+        match sys::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+            Err(error) if error.is(sys::Errno::WOULDBLOCK) => Ok(None),
+            other => other.map(|()| Some(Lock { _file: file })).with_context(|| format!("cannot lock {name:?}")),
+        }
+    }
+
+    fn open_lock(&self, name: &str) -> Result<File> {
+        let dir = self.data.join("locks");
+        make_private_dir(&dir)?;
+        let path = dir.join(name);
+        let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        open.with_context(|| format!("cannot open {}", path.display()))
+    }
+}
+
+/// A held lock.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Makes a folder that others may not look into, with its parents.
+///
+/// # Errors
+/// What the kernel says, with the path.
+pub fn make_private_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(path)
+        .with_context(|| format!("cannot make folder {}", path.display()))
+}
+
+/// Replaces a file's content so that a crash leaves the old or the new one, whole.
+///
+/// # Errors
+/// What the kernel says, with the path.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_be_paths_or_hidden_are_refused() {
+        for name in ["web1", "a", "A.b_c-d", "9", &"x".repeat(64)] {
+            validate_name("container", name).unwrap();
+        }
+        for name in ["", ".", "..", ".hidden", "a/b", "a b", "-a", "ä", &"x".repeat(65)] {
+            validate_name("container", name).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("definition.json");
+        for text in ["one", "two"] {
+            write_whole(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

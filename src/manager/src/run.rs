@@ -1,0 +1,91 @@
+//! From an argument vector to an exit code.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::args::{Cli, Global, Verb};
+use crate::ops;
+use crate::output::tell;
+use crate::places::Places;
+use crate::runtime::Runtime;
+
+/// The variable by which `skep` says where it is.
+const PROGRAM: &str = "SKEP_PROGRAM";
+
+/// What every verb works with.
+#[derive(Debug)]
+pub struct Manager {
+    /// Where things are kept.
+    pub places: Places,
+    /// The runtime.
+    pub runtime: Runtime,
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version are no failure.
+            return match error.print() {
+                Ok(()) if !error.use_stderr() => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            };
+        }
+    };
+    match perform(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells one cause a line.
+fn report(error: &anyhow::Error) {
+    for (depth, cause) in error.chain().enumerate() {
+        tell(&format!("{}{cause}", if depth == 0 { "error: " } else { "  caused by: " }));
+    }
+}
+
+fn perform(cli: Cli) -> Result<()> {
+    let data = std::path::absolute(&cli.global.data).context("cannot tell the current folder")?;
+    let manager = Manager { places: Places { data }, runtime: runtime(&cli.global)? };
+    ops::recover(&manager)?;
+    match cli.verb {
+        Verb::Create(args) => ops::create::create(&manager, &args),
+        Verb::Start(args) => ops::each(&args.names, |name| ops::start::start(&manager, name)),
+        Verb::Stop(args) => ops::each(&args.names, |name| ops::stop::stop(&manager, name, args.time)),
+        Verb::Destroy(args) => ops::each(&args.names, |name| ops::destroy::destroy(&manager, name, args.force)),
+        Verb::Ls(args) => ops::list::list(&manager, &args),
+    }
+}
+
+/// The runtime with the options that it was called with.
+fn runtime(global: &Global) -> Result<Runtime> {
+    let program = match std::env::var_os(PROGRAM) {
+        Some(program) => PathBuf::from(program),
+        None => std::env::current_exe().context("cannot tell where this program is")?.with_file_name("skep"),
+    };
+    let mut options = Vec::new();
+    for (name, value) in [
+        ("--root", &global.root),
+        ("--log-level", &global.log_level),
+        ("--cgroup-manager", &global.cgroup_manager),
+        ("--rootless", &global.rootless),
+    ] {
+        if let Some(value) = value {
+            options.extend([name.to_owned(), value.clone()]);
+        }
+    }
+    if global.systemd_cgroup {
+        options.push("--systemd-cgroup".to_owned());
+    }
+    Ok(Runtime { program, options })
+}

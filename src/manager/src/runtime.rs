@@ -1,0 +1,204 @@
+//! `skep` as a program: what it is asked and how it answers.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use runtime_spec::state::{State, Status};
+
+/// The runtime and the options that all of its verbs get.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    /// Its program.
+    pub program: PathBuf,
+    /// Options that stand before the verb.
+    pub options: Vec<String>,
+}
+
+/// What `state` says of a container that the runtime does not have (a text that callers rely on).
+const NOT_THERE: &str = "container does not exist";
+
+impl Runtime {
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.options).arg(verb).stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, verb: &str, args: &[&str]) -> Result<Output> {
+        self.command(verb).args(args).output().with_context(|| format!("cannot run {}", self.program.display()))
+    }
+
+    fn ok(&self, verb: &str, args: &[&str]) -> Result<Vec<u8>> {
+        let output = self.output(verb, args)?;
+        if !output.status.success() {
+            bail!("{}", told(verb, &output.stderr));
+        }
+        Ok(output.stdout)
+    }
+
+    /// The state of a container; `None` where the runtime has none of the name.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn state(&self, name: &str) -> Result<Option<State>> {
+        let output = self.output("state", &[name])?;
+        if output.status.success() {
+            return serde_json::from_slice(&output.stdout).context("cannot read the answer of state").map(Some);
+        }
+        if String::from_utf8_lossy(&output.stderr).contains(NOT_THERE) {
+            return Ok(None);
+        }
+        bail!("{}", told("state", &output.stderr))
+    }
+
+    /// The states of all containers.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn list(&self) -> Result<Vec<State>> {
+        let answer = self.ok("list", &["--format", "json"])?;
+        let states: Option<Vec<State>> = serde_json::from_slice(&answer).context("cannot read the answer of list")?;
+        Ok(states.unwrap_or_default())
+    }
+
+    /// Starts a bundle in the background. What its process writes goes to `log`.
+    ///
+    /// # Errors
+    /// What the runtime says, which it also writes to the log.
+    pub fn run(&self, name: &str, bundle: &Path, links: &[String], log: &File) -> Result<()> {
+        // Its own messages go to a file that the container does not get: standard error is the container's.
+        let messages = bundle.join("messages");
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.options)
+            .arg("--log")
+            .arg(&messages)
+            .args(["--log-format", "json"])
+            .args(["run", "--detach", "--bundle"])
+            .arg(bundle);
+        for link in links {
+            command.arg("--veth").arg(link);
+        }
+        command.arg(name).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        remove_if_there(&messages)?;
+        let status = command.status().with_context(|| format!("cannot run {}", self.program.display()))?;
+        let said = std::fs::read_to_string(&messages).unwrap_or_default();
+        remove_if_there(&messages)?;
+        if status.success() {
+            return Ok(());
+        }
+        bail!(
+            "{}",
+            last_message(&said).unwrap_or_else(|| format!("{} run ended with {status}", self.program.display()))
+        )
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn kill(&self, name: &str, signal: &str) -> Result<()> {
+        self.ok("kill", &[name, signal]).map(drop)
+    }
+
+    /// Freezes or thaws.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn set_frozen(&self, name: &str, frozen: bool) -> Result<()> {
+        self.ok(if frozen { "pause" } else { "resume" }, &[name]).map(drop)
+    }
+
+    /// Removes what is left at run time.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn delete(&self, name: &str) -> Result<()> {
+        self.ok("delete", &["--force", name]).map(drop)
+    }
+
+    /// Waits until a container's process has ended, at most for this long; whether it has.
+    ///
+    /// # Errors
+    /// What the kernel or the runtime says.
+    pub fn wait(&self, name: &str, limit: Duration) -> Result<bool> {
+        let Some(process) = self.first_process(name)? else { return Ok(true) };
+        let end = Instant::now() + limit;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            if sys::process::poll_readable(&[process.as_fd()], Some(left_ms))?[0].readable {
+                return Ok(true);
+            }
+            if left.is_zero() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// A descriptor of a container's first process; `None` where it has ended.
+    fn first_process(&self, name: &str) -> Result<Option<OwnedFd>> {
+        let alive = |state: &State| state.pid.filter(|_| is_alive(state.status));
+        let Some(pid) = self.state(name)?.as_ref().and_then(alive) else { return Ok(None) };
+        let process = match sys::process::pidfd_open(i32::try_from(pid)?) {
+            Err(error) if error.is(sys::Errno::SRCH) => return Ok(None),
+            other => other?,
+        };
+        // Its number may have become another's before it was opened: then it is no longer the container's.
+        Ok(self.state(name)?.as_ref().and_then(alive).filter(|now| *now == pid).map(|_| process))
+    }
+}
+
+/// Whether a container has a process.
+#[must_use]
+pub fn is_alive(status: Status) -> bool {
+    status != Status::Stopped
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the runtime wrote to its standard error, without its own heading.
+fn told(verb: &str, stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    match text.trim() {
+        "" => format!("{verb} failed without a word"),
+        text => text.strip_prefix("error: ").unwrap_or(text).to_owned(),
+    }
+}
+
+/// The last error of the runtime's log, which is one JSON object a line.
+fn last_message(log: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        level: String,
+        msg: String,
+    }
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    lines.filter(|line| line.level == "error").map(|line| line.msg).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_last_error_of_the_log() {
+        let log = "{\"level\":\"warning\",\"msg\":\"odd\",\"time\":\"x\"}\nnoise\n\
+                   {\"level\":\"error\",\"msg\":\"cannot \\\"do\\\" it\",\"time\":\"x\"}\n";
+        assert_eq!(last_message(log).as_deref(), Some("cannot \"do\" it"));
+        assert_eq!(last_message("nothing"), None);
+        assert_eq!(told("kill", b"error: no such thing\n"), "no such thing");
+        assert_eq!(told("kill", b""), "kill failed without a word");
+    }
+}
