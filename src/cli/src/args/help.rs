@@ -39,14 +39,13 @@ fn render_program(program: Program, long: bool) -> String {
     for verb in VERBS {
         two_columns(&mut out, verb.name, verb.about, 15);
     }
+    two_columns(&mut out, "help, h", "show this help, or that of a command", 15);
     if program == Program::Skep {
         out += "\nCOMMANDS FOR DEFINED CONTAINERS:\n";
         for (name, about) in MANAGED {
-            two_columns(&mut out, name, about, 15);
+            two_columns(&mut out, name, about, 18);
         }
-        out += "\nHELP:\n";
     }
-    two_columns(&mut out, "help, h", "show this help, or that of a command", 15);
     out += "\nGLOBAL OPTIONS:\n";
     render_flags(&mut out, &[GLOBAL, FIRST].concat(), long);
     out
