@@ -185,10 +185,7 @@ impl Host<'_> {
             return Ok(());
         }
         let id = ProcessId { pid, start_time: self.proc.start_time(pid)? };
-        let pidfd = sys::process::pidfd_open(pid)?;
-        if !state::is_alive(self.proc, id) {
-            return Err(Error::NotRunning);
-        }
+        let pidfd = state::open_process(self.proc, id)?.ok_or(Error::NotRunning)?;
         let spawned = self.spawned.take().ok_or(Error::NotRunning)?;
         self.spawned = Some(Spawned { id, pidfd, channel: spawned.channel });
         self.record_init()

@@ -11,6 +11,7 @@ use crate::facts;
 use crate::host::Host;
 use crate::options::ExecOptions;
 use crate::plan::plan_exec;
+use crate::state::open_process;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -73,13 +74,7 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     let groups = (record.groups.clone(), record.unit().cloned());
     let plan = plan_exec(&spec, &process, &facts, id, groups, options)?;
 
-    let pidfd = match sys::process::pidfd_open(init.pid) {
-        Err(error) if error.is(sys::Errno::SRCH) => return Err(Error::ExecStopped),
-        other => other?,
-    };
-    if !crate::state::is_alive(&context.proc, init) {
-        return Err(Error::ExecStopped);
-    }
+    let pidfd = open_process(&context.proc, init)?.ok_or(Error::ExecStopped)?;
     let mut state = hook_state(&record);
     state.document.status = Status::Running;
     state.document.pid = u32::try_from(init.pid).ok();
