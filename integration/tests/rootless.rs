@@ -474,6 +474,28 @@ fn a_delegated_part_of_the_unified_hierarchy_is_used() {
     });
 }
 
+/// As an engine or systemd does it in a container: the own group hands controllers on and takes no process then.
+#[test]
+fn exec_joins_the_first_process_where_the_delegated_group_takes_none() {
+    user_case(|sb, user| {
+        if skip_without(&[Need::V2Alone, Need::V2("memory")]) {
+            return;
+        }
+        let part = integration::host::cgroup_mounts().remove(0).join(&sb.name);
+        fs::create_dir(&part).expect("create a group");
+        user.delegate(&part);
+        let script = "cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs \
+                      && echo '+memory +pids' > cgroup.subtree_control && echo ready; sleep 1000";
+        let b = user.bundle(sb).namespace("cgroup", None).folder("/sys/fs/cgroup");
+        let c = sb.detached(&b.mount("cgroup", "/sys/fs/cgroup", "cgroup", &["rw"]).sh(script));
+        eventually("it is ready", || c.output.stdout_now().contains("ready"));
+        assert_eq!(sb.exec(&c.id, &["cat", "/proc/self/cgroup"]).ok(), "0::/init");
+        sb.exec_with(&c.id, &["--cgroup", "/"], &["true"]).fails_saying("cgroup.subtree_control");
+        sb.delete_force(&c.id).ok();
+        fs::remove_dir(part.join("session")).expect("remove the session's group");
+    });
+}
+
 /// CVE-2019-5736, where the container's root is the very owner of the runtime's file.
 #[test]
 fn the_runtimes_own_file_cannot_be_written() {
