@@ -10,6 +10,7 @@ use integration::host::{eventually, status_field};
 use integration::race::ATTACK;
 use integration::requires::{Need, PERL, skip_without};
 use integration::rootless::{RANGE, User};
+use integration::runtime::Kind;
 use integration::{Sandbox, case, json};
 
 /// A case with a user of its own.
@@ -51,6 +52,26 @@ fn a_whole_life() {
         sb.wait_status(&b.id, "stopped");
         sb.delete(&b.id).ok();
         assert!(!sb.root.join(&b.id).exists(), "the state is gone");
+    });
+}
+
+/// The first process is open to the user's tracers then, but has nothing of the caller's environment and file to show.
+#[test]
+fn exec_enters_a_container_that_waits_for_its_start() {
+    user_case(|sb, user| {
+        for b in [user.bundle(sb), user.bundle_with_ranges(sb)] {
+            let b = b.sleeper();
+            sb.create(&b).ok();
+            assert_eq!(sb.exec(&b.id, &["sh", "-c", "hostname; id -u"]).ok(), "skep-test\n0");
+            if sb.runtime.kind == Kind::Skep {
+                let left = sb.exec(&b.id, &["sh", "-c", "tr -d '\\0' < /proc/1/environ; echo x > /proc/1/exe"]);
+                assert!(left.stdout.is_empty() && left.code != 0, "{left:#?}");
+            }
+            assert_eq!(sb.status(&b.id), "created");
+            sb.start(&b.id).ok();
+            assert_eq!(sb.exec(&b.id, &["hostname"]).ok(), "skep-test");
+            sb.delete_force(&b.id).ok();
+        }
     });
 }
 

@@ -12,6 +12,7 @@ use crate::options::SystemdOptions;
 /// Linux capability numbers (capabilities(7)).
 pub(crate) const CAP_SETGID: u32 = 6;
 pub(crate) const CAP_SETUID: u32 = 7;
+pub(crate) const CAP_SYS_PTRACE: u32 = 19;
 pub(crate) const CAP_SYS_ADMIN: u32 = 21;
 pub(crate) const CAP_MKNOD: u32 = 27;
 

@@ -400,6 +400,8 @@ impl HookPoint {
 pub enum ChildStep {
     /// Closes the process to tracers: what lives in a namespace that it enters may not look into it.
     HideFromTracers,
+    /// Opens the process to tracers again while it waits for its start, without the environment of the runtime.
+    ShowToTracers,
     /// A new session, so that no signal of the caller's terminal reaches it.
     NewSession,
     /// Opens a folder of the root file system, where the host side may not copy mounts.

@@ -407,6 +407,24 @@ pub fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, usize::from(dumpable), 0).call(|| "prctl(PR_SET_DUMPABLE)".to_owned())
 }
 
+/// Overwrites the environment that this program was executed with by zeros, in memory and so in `/proc/PID/environ`, and
+/// leaves none. Meant for a process of one thread that is about to exec.
+pub fn clear_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: `environ` is null or a vector of pointers that ends in a null pointer, each to a string that ends in NUL and is
+    // this process's own memory; the caller has one thread, so nobody reads them meanwhile.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            (*entry).write_bytes(0, libc::strlen(*entry));
+            *entry = std::ptr::null_mut();
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// `prctl(PR_SET_CHILD_SUBREAPER)`.
 ///
 /// # Errors

@@ -116,6 +116,10 @@ impl Child<'_> {
     fn perform(&mut self, step: &ChildStep) -> Result<()> {
         match step {
             ChildStep::HideFromTracers => Ok(sys::process::set_dumpable(false)?),
+            ChildStep::ShowToTracers => {
+                sys::process::clear_environment();
+                Ok(sys::process::set_dumpable(true)?)
+            }
             ChildStep::NewSession => new_session(self.proc),
             ChildStep::OpenRootfs { path, slot } => {
                 self.slots[*slot] = Some(source::open_rootfs(path, true)?);
@@ -436,6 +440,7 @@ fn past_filter(step: &ChildStep) -> bool {
 pub(crate) fn step_name(step: &ChildStep) -> &'static str {
     match step {
         ChildStep::HideFromTracers => "hide_from_tracers",
+        ChildStep::ShowToTracers => "show_to_tracers",
         ChildStep::NewSession => "new_session",
         ChildStep::OpenRootfs { .. } => "open_rootfs",
         ChildStep::OpenSource(_) => "open_source",

@@ -87,7 +87,7 @@ pub fn plan_exec(
     if let Some(policy) = &spec.memory_policy {
         plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
     }
-    process::plan_identity(&mut plan, process, spec, facts, options.preserve_fds)?;
+    process::plan_identity(&mut plan, process, spec, facts, (options.preserve_fds, None))?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
     plan.child_from("/process/args", process::execute(process, process.env.clone(), 0));

@@ -8,7 +8,7 @@ use runtime_spec::model::{Device, IdMapping, MountKind, NamespaceKind, Process};
 
 use super::Plan;
 use crate::error::{Error, Result};
-use crate::facts::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, HostFacts};
+use crate::facts::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SYS_PTRACE, HostFacts};
 use crate::options::{CreateOptions, IdMapHelpers};
 use crate::step::{ChildStep, HostStep, IdMaps, Launcher, Planned, Slot, Source};
 
@@ -76,6 +76,14 @@ fn maps(map: &[IdMapping], id: u32) -> bool {
 /// may trace the runtime as well.
 pub(super) fn hides_first(spec: &ContainerSpec, facts: &HostFacts) -> bool {
     facts.has(CAP_SYS_ADMIN) || !spec.makes(NamespaceKind::User)
+}
+
+/// Whether a process that waits for its start is open to tracers meanwhile. An ordinary user may enter the namespaces of no
+/// process that is closed to them, and so could not `exec` into the container. It is the user that the program will be by
+/// then, with nothing of the host left but its memory; who can see it are the user's processes and, in a pid namespace of its
+/// own, those of such an `exec` alone.
+pub(super) fn shows_while_waiting(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOptions) -> bool {
+    options.start_by_other && !facts.has(CAP_SYS_PTRACE) && spec.makes(NamespaceKind::Pid)
 }
 
 /// Who writes the mappings. Without a right the kernel takes one line that maps the caller's own id, and that of a group
@@ -275,6 +283,27 @@ mod tests {
             ["new_session", "pass_gate", "hide_from_tracers", "open_rootfs", "open_source", "become_namespace_root"];
         assert!(order.is_sorted_by_key(|name| position(&names, name)), "{names:?}");
         assert!(plan.groups.is_empty() && plan.warnings.is_empty(), "{:?}", plan.groups);
+    }
+
+    #[test]
+    fn a_users_container_that_waits_is_open_to_exec() {
+        let shown = |spec: &ContainerSpec, facts: &HostFacts, start_by_other| {
+            let plan = plan_create(spec, facts, &CreateOptions { start_by_other, ..options() }).unwrap();
+            let names = names(&plan);
+            let at = names.iter().position(|name| *name == "show_to_tracers");
+            assert!(
+                at.is_none_or(|at| at > position(&names, "become_user") && at < position(&names, "set_no_new_privs"))
+            );
+            at.is_some()
+        };
+        assert!(shown(&spec(|_| {}), &user(), true));
+        assert!(!shown(&spec(|_| {}), &user(), false), "nobody else can start it");
+        assert!(!shown(&spec(|_| {}), &facts(Mode::Legacy), true));
+        let joined = spec(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.iter_mut().filter(|n| n["type"] == "pid").for_each(|n| n["path"] = "/proc/7/ns/pid".into());
+        });
+        assert!(!shown(&joined, &user(), true), "others of that namespace would see it");
     }
 
     #[test]
