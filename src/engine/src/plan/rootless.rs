@@ -56,7 +56,7 @@ fn check_mount_ids(spec: &ContainerSpec) -> Result<()> {
                 _ => continue,
             };
             let id = option.split_once('=').and_then(|(_, id)| id.parse::<u32>().ok());
-            if id.is_some_and(|id| !maps(map, id)) {
+            if id.is_some_and(|id| IdMapping::host_id_of(id, map).is_none()) {
                 return unsupported(&format!(
                     "cannot specify {name}= mount options for unmapped {name} in rootless containers: {option} \
                      (/mounts/{index}/options)"
@@ -65,10 +65,6 @@ fn check_mount_ids(spec: &ContainerSpec) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn maps(map: &[IdMapping], id: u32) -> bool {
-    map.iter().any(|range| id >= range.container_id && id - range.container_id < range.size)
 }
 
 /// Whether a process is closed to tracers from its first step. An ordinary user that is to map ids for it could not open
