@@ -5,6 +5,7 @@
 //! Descriptors that the host opens for the child have a slot, the index of a table that both sides know.
 
 use cgroup::FileWrite;
+use cgroup::group::Below;
 use runtime_spec::landlock::Landlock;
 use runtime_spec::model::{
     Capabilities, ConsoleSize, Device, Hook, IdMapping, IntelRdt, IoPriority, MemoryPolicy, MountAttr, NamespaceKind,
@@ -34,7 +35,10 @@ pub struct Planned<S> {
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum HostStep {
     /// Makes the container's group in each hierarchy and opens what the child needs to join them.
-    MakeCgroups,
+    MakeCgroups {
+        /// What happens in the unified hierarchy below a group that has processes of its own.
+        below: Below,
+    },
     /// Writes what an attach needs: CPU sets, realtime budget, network class.
     WriteEarlyLimits {
         /// Files and values.

@@ -128,7 +128,7 @@ impl<'a> Host<'a> {
 
     fn perform(&mut self, step: &HostStep) -> Result<()> {
         match step {
-            HostStep::MakeCgroups => self.make_cgroups(),
+            HostStep::MakeCgroups { below } => self.make_cgroups(*below),
             HostStep::WriteEarlyLimits { writes } => Ok(self.group()?.apply_attach(writes)?),
             HostStep::OpenRootfs { path, slot, detached } => {
                 self.slots[*slot] = Some(source::open_rootfs(path, *detached)?);
@@ -209,13 +209,7 @@ impl<'a> Host<'a> {
         self.spawned().map(|spawned| spawned.id.pid)
     }
 
-    fn make_cgroups(&mut self) -> Result<()> {
-        let writes = self.plan.host.iter().filter_map(|planned| match &planned.step {
-            HostStep::WriteEarlyLimits { writes } | HostStep::WriteLimits { writes } => Some(writes),
-            _ => None,
-        });
-        let limited = writes.flatten().map(|write| write.controller.as_ref());
-        let below = cgroup::group::Below::for_limits(limited);
+    fn make_cgroups(&mut self, below: cgroup::group::Below) -> Result<()> {
         let (group, _) = cgroup::Group::create_below(&self.plan.groups, below)?;
         self.attach = Some(group.open_attach(&[])?);
         self.group = Some(group);
@@ -568,7 +562,7 @@ fn write_pid_file(path: &str, pid: i32) -> Result<()> {
 /// The tag of a step, as the printed plan has it.
 pub(crate) fn step_name(step: &HostStep) -> &'static str {
     match step {
-        HostStep::MakeCgroups => "make_cgroups",
+        HostStep::MakeCgroups { .. } => "make_cgroups",
         HostStep::WriteEarlyLimits { .. } => "write_early_limits",
         HostStep::OpenRootfs { .. } => "open_rootfs",
         HostStep::OpenContainerRoot { .. } => "open_container_root",
@@ -617,7 +611,7 @@ fn describe(step: &HostStep) -> Option<String> {
         | HostStep::OpenGate { .. }
         | HostStep::RunHooks { .. }
         | HostStep::RestoreImages(_) => return None,
-        HostStep::MakeCgroups => "unable to apply cgroup configuration".to_owned(),
+        HostStep::MakeCgroups { .. } => "unable to apply cgroup configuration".to_owned(),
         HostStep::WriteLimits { .. } | HostStep::WriteEarlyLimits { .. } => "apply limits".to_owned(),
         HostStep::StartUnit { unit, .. } => format!("start unit {unit}"),
         HostStep::SetUnitProperties { unit, .. } => format!("set properties of unit {unit}"),

@@ -192,6 +192,7 @@ fn has_user_namespace(spec: &ContainerSpec) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cgroup::group::Below;
     use cgroup::{Hierarchy, Layout, Mode};
 
     use super::*;
@@ -336,6 +337,23 @@ mod tests {
         };
         check(0, (0, 0));
         check(500, (1000, 0));
+    }
+
+    /// Which decides whether an ordinary group becomes a threaded one.
+    #[test]
+    fn what_happens_below_a_busy_group_is_in_the_plan() {
+        let check = |resources: serde_json::Value, expected: Below| {
+            let linux = serde_json::json!({ "resources": resources });
+            let plan = plan(Mode::Unified, serde_json::json!({}), linux);
+            let below = plan.host.iter().find_map(|planned| match planned.step {
+                HostStep::MakeCgroups { below } => Some(below),
+                _ => None,
+            });
+            assert_eq!(below, Some(expected));
+        };
+        check(serde_json::json!({}), Below::Ordinary);
+        check(serde_json::json!({ "pids": { "limit": 5 } }), Below::Threaded);
+        check(serde_json::json!({ "pids": { "limit": 5 }, "memory": { "limit": 1_048_576 } }), Below::Ordinary);
     }
 
     #[test]
