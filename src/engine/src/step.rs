@@ -456,7 +456,8 @@ pub enum ChildStep {
     JoinCgroups,
     /// A cgroup namespace whose root is the groups that were joined.
     UnshareCgroup,
-    /// Becomes the user and group of the user namespace that make files and folders in it.
+    /// Becomes the user and group of the user namespace that make files and folders in it, and leaves the caller's groups as
+    /// [`ChildStep::LeaveGroups`] does.
     BecomeNamespaceRoot {
         /// 0 where it is mapped, else the process's.
         uid: u32,
@@ -661,6 +662,8 @@ pub enum ChildStep {
     },
     /// `PR_SET_NO_NEW_PRIVS`.
     SetNoNewPrivs,
+    /// Leaves the caller's supplementary groups, unless the user namespace denies that for good.
+    LeaveGroups,
     /// Closes every descriptor above the kept ones, but those that the start needs, which close at the exec.
     CloseDescriptors {
         /// How many above 2 stay open.

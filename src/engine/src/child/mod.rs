@@ -190,6 +190,7 @@ impl Child<'_> {
             ChildStep::FindProgram { name, path } => self.find_program(name, path.as_deref()),
             ChildStep::ChangeFolder { path } => self.change_folder(path),
             ChildStep::SetNoNewPrivs => Ok(sys::process::set_no_new_privs()?),
+            ChildStep::LeaveGroups => identity::leave_groups(self.proc),
             ChildStep::CloseDescriptors { keep } => self.close_descriptors(*keep),
             ChildStep::LimitFiles { soft, hard } => {
                 Ok(sys::process::prlimit(0, sys::process::RLIMIT_NOFILE, *soft, *hard)?)
@@ -373,8 +374,6 @@ impl Child<'_> {
 
     /// Closes everything but what the program is given and what the start needs; the latter closes at the exec.
     fn close_descriptors(&mut self, keep: u32) -> Result<()> {
-        // Now, while the host's /proc can still tell whether a refusal is one for good.
-        identity::drop_groups(self.proc)?;
         let end = 3_u32.saturating_add(keep);
         for number in 3..end {
             // One of our own in the place of one that the caller forgot would hand the host to the container.
@@ -468,6 +467,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::MakeDevice { .. } => "make_device",
         ChildStep::MakeDeviceLinks => "make_device_links",
         ChildStep::RunHooks { .. } => "run_hooks",
+        ChildStep::LeaveGroups => "leave_groups",
         ChildStep::ChangeRoot { .. } => "change_root",
         ChildStep::SetHostname { .. } => "set_hostname",
         ChildStep::SetDomainname { .. } => "set_domainname",

@@ -339,6 +339,16 @@ mod tests {
         check(500, (1000, 0));
     }
 
+    #[test]
+    fn groups_of_the_caller_are_left_once() {
+        let left = |plan: &Plan| {
+            let names = names(plan);
+            ["become_namespace_root", "leave_groups"].map(|name| names.iter().filter(|step| **step == name).count())
+        };
+        assert_eq!(left(&plan(Mode::Legacy, serde_json::json!({}), serde_json::json!({}))), [0, 1]);
+        assert_eq!(left(&in_user_namespace(&[], serde_json::json!({}))), [1, 0]);
+    }
+
     /// Which decides whether an ordinary group becomes a threaded one.
     #[test]
     fn what_happens_below_a_busy_group_is_in_the_plan() {
@@ -361,6 +371,7 @@ mod tests {
         let process = serde_json::json!({ "noNewPrivileges": true, "apparmorProfile": "web" });
         let expected = [
             "set_lsm_label",
+            "leave_groups",
             "close_descriptors",
             "change_folder",
             "become_user",
@@ -381,6 +392,7 @@ mod tests {
         let process = serde_json::json!({ "noNewPrivileges": false, "apparmorProfile": "web" });
         let expected = [
             "set_lsm_label",
+            "leave_groups",
             "close_descriptors",
             "change_folder",
             "become_user",

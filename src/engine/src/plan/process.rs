@@ -111,7 +111,7 @@ pub(super) fn plan_inside(
     let keep = options.preserve_fds.saturating_add(options.listen_fds);
     let shown = super::rootless::shows_while_waiting(spec, facts, options).then_some(ChildStep::ShowToTracers);
     let Some(process) = &spec.process else {
-        plan.child(ChildStep::CloseDescriptors { keep });
+        plan_close(plan, spec, keep);
         shown.into_iter().for_each(|step| plan.child(step));
         plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
         plan.child(ChildStep::AwaitStart);
@@ -157,7 +157,7 @@ pub(super) fn plan_identity(
         None => None,
     };
     // Before any path of the definition is used that could lead through /proc/self/fd.
-    plan.child(ChildStep::CloseDescriptors { keep });
+    plan_close(plan, spec, keep);
     let landlocked = super::landlock::plan_ruleset(plan, spec.landlock.as_ref(), facts)?;
     // First as root, whom the folder may belong to.
     plan.child_from("/process/cwd", ChildStep::ChangeFolder { path: process.cwd.clone() });
@@ -190,6 +190,15 @@ pub(super) fn plan_identity(
         plan_capabilities(plan, process.capabilities);
     }
     Ok(())
+}
+
+/// Leaves what came from the caller: groups, where becoming root of a user namespace has not done that, and descriptors.
+/// The groups first: only the host's `/proc`, which closes, can tell whether a refusal is one for good.
+fn plan_close(plan: &mut Plan, spec: &ContainerSpec, keep: u32) {
+    if !super::has_user_namespace(spec) {
+        plan.child(ChildStep::LeaveGroups);
+    }
+    plan.child(ChildStep::CloseDescriptors { keep });
 }
 
 fn plan_capabilities(plan: &mut Plan, capabilities: Capabilities) {
