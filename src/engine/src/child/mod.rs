@@ -323,26 +323,9 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// Each is of a namespace that is new, or was seen not to be the host's when it was opened.
     fn write_sysctls(&self, values: &[(String, String)]) -> Result<()> {
-        let host_network = self.is_host_network()?;
-        for (path, value) in values {
-            if host_network && path.starts_with("net/") {
-                return Err(Error::Unsupported(format!("sysctl {path}: the network namespace is the host's own")));
-            }
-            self.proc.write(&format!("sys/{path}"), value)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the network namespace, which the definition may have joined by path, is that of the host's first process.
-    fn is_host_network(&self) -> Result<bool> {
-        let own = sys::fs::stat(self.proc.open_own_namespace("net")?.as_fd())?;
-        let host = match self.proc.open_namespace(1, "net") {
-            // Where the first process cannot be looked at, the container cannot be its equal.
-            Err(error) if error.is(sys::Errno::ACCESS) || error.is(sys::Errno::PERM) => return Ok(false),
-            other => sys::fs::stat(other?.as_fd())?,
-        };
-        Ok((own.st_dev, own.st_ino) == (host.st_dev, host.st_ino))
+        values.iter().try_for_each(|(path, value)| Ok(self.proc.write(&format!("sys/{path}"), value)?))
     }
 
     /// Writes through the host's procfs, so that no mount of the container can redirect it.
@@ -467,7 +450,6 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::MakeDevice { .. } => "make_device",
         ChildStep::MakeDeviceLinks => "make_device_links",
         ChildStep::RunHooks { .. } => "run_hooks",
-        ChildStep::LeaveGroups => "leave_groups",
         ChildStep::ChangeRoot { .. } => "change_root",
         ChildStep::SetHostname { .. } => "set_hostname",
         ChildStep::SetDomainname { .. } => "set_domainname",
@@ -485,6 +467,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::FindProgram { .. } => "find_program",
         ChildStep::ChangeFolder { .. } => "change_folder",
         ChildStep::SetNoNewPrivs => "set_no_new_privs",
+        ChildStep::LeaveGroups => "leave_groups",
         ChildStep::CloseDescriptors { .. } => "close_descriptors",
         ChildStep::LimitFiles { .. } => "limit_files",
         ChildStep::MakeLandlockRuleset { .. } => "make_landlock_ruleset",
