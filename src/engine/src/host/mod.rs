@@ -358,12 +358,7 @@ impl<'a> Host<'a> {
 
     /// Whether the group has seen the OOM killer.
     fn out_of_memory(&self) -> bool {
-        let Some(dir) = self.group.as_ref().and_then(|group| group.dir("memory")) else { return false };
-        ["memory.oom_control", "memory.events"].iter().any(|file| {
-            sys::fs::read_text_at(dir, file).is_ok_and(|text| {
-                text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0"))
-            })
-        })
+        self.group.as_ref().is_some_and(|group| cgroup::oom::kills(group).is_ok_and(|kills| kills > 0))
     }
 
     fn open_gate(&mut self, slots: &[Slot]) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::gate::Up;
 use crate::host::{Host, Level};
 use crate::notify::Proxy;
 use crate::options::CreateOptions;
+use crate::state::Folder;
 
 /// What happens after the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
         }
     })?;
     if exit == Some(Exit::Signal(sys::signal::SIGKILL)) {
-        tell_out_of_memory(context, &options.id)?;
+        tell_out_of_memory(context, &folder)?;
     }
     if stay == Stay::Foreground {
         delete::delete_own(context, &store, &folder, &bundle.spec)?;
@@ -64,11 +65,7 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
 }
 
 /// A program that ends by SIGKILL leaves nobody who could say why.
-fn tell_out_of_memory(context: &Context<'_>, id: &str) -> Result<()> {
-    let (_, folder) = match context.find(id) {
-        Err(Error::NotFound) => return Ok(()),
-        other => other?,
-    };
+fn tell_out_of_memory(context: &Context<'_>, folder: &Folder) -> Result<()> {
     let record = match folder.read_record() {
         Err(Error::NotFound) => return Ok(()),
         other => other?,
