@@ -90,7 +90,7 @@ pub struct Systemd {
 /// When `/proc` or the cgroup hierarchies cannot be read.
 pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
     let own = proc.own_thread()?;
-    let apparmor = starts_with("/sys/module/apparmor/parameters/enabled", b'Y');
+    let apparmor = first_byte("/sys/module/apparmor/parameters/enabled") == Some(b'Y');
     let capabilities = sys::process::capget()?.effective;
     let in_user_namespace = !maps_everything(&proc.read(&format!("{own}/uid_map"))?);
     let admin = capabilities >> CAP_SYS_ADMIN & 1 == 1;
@@ -107,7 +107,7 @@ pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
         apparmor_confined: apparmor && is_confined(proc, &own),
         // Whatever keeps the kernel from answering keeps it from taking rules.
         landlock: sys::landlock::abi().unwrap_or(0),
-        selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),
+        selinux: matches!(first_byte("/sys/fs/selinux/enforce"), Some(b'0' | b'1')),
         systemd: None,
     })
 }
@@ -194,11 +194,10 @@ fn maps_everything(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Whether a file of the kernel begins with a byte. A file that is not there does not: the module is not either.
-fn starts_with(path: &str, byte: u8) -> bool {
-    sys::fs::open(path, sys::fs::OFlags::RDONLY)
-        .and_then(|fd| sys::fs::read_all(fd.as_fd()))
-        .is_ok_and(|bytes| bytes.first() == Some(&byte))
+/// The first byte of a file of the kernel; `None` where it is not there, since the module is not either.
+fn first_byte(path: &str) -> Option<u8> {
+    let file = sys::fs::open(path, sys::fs::OFlags::RDONLY).ok()?;
+    sys::fs::read_limited(file.as_fd(), 1).ok()?.first().copied()
 }
 
 #[cfg(test)]
