@@ -327,7 +327,7 @@ fn file_systems(list: &str) -> Vec<String> {
 fn find(name: &str, search: &str) -> Option<String> {
     let candidates =
         search.split(':').filter(|folder| folder.starts_with('/')).map(|folder| format!("{folder}/{name}"));
-    candidates.into_iter().find(|path| sys::process::may_execute(path).is_ok())
+    candidates.into_iter().find(|path| sys::fs::may_execute(path).is_ok())
 }
 
 #[cfg(test)]

@@ -94,12 +94,6 @@ impl Plan {
     fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }
-
-    /// Whether a step of the child runs hooks at this point.
-    #[must_use]
-    pub fn child_runs_hooks(&self, wanted: HookPoint) -> bool {
-        self.child.iter().any(|p| matches!(&p.step, ChildStep::RunHooks { point, .. } if *point == wanted))
-    }
 }
 
 /// Plans the creation of a container.
