@@ -261,7 +261,9 @@ impl<'a> Host<'a> {
     }
 
     fn make_notify_folder(&self) -> Result<()> {
-        self.recorder.as_ref().map_or(Ok(()), |recorder| crate::notify::make_folder(recorder.folder))
+        let recorder = self.recorder.as_ref();
+        let recorder = recorder.ok_or_else(|| Error::Unsupported("there is no state folder".to_owned()))?;
+        crate::notify::make_folder(recorder.folder)
     }
 
     fn open_console(&mut self, socket: Option<&str>, slot: Slot) -> Result<()> {
