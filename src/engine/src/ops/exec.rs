@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::Host;
 use crate::options::ExecOptions;
-use crate::plan::plan_exec;
+use crate::plan::{Existing, plan_exec};
 use crate::state::open_process;
 
 /// What to run.
@@ -70,9 +70,12 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     };
     check_terminal(&process, options)?;
     let facts = facts::probe(&context.proc)?;
-    let options = &ExecOptions { no_new_keyring: record.callers_keyring, ..options.clone() };
-    let groups = (record.groups.clone(), record.unit().cloned());
-    let plan = plan_exec(&spec, &process, &facts, id, groups, options)?;
+    let existing = Existing {
+        groups: record.groups.clone(),
+        unit: record.unit().cloned(),
+        callers_keyring: record.callers_keyring,
+    };
+    let plan = plan_exec(&spec, &process, &facts, id, existing, options)?;
 
     let pidfd = open_process(&context.proc, init)?.ok_or(Error::ExecStopped)?;
     let mut state = hook_state(&record);

@@ -29,7 +29,7 @@ use crate::step::{ChildStep, HookPoint, HostStep, Planned, Slot};
 use crate::undo::Undo;
 use crate::unit::Unit;
 
-pub use exec::plan_exec;
+pub use exec::{Existing, plan_exec};
 pub(crate) use restore::plan_restore;
 
 /// What will be done.

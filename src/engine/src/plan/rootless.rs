@@ -217,7 +217,7 @@ mod tests {
     use cgroup::Mode;
 
     use super::super::tests::{facts, names};
-    use super::super::{plan_create, plan_exec};
+    use super::super::{Existing, plan_create, plan_exec};
     use super::*;
     use crate::options::ExecOptions;
 
@@ -362,7 +362,7 @@ mod tests {
     fn launcher_of_exec(facts: &HostFacts) -> Option<Launcher> {
         let spec = spec(|_| {});
         let process = spec.process.clone().unwrap();
-        let plan = plan_exec(&spec, &process, facts, "web1", (Vec::new(), None), &ExecOptions::default()).unwrap();
+        let plan = plan_exec(&spec, &process, facts, "web1", Existing::default(), &ExecOptions::default()).unwrap();
         plan.host.into_iter().find_map(|p| match p.step {
             HostStep::Spawn { launcher, .. } => launcher,
             _ => None,
