@@ -344,6 +344,18 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// Takes messages until the child closes its end, which an exec does.
+    pub(crate) fn await_exec(&self) -> Result<()> {
+        loop {
+            match self.spawned()?.channel.receive()? {
+                Up::Gone => return Ok(()),
+                Up::Failed(error) => return Err(error),
+                Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
+                Up::Reached(..) | Up::Spawned(..) | Up::Source(_) | Up::NeedsMaps => {}
+            }
+        }
+    }
+
     /// Why the child is gone.
     pub(crate) fn died(&self, during: &str) -> Error {
         let how = match self.pid().map(sys::process::wait) {

@@ -10,8 +10,7 @@ use super::start::{await_readiness, run_poststart};
 use super::{Context, delete};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
-use crate::gate::Up;
-use crate::host::{Host, Level};
+use crate::host::Host;
 use crate::notify::Proxy;
 use crate::options::CreateOptions;
 use crate::state::Folder;
@@ -100,12 +99,5 @@ pub(super) fn release(host: &mut Host<'_>) -> Result<()> {
         Err(error) if error.errno() == Some(sys::Errno::PIPE) => return Err(host.died("waiting for its start")),
         other => other?,
     }
-    loop {
-        match host.spawned()?.channel.receive()? {
-            Up::Gone => return Ok(()),
-            Up::Failed(error) => return Err(error),
-            Up::Trace(text) => (host.log)(Level::Debug, &format!("child step {text}")),
-            Up::Reached(..) | Up::Spawned(..) | Up::Source(_) | Up::NeedsMaps => {}
-        }
-    }
+    host.await_exec()
 }
