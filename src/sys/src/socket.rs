@@ -144,3 +144,19 @@ pub fn receive(socket: BorrowedFd<'_>, limit: usize) -> Result<Message> {
     }
     Ok(Message { bytes, fds })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_reaches_a_path_that_no_address_has_room_for() {
+        let dir = std::env::temp_dir().join(format!("sys-socket-{}", std::process::id())).join("x".repeat(120));
+        std::fs::create_dir_all(&dir).unwrap();
+        let folder = crate::fs::open_dir(dir.to_str().unwrap()).unwrap();
+        let listener = bind_datagram(folder.as_fd(), "notify", 0o600).unwrap();
+        send_datagram(&format!("{}/notify", dir.display()), b"READY=1", &[]).unwrap();
+        assert_eq!(receive(listener.as_fd(), 100).unwrap().bytes, b"READY=1");
+        std::fs::remove_dir_all(dir.parent().unwrap()).unwrap();
+    }
+}
