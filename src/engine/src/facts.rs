@@ -100,7 +100,7 @@ pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
         capabilities,
         in_user_namespace,
         may_mount: admin && (!in_user_namespace || owns_mounts(proc)?),
-        setgroups_denied: in_user_namespace && setgroups_denied(proc, &own)?,
+        setgroups_denied: in_user_namespace && setgroups_denied(proc)?,
         cgroups: probe_cgroups(proc)?,
         closed_hierarchies: Vec::new(),
         apparmor,
@@ -148,9 +148,8 @@ fn owns_mounts(proc: &sys::ProcFs) -> Result<bool> {
 }
 
 /// Whether `setgroups(2)` is switched off in the user namespace of this process (user_namespaces(7)).
-pub(crate) fn setgroups_denied(proc: &sys::ProcFs, own_thread: &str) -> Result<bool> {
-    let process = own_thread.split('/').next().unwrap_or_default();
-    Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
+pub(crate) fn setgroups_denied(proc: &sys::ProcFs) -> Result<bool> {
+    Ok(proc.read(&format!("{}/setgroups", proc.own_process()?))?.trim() == "deny")
 }
 
 /// Whether a thread has another label than `unconfined`.

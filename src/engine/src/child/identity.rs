@@ -9,6 +9,7 @@ use sys::{Errno, ProcFs};
 
 use super::Child;
 use crate::error::{Error, Result};
+use crate::facts::setgroups_denied;
 
 /// Highest capability number that a mask of 64 bits can hold.
 const CAP_MAX: u32 = 63;
@@ -28,16 +29,9 @@ pub(super) fn become_namespace_root(uid: u32, gid: u32, proc: &ProcFs) -> Result
 /// right to drop a group) they stay; every other refusal is an error, since it would leave them too.
 pub(super) fn leave_groups(proc: &ProcFs) -> Result<()> {
     match process::set_groups(&[]) {
-        Err(error) if error.is(Errno::PERM) && is_denied(proc)? => Ok(()),
+        Err(error) if error.is(Errno::PERM) && setgroups_denied(proc)? => Ok(()),
         other => Ok(other?),
     }
-}
-
-/// Whether `setgroups(2)` is switched off in this user namespace (user_namespaces(7)).
-fn is_denied(proc: &ProcFs) -> Result<bool> {
-    let thread = proc.own_thread()?;
-    let process = thread.split('/').next().unwrap_or_default();
-    Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
 }
 
 /// Becomes the user. Permitted capabilities are kept for the last `capset`. Effective at once are those that the program

@@ -32,8 +32,7 @@ pub(crate) fn launch(child: &mut Child<'_>, launcher: &Launcher, birth: &Birth<'
 
 fn prepare_and_clone(child: &mut Child<'_>, launcher: &Launcher, birth: &Birth<'_>) -> Result<Cloned> {
     if let Some(value) = launcher.oom_score_adj {
-        let thread = child.proc.own_thread()?;
-        let process = thread.split('/').next().unwrap_or_default();
+        let process = child.proc.own_process()?;
         child.proc.write(&format!("{process}/oom_score_adj"), &value.to_string())?;
     }
     // Before anything is joined: what lives there may not trace this process or its child, which hold descriptors of the
@@ -66,8 +65,7 @@ fn prepare_and_clone(child: &mut Child<'_>, launcher: &Launcher, birth: &Birth<'
     if launcher.new_time_namespace {
         sys::namespace::unshare(NamespaceKind::Time.clone_flag())?;
         if !launcher.time_offsets.is_empty() {
-            let thread = child.proc.own_thread()?;
-            let process = thread.split('/').next().unwrap_or_default();
+            let process = child.proc.own_process()?;
             let offsets = render_offsets(&launcher.time_offsets);
             child.proc.write(&format!("{process}/timens_offsets"), &offsets)?;
         }

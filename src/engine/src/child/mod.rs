@@ -314,7 +314,7 @@ impl Child<'_> {
         state.pid = match point {
             // It runs inside, where the process knows itself by this number.
             HookPoint::StartContainer => Some(sys::process::own_pid()),
-            _ => self.proc.own_thread()?.split('/').next().and_then(|pid| pid.parse().ok()),
+            _ => self.proc.own_process()?.parse().ok(),
         };
         for (index, hook) in list.iter().enumerate() {
             let env = if hook.env.is_empty() { inherited.to_vec() } else { hook.env.clone() };
