@@ -9,6 +9,7 @@ use std::time::Duration;
 use integration::requires::{PERL, skip_without};
 use integration::sandbox::read_pid;
 use integration::{Bundle, Call, Sandbox, case, json};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Long enough for a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,11 +50,16 @@ impl Supervisor {
 
 /// A bundle whose program waits for /data/go, sends each message, prints its variable and goes on.
 fn speaking(sb: &Sandbox, messages: &[&str]) -> Bundle {
+    telling(sb, messages, "print \"told $ENV{NOTIFY_SOCKET}\\n\"; sleep 1000")
+}
+
+/// A bundle whose program waits for /data/go, sends each message, and does this.
+fn telling(sb: &Sandbox, messages: &[&str], then: &str) -> Bundle {
     let list: Vec<_> = messages.iter().map(|message| format!("\"{message}\"")).collect();
     let script = format!(
         "use Socket; $| = 1; select undef, undef, undef, 0.01 until -e '/data/go'; \
          socket(S, PF_UNIX, SOCK_DGRAM, 0) && connect(S, sockaddr_un($ENV{{NOTIFY_SOCKET}})) or die \"connect: $!\"; \
-         for my $m ({}) {{ send(S, $m, 0) or die \"send: $!\" }} print \"told $ENV{{NOTIFY_SOCKET}}\\n\"; sleep 1000",
+         for my $m ({}) {{ send(S, $m, 0) or die \"send: $!\" }} {then}",
         list.join(", ")
     );
     let b = sb.bundle().with_perl().folder("data").bind(&sb.host_dir("data"), "/data", &["bind"]);
@@ -124,6 +130,41 @@ fn start_lasts_until_the_program_is_ready() {
         start.wait(PATIENCE).ok();
         sb.delete_force(&b.id).ok();
         assert!(!sb.root.join(&b.id).exists());
+    });
+}
+
+#[test]
+fn what_a_program_says_right_before_its_end_is_heard() {
+    case(|sb| {
+        if skip_without(&[PERL]) {
+            return;
+        }
+        let supervisor = Supervisor::at(sb);
+        let told = ["STATUS=last words", "STATUS=really", "STOPPING=1"];
+        let b = telling(sb, &told, "");
+        let file = sb.dir.join("pid");
+        let options = ["--pid-file", file.to_str().expect("UTF-8")];
+        let run = supervisor.call(sb.verb("run", &b, &options)).spawn();
+        integration::host::eventually("it is made", || file.exists());
+        sb.wait_status(&b.id, "running");
+        let runtime = Pid::from_raw(run.pid()).expect("a pid");
+        // It sees the messages and the end at once.
+        kill_process(runtime, Signal::STOP).expect("stop the runtime");
+        go(sb);
+        sb.wait_status(&b.id, "stopped");
+        kill_process(runtime, Signal::CONT).expect("let the runtime go on");
+        run.wait(PATIENCE).ok();
+        assert_eq!(supervisor.lines_until("STOPPING"), told);
+        let heard = |b: &Bundle, call: Call| {
+            let call = supervisor.call(call).spawn();
+            assert_eq!(supervisor.lines_until("BARRIER=1")[..2], ["STATUS=soon", "READY=1"]);
+            call.wait(PATIENCE).ok();
+            sb.delete_force(&b.id).ok();
+        };
+        let b = telling(sb, &["STATUS=soon", "READY=1"], "");
+        heard(&b, sb.verb("run", &b, &["-d"]));
+        supervisor.call(sb.verb("create", &b, &[])).run().ok();
+        heard(&b, sb.call(&["start", &b.id]));
     });
 }
 

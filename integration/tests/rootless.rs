@@ -10,6 +10,7 @@ use integration::host::{eventually, status_field};
 use integration::race::ATTACK;
 use integration::requires::{Need, PERL, skip_without};
 use integration::rootless::{RANGE, User};
+use integration::runtime::Kind;
 use integration::{Sandbox, case, json};
 
 /// A case with a user of its own.
@@ -51,6 +52,26 @@ fn a_whole_life() {
         sb.wait_status(&b.id, "stopped");
         sb.delete(&b.id).ok();
         assert!(!sb.root.join(&b.id).exists(), "the state is gone");
+    });
+}
+
+/// The first process is open to the user's tracers then, but has nothing of the caller's environment and file to show.
+#[test]
+fn exec_enters_a_container_that_waits_for_its_start() {
+    user_case(|sb, user| {
+        for b in [user.bundle(sb), user.bundle_with_ranges(sb)] {
+            let b = b.sleeper();
+            sb.create(&b).ok();
+            assert_eq!(sb.exec(&b.id, &["sh", "-c", "hostname; id -u"]).ok(), "skep-test\n0");
+            if sb.runtime.kind == Kind::Skep {
+                let left = sb.exec(&b.id, &["sh", "-c", "tr -d '\\0' < /proc/1/environ; echo x > /proc/1/exe"]);
+                assert!(left.stdout.is_empty() && left.code != 0, "{left:#?}");
+            }
+            assert_eq!(sb.status(&b.id), "created");
+            sb.start(&b.id).ok();
+            assert_eq!(sb.exec(&b.id, &["hostname"]).ok(), "skep-test");
+            sb.delete_force(&b.id).ok();
+        }
     });
 }
 
@@ -470,6 +491,28 @@ fn a_delegated_part_of_the_unified_hierarchy_is_used() {
         // Beyond the part that is the user's there is nothing to be had.
         let outside = user.bundle(sb).set("/linux/cgroupsPath", json!(format!("/{}-outside", sb.name)));
         sb.run(&outside).fails_saying("ermission denied");
+        fs::remove_dir(part.join("session")).expect("remove the session's group");
+    });
+}
+
+/// As an engine or systemd does it in a container: the own group hands controllers on and takes no process then.
+#[test]
+fn exec_joins_the_first_process_where_the_delegated_group_takes_none() {
+    user_case(|sb, user| {
+        if skip_without(&[Need::V2Alone, Need::V2("memory")]) {
+            return;
+        }
+        let part = integration::host::cgroup_mounts().remove(0).join(&sb.name);
+        fs::create_dir(&part).expect("create a group");
+        user.delegate(&part);
+        let script = "cd /sys/fs/cgroup && mkdir init && echo 1 > init/cgroup.procs \
+                      && echo '+memory +pids' > cgroup.subtree_control && echo ready; sleep 1000";
+        let b = user.bundle(sb).namespace("cgroup", None).folder("/sys/fs/cgroup");
+        let c = sb.detached(&b.mount("cgroup", "/sys/fs/cgroup", "cgroup", &["rw"]).sh(script));
+        eventually("it is ready", || c.output.stdout_now().contains("ready"));
+        assert_eq!(sb.exec(&c.id, &["cat", "/proc/self/cgroup"]).ok(), "0::/init");
+        sb.exec_with(&c.id, &["--cgroup", "/"], &["true"]).fails_saying("cgroup.subtree_control");
+        sb.delete_force(&c.id).ok();
         fs::remove_dir(part.join("session")).expect("remove the session's group");
     });
 }

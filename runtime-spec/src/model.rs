@@ -357,6 +357,17 @@ pub struct IdMapping {
     pub size: u32,
 }
 
+impl IdMapping {
+    /// The id outside for one inside; `None` for one that no range has.
+    #[must_use]
+    pub fn host_id_of(id: u32, map: &[IdMapping]) -> Option<u32> {
+        map.iter().find_map(|range| {
+            let offset = id.checked_sub(range.container_id).filter(|offset| *offset < range.size)?;
+            range.host_id.checked_add(offset)
+        })
+    }
+}
+
 /// Hooks by point.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Hooks {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{check_absolute, items, quote};
+use super::{check_absolute, items, lookup};
 use crate::finding::{Log, Path};
 use crate::landlock::{ANNOTATION, Kind, Landlock, PathRule, PortRule, Rights};
 use crate::oci;
@@ -90,13 +90,8 @@ fn allowed(names: &[String], handled: Rights, field: &str, at: &Path<'_>, log: &
 fn rights(names: &[String], kind: Kind, at: &Path<'_>, log: &mut Log) -> Rights {
     let mut rights = Rights::none(kind);
     for (index, name) in names.iter().enumerate() {
-        match kind.table().iter().find(|(known, _)| known == name) {
-            Some((_, (bit, _))) => rights.mask |= bit,
-            None => {
-                let known = super::Names(kind.table());
-                log.error(&at.item(index), SECTION, format_args!("has no value {}; known are {known}", quote(name)));
-            }
-        }
+        let right = lookup(kind.table(), name, &at.item(index), SECTION, log);
+        rights.mask |= right.map_or(0, |(bit, _)| bit);
     }
     rights
 }

@@ -115,16 +115,12 @@ fn check_user(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) {
             Some(Namespace { path: None, .. }) if map.is_empty() => {
                 log.error(&at, MAPPINGS, "is required for a new user namespace that has the other map");
             }
-            Some(Namespace { path: None, .. }) if !contains(map, 0) => {
+            Some(Namespace { path: None, .. }) if IdMapping::host_id_of(0, map).is_none() => {
                 log.warn(&at, MAPPINGS, "does not map id 0: what the runtime makes belongs to the process's user");
             }
             _ => {}
         }
     }
-}
-
-fn contains(map: &[IdMapping], id: u32) -> bool {
-    map.iter().any(|range| id >= range.container_id && id - range.container_id < range.size)
 }
 
 /// The ids of the process must be mapped in a new user namespace: the kernel says EINVAL for others.
@@ -134,7 +130,7 @@ pub(super) fn check_ids(spec: &ContainerSpec, log: &mut Log) {
     let at = Path::Root.key("process");
     let at = at.key("user");
     let mut check = |at: &Path<'_>, map: &[IdMapping], id: u32| {
-        if !map.is_empty() && !contains(map, id) {
+        if !map.is_empty() && IdMapping::host_id_of(id, map).is_none() {
             log.error(at, SECTION, format_args!("{id} is not mapped into the user namespace"));
         }
     };

@@ -281,44 +281,18 @@ pub struct CgroupMount {
     pub unified: bool,
 }
 
-/// Picks the mounts of type `cgroup` and `cgroup2` out of `/proc/self/mountinfo`. Lines that are anything else are passed over.
-///
-/// Kernel: proc_pid_mountinfo(5): fixed fields, optional fields up to a lone `-`, then type, source and options.
+/// Picks the mounts of type `cgroup` and `cgroup2` out of `/proc/self/mountinfo`.
 #[must_use]
 pub fn parse_mountinfo(text: &str) -> Vec<CgroupMount> {
-    let parse = |line: &str| {
-        let (fixed, rest) = line.split_once(" - ")?;
-        let mut fixed = fixed.split(' ').skip(3);
-        let (root, mountpoint) = (fixed.next()?, fixed.next()?);
-        let mut rest = rest.split(' ');
-        let (kind, _source, options) = (rest.next()?, rest.next()?, rest.next()?);
-        matches!(kind, "cgroup" | "cgroup2").then(|| CgroupMount {
-            root: unescape(root),
-            mountpoint: unescape(mountpoint),
-            options: options.split(',').map(str::to_owned).collect(),
-            unified: kind == "cgroup2",
+    let of_cgroup = |mount: sys::mountinfo::Mount| {
+        matches!(mount.kind.as_str(), "cgroup" | "cgroup2").then(|| CgroupMount {
+            root: mount.root,
+            mountpoint: mount.mountpoint,
+            options: mount.options.split(',').map(str::to_owned).collect(),
+            unified: mount.kind == "cgroup2",
         })
     };
-    text.lines().filter_map(parse).collect()
-}
-
-/// Undoes the kernel's octal escapes (space, tab, newline, backslash).
-fn unescape(field: &str) -> String {
-    let mut parts = field.split('\\');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                text.push(char::from(byte));
-                text.push_str(&part[3..]);
-            }
-            None => {
-                text.push('\\');
-                text.push_str(part);
-            }
-        }
-    }
-    text
+    sys::mountinfo::parse(text).filter_map(of_cgroup).collect()
 }
 
 #[cfg(test)]

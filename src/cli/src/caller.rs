@@ -188,9 +188,9 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// over: what is found there would depend on where the caller is.
 fn find_program(path: &str, name: &str) -> Option<String> {
     let absolute = path.split(':').filter(|folder| folder.starts_with('/'));
-    absolute.map(|folder| format!("{folder}/{name}")).find(|file| {
-        sys::process::may_execute(file).is_ok() && fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
-    })
+    absolute
+        .map(|folder| format!("{folder}/{name}"))
+        .find(|file| sys::fs::may_execute(file).is_ok() && fs::metadata(file).is_ok_and(|metadata| metadata.is_file()))
 }
 
 /// How many descriptors socket activation passed to this very process. It is asked for once before the program protects

@@ -208,7 +208,6 @@ impl Session<'_> {
             pid_file: path(&args.handover.pid_file),
             preserve_fds: args.handover.preserve_fds,
             detach: args.detach,
-            no_new_keyring: false,
             ignore_paused: args.ignore_paused,
             cgroups: args
                 .cgroups

@@ -12,6 +12,7 @@ use crate::options::SystemdOptions;
 /// Linux capability numbers (capabilities(7)).
 pub(crate) const CAP_SETGID: u32 = 6;
 pub(crate) const CAP_SETUID: u32 = 7;
+pub(crate) const CAP_SYS_PTRACE: u32 = 19;
 pub(crate) const CAP_SYS_ADMIN: u32 = 21;
 pub(crate) const CAP_MKNOD: u32 = 27;
 
@@ -89,7 +90,7 @@ pub struct Systemd {
 /// When `/proc` or the cgroup hierarchies cannot be read.
 pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
     let own = proc.own_thread()?;
-    let apparmor = starts_with("/sys/module/apparmor/parameters/enabled", b'Y');
+    let apparmor = first_byte("/sys/module/apparmor/parameters/enabled") == Some(b'Y');
     let capabilities = sys::process::capget()?.effective;
     let in_user_namespace = !maps_everything(&proc.read(&format!("{own}/uid_map"))?);
     let admin = capabilities >> CAP_SYS_ADMIN & 1 == 1;
@@ -99,14 +100,14 @@ pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
         capabilities,
         in_user_namespace,
         may_mount: admin && (!in_user_namespace || owns_mounts(proc)?),
-        setgroups_denied: in_user_namespace && setgroups_denied(proc, &own)?,
+        setgroups_denied: in_user_namespace && setgroups_denied(proc)?,
         cgroups: probe_cgroups(proc)?,
         closed_hierarchies: Vec::new(),
         apparmor,
         apparmor_confined: apparmor && is_confined(proc, &own),
         // Whatever keeps the kernel from answering keeps it from taking rules.
         landlock: sys::landlock::abi().unwrap_or(0),
-        selinux: starts_with("/sys/fs/selinux/enforce", b'0') || starts_with("/sys/fs/selinux/enforce", b'1'),
+        selinux: matches!(first_byte("/sys/fs/selinux/enforce"), Some(b'0' | b'1')),
         systemd: None,
     })
 }
@@ -147,9 +148,8 @@ fn owns_mounts(proc: &sys::ProcFs) -> Result<bool> {
 }
 
 /// Whether `setgroups(2)` is switched off in the user namespace of this process (user_namespaces(7)).
-pub(crate) fn setgroups_denied(proc: &sys::ProcFs, own_thread: &str) -> Result<bool> {
-    let process = own_thread.split('/').next().unwrap_or_default();
-    Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
+pub(crate) fn setgroups_denied(proc: &sys::ProcFs) -> Result<bool> {
+    Ok(proc.read(&format!("{}/setgroups", proc.own_process()?))?.trim() == "deny")
 }
 
 /// Whether a thread has another label than `unconfined`.
@@ -193,11 +193,10 @@ fn maps_everything(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Whether a file of the kernel begins with a byte. A file that is not there does not: the module is not either.
-fn starts_with(path: &str, byte: u8) -> bool {
-    sys::fs::open(path, sys::fs::OFlags::RDONLY)
-        .and_then(|fd| sys::fs::read_all(fd.as_fd()))
-        .is_ok_and(|bytes| bytes.first() == Some(&byte))
+/// The first byte of a file of the kernel; `None` where it is not there, since the module is not either.
+fn first_byte(path: &str) -> Option<u8> {
+    let file = sys::fs::open(path, sys::fs::OFlags::RDONLY).ok()?;
+    sys::fs::read_limited(file.as_fd(), 1).ok()?.first().copied()
 }
 
 #[cfg(test)]

@@ -192,14 +192,19 @@ impl Channel {
 /// # Errors
 /// As [`Channel::receive`].
 pub(crate) fn next(channel: &Channel, pidfd: BorrowedFd<'_>) -> Result<Up> {
-    let ready = sys::process::poll_readable(&[channel.as_fd(), pidfd], None)?;
+    if await_word(channel.as_fd(), pidfd)? { channel.receive() } else { Ok(Up::Gone) }
+}
+
+/// Waits until a socket can be read, or the process of the pidfd has ended. Returns whether there is something to read: what
+/// a process said before it ended is heard.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn await_word(socket: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<bool> {
     let is_ready = |ready: sys::process::Ready| ready.readable || ready.hung_up;
+    let ready = sys::process::poll_readable(&[socket, pidfd], None)?;
     // Both are looked at one after the other: it may have spoken and ended in between.
-    if is_ready(ready[0]) || is_ready(sys::process::poll_readable(&[channel.as_fd()], Some(0))?[0]) {
-        channel.receive()
-    } else {
-        Ok(Up::Gone)
-    }
+    Ok(is_ready(ready[0]) || is_ready(sys::process::poll_readable(&[socket], Some(0))?[0]))
 }
 
 /// The bytes of a failure, as [`decode_failure`] reads them. Also what the child writes when its exec fails.

@@ -9,6 +9,7 @@
 //! The crate prints nothing and reads neither arguments nor environment: what an operation has to tell goes to the
 //! [`Log`] that its caller gives.
 
+mod birth;
 pub mod bundle;
 mod child;
 pub mod clock;

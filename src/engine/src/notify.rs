@@ -15,6 +15,7 @@ use sys::Errno;
 use sys::fs::OFlags;
 
 use crate::error::{Error, Result};
+use crate::gate;
 use crate::state::{Folder, NOTIFY_FOLDER};
 
 /// The folder inside the container.
@@ -25,6 +26,10 @@ const SOCKET: &str = "notify.sock";
 
 /// The longest message: systemd's NOTIFY_BUFFER_MAX.
 const LIMIT: usize = 4096;
+
+/// How many messages may wait in the socket: net.unix.max_dgram_qlen as systemd sets it. Whoever outlives the program may
+/// go on to send.
+const QUEUE: usize = 512;
 
 /// How long the supervisor may take to have seen what was sent, in milliseconds; runc waits as long.
 const BARRIER_MS: u64 = 30_000;
@@ -86,16 +91,23 @@ impl<'a> Proxy<'a> {
     /// Waits until the program says that it is ready, or ends; then until the supervisor has seen it, since that one looks
     /// up who sent a message, and this process is about to end. Returns whether it has.
     pub(crate) fn wait_until_ready(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<bool> {
-        loop {
-            let ready = sys::process::poll_readable(&[self.as_fd(), pidfd], None)?;
-            if ready[0].readable {
-                if self.relay(pid)? {
-                    return self.barrier();
-                }
-            } else if ready[1].readable {
-                return Ok(true);
+        while gate::await_word(self.as_fd(), pidfd)? {
+            if self.relay(pid)? {
+                return self.barrier();
             }
         }
+        Ok(true)
+    }
+
+    /// Passes on what is left once the program has ended.
+    pub(crate) fn relay_rest(&self, main_pid: i32) -> Result<()> {
+        for _ in 0..QUEUE {
+            if !sys::process::poll_readable(&[self.as_fd()], Some(0))?[0].readable {
+                break;
+            }
+            self.relay(main_pid)?;
+        }
+        Ok(())
     }
 
     /// sd_notify_barrier(3): the supervisor closes the descriptor when it has read everything before it.

@@ -139,20 +139,20 @@ const FLAGS: [(&str, u64); 4] = [
     ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 32 | sys::seccomp::NEW_LISTENER),
 ];
 
-/// Calls, with the release that brought each.
-const CALLS: [(&str, &str, Call); 12] = [
-    ("openat2", "5.6", Call::Openat2),
-    ("clone3", "5.3", Call::Clone3),
-    ("pidfd_open", "5.3", Call::PidfdOpen),
-    ("pidfd_send_signal", "5.1", Call::PidfdSendSignal),
-    ("close_range", "5.9", Call::CloseRange),
-    ("faccessat2", "5.8", Call::Faccessat2),
-    ("fsopen", "5.2", Call::Fsopen),
-    ("open_tree", "5.2", Call::OpenTree),
-    ("move_mount", "5.2", Call::MoveMount),
-    ("mount_setattr", "5.12", Call::MountSetattr),
-    ("keyctl", "2.6.10", Call::Keyctl),
-    ("set_mempolicy", "2.6.7", Call::SetMempolicy),
+/// Calls that are told of; `fsopen` stands for the other two of its kind.
+const CALLS: [Call; 12] = [
+    Call::Openat2,
+    Call::Clone3,
+    Call::PidfdOpen,
+    Call::PidfdSendSignal,
+    Call::CloseRange,
+    Call::Faccessat2,
+    Call::Fsopen,
+    Call::OpenTree,
+    Call::MoveMount,
+    Call::MountSetattr,
+    Call::Keyctl,
+    Call::SetMempolicy,
 ];
 
 /// Looks at the host. `search` is a `PATH` to find programs in.
@@ -161,8 +161,11 @@ const CALLS: [(&str, &str, Call); 12] = [
 /// When `/proc` or the cgroup hierarchies cannot be read.
 pub fn probe(proc: &ProcFs, search: &str) -> Result<Offer> {
     let facts = facts::probe(proc)?;
-    let mut features: Vec<Feature> =
-        CALLS.iter().map(|(name, since, call)| feature(name, since, known(sys::probe::refusal(*call)))).collect();
+    let of_call = |call: Call| {
+        let (name, since) = call.origin();
+        feature(name, since, known(sys::probe::refusal(call)))
+    };
+    let mut features: Vec<Feature> = CALLS.into_iter().map(of_call).collect();
     features.extend(made(proc, &facts));
     Ok(Offer {
         kernel: proc.read("sys/kernel/osrelease")?.trim().to_owned(),
@@ -324,7 +327,7 @@ fn file_systems(list: &str) -> Vec<String> {
 fn find(name: &str, search: &str) -> Option<String> {
     let candidates =
         search.split(':').filter(|folder| folder.starts_with('/')).map(|folder| format!("{folder}/{name}"));
-    candidates.into_iter().find(|path| sys::process::may_execute(path).is_ok())
+    candidates.into_iter().find(|path| sys::fs::may_execute(path).is_ok())
 }
 
 #[cfg(test)]

@@ -171,8 +171,6 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// Whether to return as soon as the process runs.
     pub detach: bool,
-    /// Whether the caller's session keyring is kept, as the container was told at creation.
-    pub no_new_keyring: bool,
     /// Whether a frozen container is no reason to refuse.
     pub ignore_paused: bool,
     /// Sub-groups to join in the place of the container's own.

@@ -396,6 +396,19 @@ pub fn is_alive(proc: &ProcFs, id: ProcessId) -> bool {
     proc.status(id.pid).is_ok_and(|status| status.start_time == id.start_time && !matches!(status.state, 'Z' | 'X'))
 }
 
+/// Opens a process that is still the one that was recorded; `None` where it has ended.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_process(proc: &ProcFs, id: ProcessId) -> Result<Option<OwnedFd>> {
+    let pidfd = match sys::process::pidfd_open(id.pid) {
+        Err(error) if error.is(Errno::SRCH) => return Ok(None),
+        other => other?,
+    };
+    // Looked at once the descriptor holds the process: a pid that was used again shows another start.
+    Ok(is_alive(proc, id).then_some(pidfd))
+}
+
 /// The standard streams of this process, which are those of the container, by the names that the kernel gives them; none
 /// where there is no pipe among them.
 ///
@@ -502,6 +515,16 @@ mod tests {
             store.remove(&folder).unwrap();
             assert!(store.ids().unwrap().is_empty());
         });
+    }
+
+    #[test]
+    fn a_pid_that_was_used_again_is_not_opened() {
+        let proc = ProcFs::open().unwrap();
+        let pid = sys::process::own_pid();
+        let own = ProcessId { pid, start_time: proc.start_time(pid).unwrap() };
+        assert!(open_process(&proc, own).unwrap().is_some());
+        assert!(open_process(&proc, ProcessId { start_time: own.start_time + 1, ..own }).unwrap().is_none());
+        assert!(open_process(&proc, ProcessId { pid: 0, ..own }).unwrap().is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Descriptors that the host opens for the child have a slot, the index of a table that both sides know.
 
 use cgroup::FileWrite;
+use cgroup::group::Below;
 use runtime_spec::landlock::Landlock;
 use runtime_spec::model::{
     Capabilities, ConsoleSize, Device, Hook, IdMapping, IntelRdt, IoPriority, MemoryPolicy, MountAttr, NamespaceKind,
@@ -35,7 +36,10 @@ pub struct Planned<S> {
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum HostStep {
     /// Makes the container's group in each hierarchy and opens what the child needs to join them.
-    MakeCgroups,
+    MakeCgroups {
+        /// What happens in the unified hierarchy below a group that has processes of its own.
+        below: Below,
+    },
     /// Writes what an attach needs: CPU sets, realtime budget, network class.
     WriteEarlyLimits {
         /// Files and values.
@@ -419,6 +423,8 @@ impl HookPoint {
 pub enum ChildStep {
     /// Closes the process to tracers: what lives in a namespace that it enters may not look into it.
     HideFromTracers,
+    /// Opens the process to tracers again while it waits for its start, without the environment of the runtime.
+    ShowToTracers,
     /// A new session, so that no signal of the caller's terminal reaches it.
     NewSession,
     /// Opens a folder of the root file system, where the host side may not copy mounts.
@@ -469,7 +475,8 @@ pub enum ChildStep {
     JoinCgroups,
     /// A cgroup namespace whose root is the groups that were joined.
     UnshareCgroup,
-    /// Becomes the user and group of the user namespace that make files and folders in it.
+    /// Becomes the user and group of the user namespace that make files and folders in it, and leaves the caller's groups as
+    /// [`ChildStep::LeaveGroups`] does.
     BecomeNamespaceRoot {
         /// 0 where it is mapped, else the process's.
         uid: u32,
@@ -674,6 +681,8 @@ pub enum ChildStep {
     },
     /// `PR_SET_NO_NEW_PRIVS`.
     SetNoNewPrivs,
+    /// Leaves the caller's supplementary groups, unless the user namespace denies that for good.
+    LeaveGroups,
     /// Closes every descriptor above the kept ones, but those that the start needs, which close at the exec.
     CloseDescriptors {
         /// How many above 2 stay open.

@@ -1,6 +1,6 @@
 //! `bpf(2)` for device programs of cgroup2.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Context, Result};
 use crate::raw;
@@ -75,7 +75,7 @@ pub fn load_device_program(bytes: &[u8]) -> Result<OwnedFd> {
         }
     };
     // SAFETY: BPF_PROG_LOAD returned a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(number).unwrap_or(-1)) })
+    unsafe { raw::owned(number) }.call(|| "bpf(BPF_PROG_LOAD)".to_owned())
 }
 
 /// Attaches a device program to a cgroup2 folder beside others, or in the place of `replaced`.
@@ -169,10 +169,10 @@ struct ByIdAttr {
 /// What the kernel says: ENOENT when there is none, EPERM without CAP_SYS_ADMIN.
 pub fn program_by_id(id: u32) -> Result<OwnedFd> {
     let attr = ByIdAttr { program_id: id, ..ByIdAttr::default() };
-    let number = bpf(BPF_PROG_GET_FD_BY_ID, std::ptr::from_ref(&attr) as usize, std::mem::size_of::<ByIdAttr>())
-        .call(|| format!("bpf(BPF_PROG_GET_FD_BY_ID, {id})"))?;
-    // SAFETY: BPF_PROG_GET_FD_BY_ID returned a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(number).unwrap_or(-1)) })
+    bpf(BPF_PROG_GET_FD_BY_ID, std::ptr::from_ref(&attr) as usize, std::mem::size_of::<ByIdAttr>())
+        // SAFETY: BPF_PROG_GET_FD_BY_ID returned a new descriptor, which nobody else owns.
+        .and_then(|number| unsafe { raw::owned(number) })
+        .call(|| format!("bpf(BPF_PROG_GET_FD_BY_ID, {id})"))
 }
 
 /// What the kernel knows of a loaded program.

@@ -193,8 +193,19 @@ pub fn file_type(stat: &Stat) -> FileType {
 /// # Errors
 /// What the kernel says.
 pub fn may_write(path: &str) -> Result<()> {
-    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS)
-        .call(|| format!("access({path:?}, W_OK)"))
+    access(path, fs::Access::WRITE_OK, "W_OK")
+}
+
+/// `access(2)` for execution with the effective ids (`faccessat2` with AT_EACCESS).
+///
+/// # Errors
+/// What the kernel says.
+pub fn may_execute(path: &str) -> Result<()> {
+    access(path, fs::Access::EXEC_OK, "X_OK")
+}
+
+fn access(path: &str, wanted: fs::Access, name: &str) -> Result<()> {
+    fs::accessat(CWD, path, wanted, AtFlags::EACCESS).call(|| format!("access({path:?}, {name})"))
 }
 
 /// `flock(2)`, again after a signal.

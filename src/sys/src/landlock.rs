@@ -1,6 +1,6 @@
 //! `landlock_create_ruleset(2)`, `landlock_add_rule(2)`, `landlock_restrict_self(2)`.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::error::{Context, Result};
 use crate::raw;
@@ -60,9 +60,8 @@ pub fn create_ruleset(handled: Handled) -> Result<OwnedFd> {
         raw::syscall(libc::SYS_landlock_create_ruleset, [std::ptr::from_ref(&handled) as usize, size, 0, 0, 0, 0])
     }
     .call(call)?;
-    let number = RawFd::try_from(got).map_err(|_| rustix::io::Errno::BADF).call(call)?;
     // SAFETY: the kernel returns a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    unsafe { raw::owned(got) }.call(call)
 }
 
 /// Grants rights to a file, or to a folder and what is below it.

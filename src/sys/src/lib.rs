@@ -12,6 +12,7 @@ pub mod keyring;
 pub mod landlock;
 pub mod memory;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod netlink;
 #[cfg(feature = "agent")]

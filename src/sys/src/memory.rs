@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 
 use crate::error::{Context, Result};
 
@@ -11,11 +12,17 @@ use crate::error::{Context, Result};
 /// # Errors
 /// What the kernel says.
 pub fn create_file(name: &str) -> Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // KERNEL(6.3): before, there is no MFD_EXEC and every such file can be executed.
-    rustix::fs::memfd_create(name, flags | MemfdFlags::EXEC)
-        .or_else(|_| rustix::fs::memfd_create(name, flags))
-        .call(|| format!("memfd_create({name:?})"))
+    make(name, MemfdFlags::ALLOW_SEALING, MemfdFlags::EXEC)
+}
+
+fn make(name: &str, flags: MemfdFlags, execution: MemfdFlags) -> Result<OwnedFd> {
+    let flags = flags | MemfdFlags::CLOEXEC;
+    match rustix::fs::memfd_create(name, flags | execution) {
+        // KERNEL(6.3): before, there is neither MFD_EXEC nor MFD_NOEXEC_SEAL, and every such file can be executed.
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        other => other,
+    }
+    .call(|| format!("memfd_create({name:?})"))
 }
 
 /// `memfd_create(2)` of a file that holds these bytes and is read from its start.
@@ -23,10 +30,7 @@ pub fn create_file(name: &str) -> Result<OwnedFd> {
 /// # Errors
 /// What the kernel says.
 pub fn data_file(name: &str, bytes: &[u8]) -> Result<OwnedFd> {
-    // KERNEL(6.3): before, there is no MFD_NOEXEC_SEAL.
-    let file = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::NOEXEC_SEAL)
-        .or_else(|_| rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC))
-        .call(|| format!("memfd_create({name:?})"))?;
+    let file = make(name, MemfdFlags::empty(), MemfdFlags::NOEXEC_SEAL)?;
     crate::fs::write_all(file.as_fd(), bytes)?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).call(|| format!("lseek({name:?}, 0)"))?;
     Ok(file)

@@ -73,6 +73,29 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Its name, and the kernel that brought it (manual pages).
+    #[must_use]
+    pub const fn origin(self) -> (&'static str, &'static str) {
+        match self {
+            Call::Clone3 => ("clone3", "5.3"),
+            Call::CloseRange => ("close_range", "5.9"),
+            Call::Faccessat2 => ("faccessat2", "5.8"),
+            Call::Fsconfig => ("fsconfig", "5.2"),
+            Call::Fsmount => ("fsmount", "5.2"),
+            Call::Fsopen => ("fsopen", "5.2"),
+            Call::Keyctl => ("keyctl", "2.6.10"),
+            Call::MoveMount => ("move_mount", "5.2"),
+            Call::MountSetattr => ("mount_setattr", "5.12"),
+            Call::OpenTree => ("open_tree", "5.2"),
+            Call::Openat2 => ("openat2", "5.6"),
+            Call::PidfdOpen => ("pidfd_open", "5.3"),
+            Call::PidfdSendSignal => ("pidfd_send_signal", "5.1"),
+            Call::SetMempolicy => ("set_mempolicy", "2.6.7"),
+        }
+    }
+}
+
 /// Why the kernel refuses a call.
 #[must_use]
 pub fn refusal(call: Call) -> Option<Errno> {
@@ -92,29 +115,30 @@ pub struct Missing {
     pub errno: Errno,
 }
 
-/// The calls that every container needs, with the kernels that brought them (manual pages), and whether each looks at the
-/// caller's right to mount before it looks at its arguments (fs/namespace.c, fs/fsopen.c).
-static NEEDED: &[(Call, &str, &str, bool)] = &[
-    (Call::Clone3, "clone3", "5.3", false),
-    (Call::Openat2, "openat2", "5.6", false),
-    (Call::PidfdOpen, "pidfd_open", "5.3", false),
-    (Call::PidfdSendSignal, "pidfd_send_signal", "5.1", false),
-    (Call::OpenTree, "open_tree", "5.2", false),
-    (Call::MoveMount, "move_mount", "5.2", true),
-    (Call::Fsopen, "fsopen", "5.2", true),
-    (Call::Fsconfig, "fsconfig", "5.2", false),
-    (Call::Fsmount, "fsmount", "5.2", true),
-    (Call::MountSetattr, "mount_setattr", "5.12", false),
-    (Call::CloseRange, "close_range", "5.9", false),
-    (Call::Faccessat2, "faccessat2", "5.8", false),
+/// The calls that every container needs, and whether each looks at the caller's right to mount before it looks at its
+/// arguments (fs/namespace.c, fs/fsopen.c).
+static NEEDED: &[(Call, bool)] = &[
+    (Call::Clone3, false),
+    (Call::Openat2, false),
+    (Call::PidfdOpen, false),
+    (Call::PidfdSendSignal, false),
+    (Call::OpenTree, false),
+    (Call::MoveMount, true),
+    (Call::Fsopen, true),
+    (Call::Fsconfig, false),
+    (Call::Fsmount, true),
+    (Call::MountSetattr, false),
+    (Call::CloseRange, false),
+    (Call::Faccessat2, false),
 ];
 
 /// The needed calls that this kernel does not have, or that a filter around this process denies. `may_mount`: whether the
 /// caller has the right to mount, without which EPERM says nothing of those that ask for it first.
 #[must_use]
 pub fn missing_calls(may_mount: bool) -> Vec<Missing> {
-    let judge = |(call, name, since, asks_first): &(Call, &'static str, &'static str, bool)| {
+    let judge = |(call, asks_first): &(Call, bool)| {
         let errno = refusal(*call)?;
+        let (name, since) = call.origin();
         let denied = errno == Errno::PERM && (may_mount || !asks_first);
         (errno == Errno::NOSYS || denied).then_some(Missing { name, since, errno })
     };

@@ -117,6 +117,15 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// Reads the status of `wait(2)`.
+    fn of(status: libc::c_int) -> Exit {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
     /// The shell's number: the code, or 128 plus the signal.
     #[must_use]
     pub fn shell_code(self) -> i32 {
@@ -152,11 +161,7 @@ fn wait_with(pid: i32, flags: i32) -> Result<Option<Exit>> {
             return Ok(None);
         }
         if got > 0 {
-            return Ok(Some(if libc::WIFSIGNALED(status) {
-                Exit::Signal(libc::WTERMSIG(status))
-            } else {
-                Exit::Code(libc::WEXITSTATUS(status))
-            }));
+            return Ok(Some(Exit::of(status)));
         }
         match raw::last_errno() {
             Errno::INTR => {}
@@ -176,14 +181,7 @@ pub fn reap_any() -> Result<Option<(i32, Exit)>> {
         let got = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
         match got {
             0 => return Ok(None),
-            pid if pid > 0 => {
-                let exit = if libc::WIFSIGNALED(status) {
-                    Exit::Signal(libc::WTERMSIG(status))
-                } else {
-                    Exit::Code(libc::WEXITSTATUS(status))
-                };
-                return Ok(Some((pid, exit)));
-            }
+            pid if pid > 0 => return Ok(Some((pid, Exit::of(status)))),
             _ => match raw::last_errno() {
                 Errno::INTR => {}
                 Errno::CHILD => return Ok(None),
@@ -407,6 +405,24 @@ pub fn set_dumpable(dumpable: bool) -> Result<()> {
     prctl(libc::PR_SET_DUMPABLE, usize::from(dumpable), 0).call(|| "prctl(PR_SET_DUMPABLE)".to_owned())
 }
 
+/// Overwrites the environment that this program was executed with by zeros, in memory and so in `/proc/PID/environ`, and
+/// leaves none. Meant for a process of one thread that is about to exec.
+pub fn clear_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: `environ` is null or a vector of pointers that ends in a null pointer, each to a string that ends in NUL and is
+    // this process's own memory; the caller has one thread, so nobody reads them meanwhile.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            (*entry).write_bytes(0, libc::strlen(*entry));
+            *entry = std::ptr::null_mut();
+            entry = entry.add(1);
+        }
+    }
+}
+
 /// `prctl(PR_SET_CHILD_SUBREAPER)`.
 ///
 /// # Errors
@@ -429,22 +445,6 @@ pub fn set_no_new_privs() -> Result<()> {
 /// What the kernel says.
 pub fn set_keep_caps(keep: bool) -> Result<()> {
     prctl(libc::PR_SET_KEEPCAPS, usize::from(keep), 0).call(|| "prctl(PR_SET_KEEPCAPS)".to_owned())
-}
-
-/// `prctl(PR_SET_PDEATHSIG)`; 0 clears it.
-///
-/// # Errors
-/// What the kernel says.
-pub fn set_parent_death_signal(signal: i32) -> Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, signal as usize, 0).call(|| format!("prctl(PR_SET_PDEATHSIG, {signal})"))
-}
-
-/// `prctl(PR_SET_NAME)`, at most 15 bytes.
-///
-/// # Errors
-/// What the kernel says.
-pub fn set_name(name: &std::ffi::CStr) -> Result<()> {
-    prctl(libc::PR_SET_NAME, name.as_ptr() as usize, 0).call(|| format!("prctl(PR_SET_NAME, {name:?})"))
 }
 
 /// `prctl(PR_CAPBSET_DROP)`.
@@ -484,7 +484,7 @@ fn prctl(option: libc::c_int, second: usize, third: usize) -> std::result::Resul
 }
 
 fn prctl_value(option: libc::c_int, second: usize, third: usize) -> std::result::Result<usize, Errno> {
-    // SAFETY: the options used above take numbers, but PR_SET_NAME, whose pointer is a live C string of the caller.
+    // SAFETY: the options used above take numbers, no pointer.
     unsafe { raw::syscall(libc::SYS_prctl, [option as usize, second, third, 0, 0, 0]) }
 }
 
@@ -703,15 +703,6 @@ pub fn effective_uid() -> u32 {
 #[must_use]
 pub fn effective_gid() -> u32 {
     rustix::process::getegid().as_raw()
-}
-
-/// `access(2)` for execution with the effective ids (`faccessat2` with AT_EACCESS).
-///
-/// # Errors
-/// What the kernel says.
-pub fn may_execute(path: &str) -> Result<()> {
-    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS)
-        .call(|| format!("access({path:?}, X_OK)"))
 }
 
 /// What a descriptor is ready for, of what was asked.

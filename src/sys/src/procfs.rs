@@ -80,6 +80,16 @@ impl ProcFs {
         fs::readlink_at(self.root.as_fd(), "thread-self")
     }
 
+    /// The folder of this process, such as `12`, as this procfs numbers it.
+    ///
+    /// # Errors
+    /// As [`ProcFs::own_thread`].
+    pub fn own_process(&self) -> Result<String> {
+        let mut thread = self.own_thread()?;
+        thread.truncate(thread.find('/').unwrap_or(thread.len()));
+        Ok(thread)
+    }
+
     /// The signals that this process ignores: bit n-1 is signal n.
     ///
     /// # Errors

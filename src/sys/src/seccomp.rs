@@ -1,6 +1,6 @@
 //! `seccomp(2)`.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
 use crate::error::{Context, Result};
 use crate::raw;
@@ -49,7 +49,6 @@ pub fn load(instructions: &[FilterInstruction], flags: u64) -> Result<Option<Own
     if flags & NEW_LISTENER == 0 {
         return Ok(None);
     }
-    let number = RawFd::try_from(got).map_err(|_| rustix::io::Errno::BADF).call(call)?;
     // SAFETY: with NEW_LISTENER the kernel returns a new descriptor, which nobody else owns.
-    Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
+    unsafe { raw::owned(got) }.map(Some).call(call)
 }

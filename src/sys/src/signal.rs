@@ -82,12 +82,6 @@ pub fn end_on_termination() {
     }
 }
 
-/// Ignores SIGPIPE, so that writing to a closed pipe is an error that can be handled.
-pub fn ignore_pipe() {
-    // SAFETY: SIG_IGN has no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-}
-
 /// `kill(2)`.
 ///
 /// # Errors

@@ -24,24 +24,47 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
         .call(|| "socketpair(SOCK_SEQPACKET)".to_owned())
 }
 
-/// A stream connection to a socket of the file system. Paths beyond the 107 bytes of `sun_path` go through
-/// `/proc/self/fd`.
+/// Where a socket of the machine listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address<'a> {
+    /// A file. Paths beyond the 107 bytes of `sun_path` go through `/proc/self/fd`.
+    Path(&'a str),
+    /// A name of the network namespace, without its leading NUL.
+    Abstract(&'a str),
+}
+
+/// A stream connection to a socket of the file system.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn connect(path: &str) -> Result<OwnedFd> {
-    let call = || format!("connect({path:?})");
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .call(|| "socket(AF_UNIX)".to_owned())?;
-    if path.len() < 108 {
-        let address = SocketAddrUnix::new(path).call(call)?;
-        rustix::net::connect(&socket, &address).call(call)?;
-    } else {
-        let node = crate::fs::open(path, crate::fs::OFlags::PATH)?;
-        let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", node.as_raw_fd())).call(call)?;
-        rustix::net::connect(&socket, &address).call(call)?;
-    }
+    let socket = open(SocketType::STREAM)?;
+    connect_to(&socket, Address::Path(path))?;
     Ok(socket)
+}
+
+/// `socket(2)` of the unix family.
+pub(crate) fn open(kind: SocketType) -> Result<OwnedFd> {
+    rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
+        .call(|| "socket(AF_UNIX)".to_owned())
+}
+
+/// `connect(2)`.
+pub(crate) fn connect_to(socket: &OwnedFd, address: Address<'_>) -> Result<()> {
+    let call = || match address {
+        Address::Path(path) => format!("connect({path:?})"),
+        Address::Abstract(name) => format!("connect(\"@{name}\")"),
+    };
+    let node;
+    let target = match address {
+        Address::Abstract(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
+        Address::Path(path) if path.len() < 108 => SocketAddrUnix::new(path),
+        Address::Path(path) => {
+            node = crate::fs::open(path, crate::fs::OFlags::PATH)?;
+            SocketAddrUnix::new(format!("/proc/self/fd/{}", node.as_raw_fd()))
+        }
+    };
+    rustix::net::connect(socket, &target.call(call)?).call(call)
 }
 
 /// A datagram socket that is bound to a name in a folder, with the mode given. The path goes through `/proc/self/fd`, so
@@ -51,7 +74,7 @@ pub fn connect(path: &str) -> Result<OwnedFd> {
 /// What the kernel says; EADDRINUSE for a name that is there.
 pub fn bind_datagram(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<OwnedFd> {
     let call = || format!("bind({name:?})");
-    let socket = datagram()?;
+    let socket = open(SocketType::DGRAM)?;
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).call(call)?;
     rustix::net::bind(&socket, &address).call(call)?;
     let mode_bits = rustix::fs::Mode::from_raw_mode(mode);
@@ -65,19 +88,9 @@ pub fn bind_datagram(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<Owned
 /// # Errors
 /// What the kernel says; ECONNREFUSED when nobody listens there.
 pub fn send_datagram(to: &str, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
-    let call = || format!("connect({to:?})");
-    let address = match to.strip_prefix('@') {
-        Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()),
-        None => SocketAddrUnix::new(to),
-    };
-    let socket = datagram()?;
-    rustix::net::connect(&socket, &address.call(call)?).call(call)?;
+    let socket = open(SocketType::DGRAM)?;
+    connect_to(&socket, to.strip_prefix('@').map_or(Address::Path(to), Address::Abstract))?;
     send(socket.as_fd(), bytes, fds)
-}
-
-fn datagram() -> Result<OwnedFd> {
-    rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .call(|| "socket(AF_UNIX, SOCK_DGRAM)".to_owned())
 }
 
 /// `sendmsg(2)` of bytes and descriptors.
@@ -130,4 +143,20 @@ pub fn receive(socket: BorrowedFd<'_>, limit: usize) -> Result<Message> {
         }
     }
     Ok(Message { bytes, fds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_reaches_a_path_that_no_address_has_room_for() {
+        let dir = std::env::temp_dir().join(format!("sys-socket-{}", std::process::id())).join("x".repeat(120));
+        std::fs::create_dir_all(&dir).unwrap();
+        let folder = crate::fs::open_dir(dir.to_str().unwrap()).unwrap();
+        let listener = bind_datagram(folder.as_fd(), "notify", 0o600).unwrap();
+        send_datagram(&format!("{}/notify", dir.display()), b"READY=1", &[]).unwrap();
+        assert_eq!(receive(listener.as_fd(), 100).unwrap().bytes, b"READY=1");
+        std::fs::remove_dir_all(dir.parent().unwrap()).unwrap();
+    }
 }

@@ -1,47 +1,23 @@
 //! Stream connections on which no call waits for ever.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{SendFlags, SocketType};
 
 use crate::error::{Context, Error, Result};
-
-/// Where a socket of the machine listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Address<'a> {
-    /// A file. Paths beyond the 107 bytes of `sun_path` go through `/proc/self/fd`.
-    Path(&'a str),
-    /// A name of the network namespace, without its leading NUL.
-    Abstract(&'a str),
-}
+use crate::socket::{self, Address};
 
 /// Connects, with a bound for the wait when the listener's queue is full (SO_SNDTIMEO).
 ///
 /// # Errors
 /// What the kernel says; EAGAIN after the bound.
 pub fn connect(address: Address<'_>, bound: Duration) -> Result<OwnedFd> {
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
-        .call(|| "socket(AF_UNIX)".to_owned())?;
+    let socket = socket::open(SocketType::STREAM)?;
     set_socket_timeout(&socket, Timeout::Send, Some(bound)).call(|| "setsockopt(SO_SNDTIMEO)".to_owned())?;
-    let call = || match address {
-        Address::Path(path) => format!("connect({path:?})"),
-        Address::Abstract(name) => format!("connect(\"@{name}\")"),
-    };
-    let long;
-    let node;
-    let target = match address {
-        Address::Abstract(name) => SocketAddrUnix::new_abstract_name(name.as_bytes()).call(call)?,
-        Address::Path(path) if path.len() < 108 => SocketAddrUnix::new(path).call(call)?,
-        Address::Path(path) => {
-            node = crate::fs::open(path, crate::fs::OFlags::PATH)?;
-            long = format!("/proc/self/fd/{}", node.as_raw_fd());
-            SocketAddrUnix::new(long.as_str()).call(call)?
-        }
-    };
-    rustix::net::connect(&socket, &target).call(call)?;
+    socket::connect_to(&socket, address)?;
     Ok(socket)
 }
 

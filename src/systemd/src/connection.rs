@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use sys::Errno;
-use sys::stream::Address;
+use sys::socket::Address;
 
 use crate::address::{Endpoint, Socket};
 use crate::error::{Error, Result, Try};

@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use serde::Serialize;
 use sys::Errno;
 use sys::fs::OFlags;
 
@@ -15,7 +16,8 @@ use crate::error::Result;
 const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
 
 /// What [`super::Group::create`] does below a group that has processes of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Below {
     /// Nothing is enabled there: the container's group is an ordinary one without limits.
     Ordinary,

@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::model::{Device, DeviceKind, MountAttr};
+use runtime_spec::model::{Device, MountAttr};
 use sys::Errno;
 use sys::fs::{self, FileType, OFlags};
 use sys::mount::{AttrChange, Depth};
@@ -13,6 +13,7 @@ use sys::mount::{AttrChange, Depth};
 use super::Child;
 use super::resolve::{Links, make_folders, split};
 use crate::error::{Error, Result};
+use crate::source;
 use crate::step::Slot;
 
 /// Name below `/dev` and what the link says. Source: runtime-spec, runtime-linux.md, dev symbolic links.
@@ -23,6 +24,9 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
+
+/// The folder of the links, as [`split`] names that of the devices.
+const DEV: &str = "dev";
 
 impl Child<'_> {
     pub(super) fn make_device(&mut self, device: &Device, bind: Option<Slot>) -> Result<()> {
@@ -42,15 +46,11 @@ impl Child<'_> {
     }
 
     fn make_device_in(&self, dir: BorrowedFd<'_>, name: &str, device: &Device, bind: Option<Slot>) -> Result<()> {
-        let kind = match device.kind {
-            DeviceKind::Char => FileType::CharacterDevice,
-            DeviceKind::Block => FileType::BlockDevice,
-            DeviceKind::Fifo => FileType::Fifo,
-        };
+        // What was opened or made for it was seen to be the device then.
         if let Some(slot) = bind {
-            self.refuse_other_node(device, kind, slot)?;
             return self.bind_device(dir, name, slot);
         }
+        let kind = source::file_type(device.kind);
         let number = fs::makedev(device.major, device.minor);
         let mode = device.mode.unwrap_or(0o666) & 0o7777;
         match fs::mknod_at(dir, name, kind, mode, number) {
@@ -61,20 +61,6 @@ impl Child<'_> {
             fs::chown_at(dir, name, device.uid, device.gid)?;
         }
         Ok(())
-    }
-
-    /// What stands at the device's path on the host need not be the device that the definition means.
-    fn refuse_other_node(&self, device: &Device, kind: FileType, slot: Slot) -> Result<()> {
-        let stat = fs::stat(self.slot(slot)?)?;
-        if fs::file_type(&stat) == kind
-            && (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (device.major, device.minor)
-        {
-            return Ok(());
-        }
-        Err(Error::Unsupported(format!(
-            "{} of the host is not the device {}:{}, and a user namespace cannot make the node",
-            device.path, device.major, device.minor
-        )))
     }
 
     fn bind_device(&self, dir: BorrowedFd<'_>, name: &str, slot: Slot) -> Result<()> {
@@ -91,7 +77,7 @@ impl Child<'_> {
     }
 
     pub(super) fn make_device_links(&mut self) -> Result<()> {
-        let dir = self.take_device_folder("/dev")?;
+        let dir = self.take_device_folder(DEV)?;
         for (name, target) in LINKS {
             make_link(dir.as_fd(), name, target)?;
         }

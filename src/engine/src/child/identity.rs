@@ -9,6 +9,7 @@ use sys::{Errno, ProcFs};
 
 use super::Child;
 use crate::error::{Error, Result};
+use crate::facts::setgroups_denied;
 
 /// Highest capability number that a mask of 64 bits can hold.
 const CAP_MAX: u32 = 63;
@@ -21,28 +22,21 @@ const CAP_SYS_ADMIN: u32 = 21;
 pub(super) fn become_namespace_root(uid: u32, gid: u32, proc: &ProcFs) -> Result<()> {
     process::set_gid(gid)?;
     process::set_uid(uid)?;
-    drop_groups(proc)
+    leave_groups(proc)
 }
 
 /// Leaves the caller's supplementary groups. Where the user namespace denies that for good (whoever mapped the ids had no
 /// right to drop a group) they stay; every other refusal is an error, since it would leave them too.
-pub(super) fn drop_groups(proc: &ProcFs) -> Result<()> {
+pub(super) fn leave_groups(proc: &ProcFs) -> Result<()> {
     match process::set_groups(&[]) {
-        Err(error) if error.is(Errno::PERM) && is_denied(proc)? => Ok(()),
+        Err(error) if error.is(Errno::PERM) && setgroups_denied(proc)? => Ok(()),
         other => Ok(other?),
     }
 }
 
-/// Whether `setgroups(2)` is switched off in this user namespace (user_namespaces(7)).
-fn is_denied(proc: &ProcFs) -> Result<bool> {
-    let thread = proc.own_thread()?;
-    let process = thread.split('/').next().unwrap_or_default();
-    Ok(proc.read(&format!("{process}/setgroups"))?.trim() == "deny")
-}
-
 /// Becomes the user. Permitted capabilities are kept for the last `capset`. Effective at once are those that the program
 /// will have (the search for it is judged by them), and CAP_SYS_ADMIN where a filter is still to be loaded. The caller's
-/// groups were left before, see [`drop_groups`].
+/// groups were left before, see [`leave_groups`].
 pub(super) fn become_user(user: &User, capabilities: &Capabilities, keep_for_seccomp: bool) -> Result<()> {
     own_standard_files(user.uid)?;
     drop_bounding(capabilities.bounding.0)?;

@@ -3,18 +3,19 @@
 //! It joins what it has the right to join, then joins or makes the user namespace, joins the rest, sets clock offsets,
 //! clones the container's first process as a sibling of itself and ends.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use runtime_spec::model::{IdMapping, NamespaceKind, TimeClock, TimeOffset};
 use sys::process::Cloned;
 
 use super::Child;
+use crate::birth::Birth;
 use crate::error::{Error, Result};
 use crate::step::{Launcher, Slot};
 
 /// Runs in the launcher. Returns only in the container's first process.
-pub(crate) fn launch(child: &mut Child<'_>, launcher: &Launcher, flags: u64, cgroup: Option<OwnedFd>) {
-    match prepare_and_clone(child, launcher, flags, cgroup) {
+pub(crate) fn launch(child: &mut Child<'_>, launcher: &Launcher, birth: &Birth<'_>) {
+    match prepare_and_clone(child, launcher, birth) {
         // Its own messages would overtake the launcher's.
         Ok(Cloned::Child) => {
             if let Err(error) = child.channel.wait_for_go() {
@@ -29,15 +30,9 @@ pub(crate) fn launch(child: &mut Child<'_>, launcher: &Launcher, flags: u64, cgr
     }
 }
 
-fn prepare_and_clone(
-    child: &mut Child<'_>,
-    launcher: &Launcher,
-    flags: u64,
-    cgroup: Option<OwnedFd>,
-) -> Result<Cloned> {
+fn prepare_and_clone(child: &mut Child<'_>, launcher: &Launcher, birth: &Birth<'_>) -> Result<Cloned> {
     if let Some(value) = launcher.oom_score_adj {
-        let thread = child.proc.own_thread()?;
-        let process = thread.split('/').next().unwrap_or_default();
+        let process = child.proc.own_process()?;
         child.proc.write(&format!("{process}/oom_score_adj"), &value.to_string())?;
     }
     // Before anything is joined: what lives there may not trace this process or its child, which hold descriptors of the
@@ -70,13 +65,12 @@ fn prepare_and_clone(
     if launcher.new_time_namespace {
         sys::namespace::unshare(NamespaceKind::Time.clone_flag())?;
         if !launcher.time_offsets.is_empty() {
-            let thread = child.proc.own_thread()?;
-            let process = thread.split('/').next().unwrap_or_default();
+            let process = child.proc.own_process()?;
             let offsets = render_offsets(&launcher.time_offsets);
             child.proc.write(&format!("{process}/timens_offsets"), &offsets)?;
         }
     }
-    Ok(sys::process::clone3(flags | sys::process::CLONE_PARENT, cgroup.as_ref().map(AsFd::as_fd))?)
+    birth.clone_process(sys::process::CLONE_PARENT)
 }
 
 /// The definition's mappings decide who owns what is made outside, so they must be those of the namespace that is joined.

@@ -116,6 +116,10 @@ impl Child<'_> {
     fn perform(&mut self, step: &ChildStep) -> Result<()> {
         match step {
             ChildStep::HideFromTracers => Ok(sys::process::set_dumpable(false)?),
+            ChildStep::ShowToTracers => {
+                sys::process::clear_environment();
+                Ok(sys::process::set_dumpable(true)?)
+            }
             ChildStep::NewSession => new_session(self.proc),
             ChildStep::OpenRootfs { path, slot } => {
                 self.slots[*slot] = Some(source::open_rootfs(path, true)?);
@@ -186,6 +190,7 @@ impl Child<'_> {
             ChildStep::FindProgram { name, path } => self.find_program(name, path.as_deref()),
             ChildStep::ChangeFolder { path } => self.change_folder(path),
             ChildStep::SetNoNewPrivs => Ok(sys::process::set_no_new_privs()?),
+            ChildStep::LeaveGroups => identity::leave_groups(self.proc),
             ChildStep::CloseDescriptors { keep } => self.close_descriptors(*keep),
             ChildStep::LimitFiles { soft, hard } => {
                 Ok(sys::process::prlimit(0, sys::process::RLIMIT_NOFILE, *soft, *hard)?)
@@ -309,7 +314,7 @@ impl Child<'_> {
         state.pid = match point {
             // It runs inside, where the process knows itself by this number.
             HookPoint::StartContainer => Some(sys::process::own_pid()),
-            _ => self.proc.own_thread()?.split('/').next().and_then(|pid| pid.parse().ok()),
+            _ => self.proc.own_process()?.parse().ok(),
         };
         for (index, hook) in list.iter().enumerate() {
             let env = if hook.env.is_empty() { inherited.to_vec() } else { hook.env.clone() };
@@ -318,26 +323,9 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// Each is of a namespace that is new, or was seen not to be the host's when it was opened.
     fn write_sysctls(&self, values: &[(String, String)]) -> Result<()> {
-        let host_network = self.is_host_network()?;
-        for (path, value) in values {
-            if host_network && path.starts_with("net/") {
-                return Err(Error::Unsupported(format!("sysctl {path}: the network namespace is the host's own")));
-            }
-            self.proc.write(&format!("sys/{path}"), value)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the network namespace, which the definition may have joined by path, is that of the host's first process.
-    fn is_host_network(&self) -> Result<bool> {
-        let own = sys::fs::stat(self.proc.open_own_namespace("net")?.as_fd())?;
-        let host = match self.proc.open_namespace(1, "net") {
-            // Where the first process cannot be looked at, the container cannot be its equal.
-            Err(error) if error.is(sys::Errno::ACCESS) || error.is(sys::Errno::PERM) => return Ok(false),
-            other => sys::fs::stat(other?.as_fd())?,
-        };
-        Ok((own.st_dev, own.st_ino) == (host.st_dev, host.st_ino))
+        values.iter().try_for_each(|(path, value)| Ok(self.proc.write(&format!("sys/{path}"), value)?))
     }
 
     /// Writes through the host's procfs, so that no mount of the container can redirect it.
@@ -369,8 +357,6 @@ impl Child<'_> {
 
     /// Closes everything but what the program is given and what the start needs; the latter closes at the exec.
     fn close_descriptors(&mut self, keep: u32) -> Result<()> {
-        // Now, while the host's /proc can still tell whether a refusal is one for good.
-        identity::drop_groups(self.proc)?;
         let end = 3_u32.saturating_add(keep);
         for number in 3..end {
             // One of our own in the place of one that the caller forgot would hand the host to the container.
@@ -436,6 +422,7 @@ fn past_filter(step: &ChildStep) -> bool {
 pub(crate) fn step_name(step: &ChildStep) -> &'static str {
     match step {
         ChildStep::HideFromTracers => "hide_from_tracers",
+        ChildStep::ShowToTracers => "show_to_tracers",
         ChildStep::NewSession => "new_session",
         ChildStep::OpenRootfs { .. } => "open_rootfs",
         ChildStep::OpenSource(_) => "open_source",
@@ -480,6 +467,7 @@ pub(crate) fn step_name(step: &ChildStep) -> &'static str {
         ChildStep::FindProgram { .. } => "find_program",
         ChildStep::ChangeFolder { .. } => "change_folder",
         ChildStep::SetNoNewPrivs => "set_no_new_privs",
+        ChildStep::LeaveGroups => "leave_groups",
         ChildStep::CloseDescriptors { .. } => "close_descriptors",
         ChildStep::LimitFiles { .. } => "limit_files",
         ChildStep::MakeLandlockRuleset { .. } => "make_landlock_ruleset",

@@ -114,7 +114,7 @@ fn executable(path: &str) -> std::result::Result<(), Errno> {
     if sys::fs::file_type(&stat) != FileType::RegularFile {
         return Err(Errno::ACCESS);
     }
-    sys::process::may_execute(path).map_err(|e| e.errno())
+    sys::fs::may_execute(path).map_err(|e| e.errno())
 }
 
 /// Home folder of a user by number, from the container's `/etc/passwd`; `/` when nothing is said there. A name that looks

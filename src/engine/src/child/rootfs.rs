@@ -123,22 +123,11 @@ impl Child<'_> {
 
 /// Mount points of whole procfs and sysfs instances outside `own`.
 fn bare_mounts(mountinfo: &str, own: &str) -> Vec<String> {
-    let bare = |line: &str| -> Option<String> {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3);
-        let whole = fields.next()? == "/" && matches!(filesystem.split(' ').next()?, "proc" | "sysfs");
-        let path = unescape(fields.next()?);
-        let inside = path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        (whole && !inside).then_some(path)
+    let is_bare = |mount: &sys::mountinfo::Mount| {
+        let inside = mount.mountpoint.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        mount.root == "/" && matches!(mount.kind.as_str(), "proc" | "sysfs") && !inside
     };
-    mountinfo.lines().filter_map(bare).collect()
-}
-
-/// The kernel writes space, tab, newline and backslash as three octal digits.
-fn unescape(field: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .into_iter()
-        .fold(field.to_owned(), |text, (escape, character)| text.replace(escape, character))
+    sys::mountinfo::parse(mountinfo).filter(is_bare).map(|mount| mount.mountpoint).collect()
 }
 
 fn take_away(path: &str) -> Result<()> {

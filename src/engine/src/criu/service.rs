@@ -11,6 +11,7 @@ use super::Folders;
 use super::folders::error_lines;
 use super::rpc::{self, Features, Kind, Response, Version, parse_response};
 use crate::error::{Error, Result};
+use crate::gate;
 
 /// The program, found along `PATH`.
 pub(crate) const PROGRAM: &str = "criu";
@@ -170,10 +171,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// What the kernel says, and bytes that are no message.
 pub(crate) fn receive(socket: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<Option<Answer>> {
-    let is_ready = |ready: sys::process::Ready| ready.readable || ready.hung_up;
-    let ready = sys::process::poll_readable(&[socket, pidfd], None)?;
-    // Both are looked at one after the other: it may have spoken and ended in between.
-    if !is_ready(ready[0]) && !is_ready(sys::process::poll_readable(&[socket], Some(0))?[0]) {
+    if !gate::await_word(socket, pidfd)? {
         return Ok(None);
     }
     let message = match sys::socket::receive(socket, LIMIT) {

@@ -129,7 +129,7 @@ impl<'a> Host<'a> {
 
     fn perform(&mut self, step: &HostStep) -> Result<()> {
         match step {
-            HostStep::MakeCgroups => self.make_cgroups(),
+            HostStep::MakeCgroups { below } => self.make_cgroups(*below),
             HostStep::WriteEarlyLimits { writes } => Ok(self.group()?.apply_attach(writes)?),
             HostStep::OpenRootfs { path, slot, detached } => {
                 self.slots[*slot] = Some(source::open_rootfs(path, *detached)?);
@@ -211,13 +211,7 @@ impl<'a> Host<'a> {
         self.spawned().map(|spawned| spawned.id.pid)
     }
 
-    fn make_cgroups(&mut self) -> Result<()> {
-        let writes = self.plan.host.iter().filter_map(|planned| match &planned.step {
-            HostStep::WriteEarlyLimits { writes } | HostStep::WriteLimits { writes } => Some(writes),
-            _ => None,
-        });
-        let limited = writes.flatten().map(|write| write.controller.as_ref());
-        let below = cgroup::group::Below::for_limits(limited);
+    fn make_cgroups(&mut self, below: cgroup::group::Below) -> Result<()> {
         let (group, _) = cgroup::Group::create_below(&self.plan.groups, below)?;
         self.attach = Some(group.open_attach(&[])?);
         self.group = Some(group);
@@ -269,7 +263,9 @@ impl<'a> Host<'a> {
     }
 
     fn make_notify_folder(&self) -> Result<()> {
-        self.recorder.as_ref().map_or(Ok(()), |recorder| crate::notify::make_folder(recorder.folder))
+        let recorder = self.recorder.as_ref();
+        let recorder = recorder.ok_or_else(|| Error::Unsupported("there is no state folder".to_owned()))?;
+        crate::notify::make_folder(recorder.folder)
     }
 
     fn open_console(&mut self, socket: Option<&str>, slot: Slot) -> Result<()> {
@@ -350,6 +346,18 @@ impl<'a> Host<'a> {
         }
     }
 
+    /// Takes messages until the child closes its end, which an exec does.
+    pub(crate) fn await_exec(&self) -> Result<()> {
+        loop {
+            match self.spawned()?.channel.receive()? {
+                Up::Gone => return Ok(()),
+                Up::Failed(error) => return Err(error),
+                Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
+                Up::Reached(..) | Up::Spawned(..) | Up::Source(_) | Up::NeedsMaps => {}
+            }
+        }
+    }
+
     /// Why the child is gone.
     pub(crate) fn died(&self, during: &str) -> Error {
         let how = match self.pid().map(sys::process::wait) {
@@ -366,12 +374,7 @@ impl<'a> Host<'a> {
 
     /// Whether the group has seen the OOM killer.
     fn out_of_memory(&self) -> bool {
-        let Some(dir) = self.group.as_ref().and_then(|group| group.dir("memory")) else { return false };
-        ["memory.oom_control", "memory.events"].iter().any(|file| {
-            sys::fs::read_text_at(dir, file).is_ok_and(|text| {
-                text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|n| n.trim() != "0"))
-            })
-        })
+        self.group.as_ref().is_some_and(|group| cgroup::oom::kills(group).is_ok_and(|kills| kills > 0))
     }
 
     fn open_gate(&mut self, slots: &[Slot]) -> Result<()> {
@@ -580,7 +583,7 @@ fn write_pid_file(path: &str, pid: i32) -> Result<()> {
 /// The tag of a step, as the printed plan has it.
 pub(crate) fn step_name(step: &HostStep) -> &'static str {
     match step {
-        HostStep::MakeCgroups => "make_cgroups",
+        HostStep::MakeCgroups { .. } => "make_cgroups",
         HostStep::WriteEarlyLimits { .. } => "write_early_limits",
         HostStep::OpenRootfs { .. } => "open_rootfs",
         HostStep::OpenContainerRoot { .. } => "open_container_root",
@@ -630,7 +633,7 @@ fn describe(step: &HostStep) -> Option<String> {
         | HostStep::OpenGate { .. }
         | HostStep::RunHooks { .. }
         | HostStep::RestoreImages(_) => return None,
-        HostStep::MakeCgroups => "unable to apply cgroup configuration".to_owned(),
+        HostStep::MakeCgroups { .. } => "unable to apply cgroup configuration".to_owned(),
         HostStep::WriteLimits { .. } | HostStep::WriteEarlyLimits { .. } => "apply limits".to_owned(),
         HostStep::StartUnit { unit, .. } => format!("start unit {unit}"),
         HostStep::SetUnitProperties { unit, .. } => format!("set properties of unit {unit}"),

@@ -57,14 +57,7 @@ impl Host<'_> {
     /// The child's end of the gate closes when it becomes CRIU.
     fn await_criu(&mut self, theirs: Slot) -> Result<Criu> {
         self.slots[theirs] = None;
-        loop {
-            match self.spawned()?.channel.receive()? {
-                Up::Gone => break,
-                Up::Failed(error) => return Err(error),
-                Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
-                Up::Reached(..) | Up::Spawned(..) | Up::Source(_) | Up::NeedsMaps => {}
-            }
-        }
+        self.await_exec()?;
         let socket = self.rpc.take().ok_or(Error::NotRunning)?;
         let spawned = self.spawned()?;
         Ok(Criu { socket, pid: spawned.id.pid, pidfd: sys::process::dup(spawned.pidfd.as_fd())? })
@@ -185,10 +178,7 @@ impl Host<'_> {
             return Ok(());
         }
         let id = ProcessId { pid, start_time: self.proc.start_time(pid)? };
-        let pidfd = sys::process::pidfd_open(pid)?;
-        if !state::is_alive(self.proc, id) {
-            return Err(Error::NotRunning);
-        }
+        let pidfd = state::open_process(self.proc, id)?.ok_or(Error::NotRunning)?;
         let spawned = self.spawned.take().ok_or(Error::NotRunning)?;
         self.spawned = Some(Spawned { id, pidfd, channel: spawned.channel });
         self.record_init()

@@ -1,6 +1,6 @@
 //! The clone, and the launcher where the clone alone is not enough.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use runtime_spec::model::NamespaceKind;
 use sys::Errno;
@@ -8,6 +8,7 @@ use sys::fs::{FileType, OFlags};
 use sys::process::Cloned;
 
 use super::{Host, Spawned, idmap};
+use crate::birth::Birth;
 use crate::child::{Child, Progress, StartPipes, launch};
 use crate::error::{Error, Result};
 use crate::gate::{self, Channel, Up};
@@ -30,9 +31,9 @@ impl Host<'_> {
         };
         let (ours, theirs) = Channel::pair()?;
         let home = self.enter_pid_namespace(pid_namespace)?;
-        // A launcher clones into the namespaces itself; it is placed there too, since its child inherits the place.
+        // A launcher clones into the namespaces and the group itself.
         let cloned = match launcher {
-            None => self.clone_into(flags, unified.as_ref().map(AsFd::as_fd)),
+            None => self.birth(flags, unified.as_ref()).clone_process(0),
             Some(_) => sys::process::clone3(0, None).map_err(Error::from),
         };
         if matches!(cloned, Ok(Cloned::Child)) {
@@ -55,31 +56,16 @@ impl Host<'_> {
         self.record_init()
     }
 
-    /// Clones into a group of the unified hierarchy, or for an exec into the one that the first process is in.
-    fn clone_into(&self, flags: u64, unified: Option<BorrowedFd<'_>>) -> Result<Cloned> {
-        let refused = match (sys::process::clone3(flags, unified), unified) {
-            (Err(error), Some(_)) => error,
-            (outcome, _) => return Ok(outcome?),
-        };
-        if let (Errno::BUSY | Errno::OPNOTSUPP, Some(pid), Some(group)) = (refused.errno(), self.beside, &self.group)
-            && let Some(leaf) = group.open_group_of(pid)?
-        {
-            return Ok(sys::process::clone3(flags, Some(leaf.as_fd()))?);
-        }
-        let dir = self.group.as_ref().and_then(|group| group.places().find(|place| place.is_unified()));
-        let dir = dir.map(cgroup::GroupPath::dir).unwrap_or_default();
-        Err(match cgroup::group::why_no_process(refused.errno()) {
-            Some(why) => Error::from(refused).in_step(format!("start a process in {dir}: {why}")),
-            None => refused.into(),
-        })
-    }
-
     /// Only children are born there; the runtime itself stays where it is.
     fn enter_pid_namespace(&self, slot: Option<Slot>) -> Result<Option<OwnedFd>> {
         let Some(fd) = slot.and_then(|slot| self.slots[slot].as_ref()) else { return Ok(None) };
         let home = self.proc.open_own_namespace("pid")?;
         sys::namespace::join(fd.as_fd(), NamespaceKind::Pid.clone_flag())?;
         Ok(Some(home))
+    }
+
+    fn birth<'a>(&'a self, flags: u64, unified: Option<&'a OwnedFd>) -> Birth<'a> {
+        Birth { flags, unified: unified.map(AsFd::as_fd), group: self.group.as_ref(), beside: self.beside }
     }
 
     /// Runs in the new process and never returns.
@@ -106,7 +92,7 @@ impl Host<'_> {
             progress: Progress::default(),
         };
         if let Some(launcher) = launcher {
-            launch(&mut child, launcher, flags, unified);
+            launch(&mut child, launcher, &self.birth(flags, unified.as_ref()));
         }
         child.run()
     }

@@ -45,7 +45,7 @@ pub(super) fn probe(context: &Context<'_>, bundle: &Bundle, options: &CreateOpti
     let mut facts = facts::probe(&context.proc)?;
     if let Some(systemd) = &options.systemd {
         facts.systemd = Some(facts::probe_systemd(systemd, &context.proc)?);
-    } else if !options.no_cgroups {
+    } else if !options.no_cgroups && cgroups::is_rootless(&facts, options) {
         let groups = cgroup::path::plan(&facts.cgroups, bundle.spec.cgroups_path.as_deref(), &options.id)?;
         let optional: Vec<_> =
             groups.into_iter().filter(|group| cgroups::is_optional(group, &bundle.spec, &facts, options)).collect();

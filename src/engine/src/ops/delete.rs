@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::state::Status;
-use sys::{Errno, ProcFs};
+use sys::ProcFs;
 
 use super::{Context, hook_state, spec_of};
 use crate::error::{Error, Result};
 use crate::hooks;
-use crate::state::{Folder, Phase, ProcessId, Record, Store, is_alive};
+use crate::state::{Folder, Phase, ProcessId, Record, Store, is_alive, open_process};
 use crate::step::HookPoint;
 use crate::undo::{self, Undo};
 
@@ -145,16 +145,7 @@ fn kill_process(proc: &ProcFs, id: ProcessId) -> Result<()> {
 }
 
 fn wait_for_end(proc: &ProcFs, id: ProcessId) -> Result<()> {
-    if !is_alive(proc, id) {
-        return Ok(());
-    }
-    let pidfd = match sys::process::pidfd_open(id.pid) {
-        Err(error) if error.is(Errno::SRCH) => return Ok(()),
-        other => other?,
-    };
-    if !is_alive(proc, id) {
-        return Ok(());
-    }
+    let Some(pidfd) = open_process(proc, id)? else { return Ok(()) };
     if sys::process::poll_readable(&[pidfd.as_fd()], Some(KILL_BOUND_MS))?[0].readable {
         return Ok(());
     }

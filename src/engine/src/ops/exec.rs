@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::Host;
 use crate::options::ExecOptions;
-use crate::plan::plan_exec;
+use crate::plan::{Existing, plan_exec};
+use crate::state::open_process;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -69,17 +70,14 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     };
     check_terminal(&process, options)?;
     let facts = facts::probe(&context.proc)?;
-    let options = &ExecOptions { no_new_keyring: record.callers_keyring, ..options.clone() };
-    let groups = (record.groups.clone(), record.unit().cloned());
-    let plan = plan_exec(&spec, &process, &facts, id, groups, options)?;
-
-    let pidfd = match sys::process::pidfd_open(init.pid) {
-        Err(error) if error.is(sys::Errno::SRCH) => return Err(Error::ExecStopped),
-        other => other?,
+    let existing = Existing {
+        groups: record.groups.clone(),
+        unit: record.unit().cloned(),
+        callers_keyring: record.callers_keyring,
     };
-    if !crate::state::is_alive(&context.proc, init) {
-        return Err(Error::ExecStopped);
-    }
+    let plan = plan_exec(&spec, &process, &facts, id, existing, options)?;
+
+    let pidfd = open_process(&context.proc, init)?.ok_or(Error::ExecStopped)?;
     let mut state = hook_state(&record);
     state.document.status = Status::Running;
     state.document.pid = u32::try_from(init.pid).ok();

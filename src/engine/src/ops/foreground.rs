@@ -125,6 +125,9 @@ pub(crate) fn follow(
             if let Some(master) = session.terminal.as_ref().map(|t| t.master.as_fd()).filter(|_| master_open) {
                 drain(master)?;
             }
+            if let Some(Err(error)) = notify.map(|notify| notify.relay_rest(sys::process::own_pid())) {
+                context.warn(&notify::warning(&error));
+            }
             return ended.map_or_else(|| Ok(sys::process::wait(pid)?), Ok);
         }
     }

@@ -7,7 +7,7 @@ use sys::{Errno, ProcFs};
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::state::{ProcessId, Record, is_alive};
+use crate::state::{ProcessId, Record, open_process};
 
 /// Who gets the signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,14 +57,7 @@ fn has_orphans(record: &Record, group: &cgroup::Group) -> Result<bool> {
 
 /// A signal to a process that is still the one that was recorded.
 pub(super) fn signal_process(proc: &ProcFs, id: ProcessId, signal: i32) -> Result<()> {
-    let pidfd = match sys::process::pidfd_open(id.pid) {
-        Err(error) if error.is(Errno::SRCH) => return Err(Error::NotRunning),
-        other => other?,
-    };
-    // Checked once the descriptor holds the process: a pid that was used again shows another start.
-    if !is_alive(proc, id) {
-        return Err(Error::NotRunning);
-    }
+    let pidfd = open_process(proc, id)?.ok_or(Error::NotRunning)?;
     match sys::process::pidfd_send_signal(pidfd.as_fd(), signal) {
         Err(error) if error.is(Errno::SRCH) => Err(Error::NotRunning),
         other => Ok(other?),

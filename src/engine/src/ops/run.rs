@@ -10,10 +10,10 @@ use super::start::{await_readiness, run_poststart};
 use super::{Context, delete};
 use crate::bundle::Bundle;
 use crate::error::{Error, Result};
-use crate::gate::Up;
-use crate::host::{Host, Level};
+use crate::host::Host;
 use crate::notify::Proxy;
 use crate::options::CreateOptions;
+use crate::state::Folder;
 
 /// What happens after the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
         }
     })?;
     if exit == Some(Exit::Signal(sys::signal::SIGKILL)) {
-        tell_out_of_memory(context, &options.id)?;
+        tell_out_of_memory(context, &folder)?;
     }
     if stay == Stay::Foreground {
         delete::delete_own(context, &store, &folder, &bundle.spec)?;
@@ -64,11 +64,7 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
 }
 
 /// A program that ends by SIGKILL leaves nobody who could say why.
-fn tell_out_of_memory(context: &Context<'_>, id: &str) -> Result<()> {
-    let (_, folder) = match context.find(id) {
-        Err(Error::NotFound) => return Ok(()),
-        other => other?,
-    };
+fn tell_out_of_memory(context: &Context<'_>, folder: &Folder) -> Result<()> {
     let record = match folder.read_record() {
         Err(Error::NotFound) => return Ok(()),
         other => other?,
@@ -103,12 +99,5 @@ pub(super) fn release(host: &mut Host<'_>) -> Result<()> {
         Err(error) if error.errno() == Some(sys::Errno::PIPE) => return Err(host.died("waiting for its start")),
         other => other?,
     }
-    loop {
-        match host.spawned()?.channel.receive()? {
-            Up::Gone => return Ok(()),
-            Up::Failed(error) => return Err(error),
-            Up::Trace(text) => (host.log)(Level::Debug, &format!("child step {text}")),
-            Up::Reached(..) | Up::Spawned(..) | Up::Source(_) | Up::NeedsMaps => {}
-        }
-    }
+    host.await_exec()
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::gate::decode_failure;
 use crate::hooks;
 use crate::notify::{self, Proxy};
-use crate::state::{Folder, RESULT_FIFO, Record, START_FIFO};
+use crate::state::{Folder, RESULT_FIFO, Record, START_FIFO, open_process};
 use crate::step::HookPoint;
 
 /// Starts the program of a created container and waits until it runs; with `supervisor`, the socket of the caller's supervisor,
@@ -37,6 +37,11 @@ pub fn start(context: &Context<'_>, id: &str, supervisor: Option<&str>) -> Resul
         return Err(Error::NoProcess);
     }
     let proxy = supervisor.map(|socket| Proxy::listen(&folder, socket)).transpose()?.flatten();
+    // Opened before it starts: it may end, and its number be used again, before it is waited for.
+    let waited_for = match (proxy, record.init) {
+        (Some(proxy), Some(init)) => open_process(&context.proc, init)?.map(|pidfd| (proxy, init.pid, pidfd)),
+        _ => None,
+    };
     release(&folder)?;
     for name in [START_FIFO, RESULT_FIFO] {
         sys::fs::unlink_at(folder.as_fd(), name)?;
@@ -47,12 +52,8 @@ pub fn start(context: &Context<'_>, id: &str, supervisor: Option<&str>) -> Resul
         delete(context, id, Force::Yes)?;
         Err(error)
     })?;
-    if let (Some(proxy), Some(init)) = (proxy, record.init) {
-        match sys::process::pidfd_open(init.pid) {
-            // It has ended already.
-            Err(error) if error.is(Errno::SRCH) => {}
-            pidfd => await_readiness(context, &proxy, init.pid, pidfd?.as_fd()),
-        }
+    if let Some((proxy, pid, pidfd)) = waited_for {
+        await_readiness(context, &proxy, pid, pidfd.as_fd());
     }
     Ok(())
 }

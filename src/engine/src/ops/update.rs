@@ -46,8 +46,7 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
         ..cgroup::limit::Context::default()
     };
     let unified_only = record.groups.iter().all(cgroup::GroupPath::is_unified);
-    let writes_of = if unified_only { cgroup::unified::writes } else { cgroup::legacy::writes };
-    let render = |limits: &cgroup::limit::Context<'_>| writes_of(resources, limits).map_err(cgroup::Error::from);
+    let render = |limits: &cgroup::limit::Context<'_>| cgroups::render_limits(resources, unified_only, limits);
     let mut writes = render(&limits)?;
     for ignored in &writes.ignored {
         context.warn(&format!("linux.resources.{} is ignored: {}", ignored.field, ignored.reason));

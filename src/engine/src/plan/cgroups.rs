@@ -1,7 +1,8 @@
 //! Groups, who joins them when, and the limits.
 
+use cgroup::group::Below;
 use runtime_spec::ContainerSpec;
-use runtime_spec::model::{Mount, MountAttr, MountKind, NamespaceKind};
+use runtime_spec::model::{IdMapping, Mount, MountAttr, MountKind, NamespaceKind, Resources};
 use security::devices;
 
 use super::Plan;
@@ -40,8 +41,10 @@ pub(super) fn plan_groups(
         plan.note("no cgroupsPath: the group has the container's id and lies below the runtime's own group");
     }
     plan.undo.push(Undo::Cgroups { groups: plan.groups.clone() });
-    plan.host_from("/linux/cgroupsPath", HostStep::MakeCgroups);
     plan_all_writes(plan, spec, facts)?;
+    let limited = plan.limits.attach.iter().chain(&plan.limits.rest).map(|write| write.controller.as_ref());
+    let below = Below::for_limits(limited);
+    plan.host_from("/linux/cgroupsPath", HostStep::MakeCgroups { below });
     let writes = std::mem::take(&mut plan.limits.attach);
     plan.host_from("/linux/resources", HostStep::WriteEarlyLimits { writes });
     Ok(())
@@ -68,7 +71,8 @@ pub(crate) fn is_optional(
     is_rootless(facts, options) && (!has_place(spec) || (group.is_unified() && !is_unified(facts)))
 }
 
-fn is_rootless(facts: &HostFacts, options: &CreateOptions) -> bool {
+/// Whether a hierarchy that is closed to the runtime may be tolerated at all.
+pub(crate) fn is_rootless(facts: &HostFacts, options: &CreateOptions) -> bool {
     options.rootless_cgroups.unwrap_or_else(|| facts.is_rootless())
 }
 
@@ -79,21 +83,8 @@ fn has_place(spec: &ContainerSpec) -> bool {
 /// Leaves out the hierarchies that are closed to the runtime, unless the definition has a limit for one.
 fn leave_closed(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Result<()> {
     let is_closed = |group: &cgroup::GroupPath| facts.closed_hierarchies.contains(&group.hierarchy);
-    let wanted = cgroup::limit::Context { groups: &plan.groups, ..cgroup::limit::Context::default() };
-    let render = if is_unified(facts) { cgroup::unified::writes } else { cgroup::legacy::writes };
-    let limits = render(&spec.resources, &wanted).map_err(cgroup::Error::from)?;
-    for write in limits.attach.iter().chain(&limits.rest) {
-        let of = |group: &&cgroup::GroupPath| group.has(&write.controller) || (group.is_unified() && is_unified(facts));
-        if let Some(group) = plan.groups.iter().find(of).filter(|group| is_closed(group)) {
-            return Err(Error::Unsupported(format!(
-                "cannot set {} limit: container could not join or create cgroup: no permission for {} \
-                 (rootless needs no limits + no cgrouppath when no permission is granted for cgroups; \
-                 /linux/resources/{})",
-                write.controller,
-                group.dir(),
-                write.field.replace('.', "/"),
-            )));
-        }
+    if plan.groups.iter().any(is_closed) {
+        refuse_limits_of(is_closed, &plan.groups, spec, facts)?;
     }
     let (closed, open): (Vec<_>, Vec<_>) = std::mem::take(&mut plan.groups).into_iter().partition(is_closed);
     plan.groups = open;
@@ -111,6 +102,41 @@ fn leave_closed(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Res
         plan.note(format!("no group is made where none may be written: {names}"));
     }
     Ok(())
+}
+
+/// Refuses a limit that would go to a closed group.
+fn refuse_limits_of(
+    is_closed: impl Fn(&cgroup::GroupPath) -> bool,
+    groups: &[cgroup::GroupPath],
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+) -> Result<()> {
+    let context = cgroup::limit::Context { groups, ..cgroup::limit::Context::default() };
+    let limits = render_limits(&spec.resources, is_unified(facts), &context)?;
+    for write in limits.attach.iter().chain(&limits.rest) {
+        let of = |group: &&cgroup::GroupPath| group.has(&write.controller) || (group.is_unified() && is_unified(facts));
+        if let Some(group) = groups.iter().find(of).filter(|group| is_closed(group)) {
+            return Err(Error::Unsupported(format!(
+                "cannot set {} limit: container could not join or create cgroup: no permission for {} \
+                 (rootless needs no limits + no cgrouppath when no permission is granted for cgroups; \
+                 /linux/resources/{})",
+                write.controller,
+                group.dir(),
+                write.field.replace('.', "/"),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Limits as writes to v2 where it is the only hierarchy, else to v1.
+pub(crate) fn render_limits(
+    resources: &Resources,
+    unified: bool,
+    context: &cgroup::limit::Context<'_>,
+) -> Result<cgroup::Limits> {
+    let render = if unified { cgroup::unified::writes } else { cgroup::legacy::writes };
+    Ok(render(resources, context).map_err(cgroup::Error::from)?)
 }
 
 /// All writes, rendered for a group that is new.
@@ -133,8 +159,7 @@ fn plan_writes(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> Resu
         device_lines: &device_lines,
         ..cgroup::limit::Context::default()
     };
-    let render = if is_unified(facts) { cgroup::unified::writes } else { cgroup::legacy::writes };
-    Ok(render(&spec.resources, &context).map_err(cgroup::Error::from)?)
+    render_limits(&spec.resources, is_unified(facts), &context)
 }
 
 /// The program of a unified group, as the kernel takes it.
@@ -200,8 +225,7 @@ fn delegate(spec: &ContainerSpec) -> Option<u32> {
         // Root has the group already.
         return Some(user).filter(|uid| *uid != 0);
     }
-    let range = spec.uid_mappings.iter().find(|range| user.wrapping_sub(range.container_id) < range.size)?;
-    Some(range.host_id + (user - range.container_id))
+    IdMapping::host_id_of(user, &spec.uid_mappings)
 }
 
 /// The rules of the definition, then those that every container gets, as one set.

@@ -97,7 +97,7 @@ pub(crate) fn namespace_key(kind: NamespaceKind) -> &'static str {
     if kind == NamespaceKind::Pid { "extRootPidNS" } else { "extRootNetNS" }
 }
 
-/// Binds, views of v1 groups that are copies of the host's folders, and device nodes, which are binds in a user namespace.
+/// Binds, copies of the host's folders of groups and of its sysfs, and device nodes, which are binds in a user namespace.
 /// Sources of binds are relative to the bundle.
 pub(super) fn external_mounts(
     spec: &ContainerSpec,
@@ -120,6 +120,9 @@ pub(super) fn external_mounts(
                     },
                     source,
                 }));
+            }
+            MountKind::Filesystem(fstype) if fstype == "sysfs" && mounts::sysfs_is_bound(spec, mount) => {
+                list.push(ExternalMount { destination: mount.destination.clone(), source: mounts::SYSFS.to_owned() });
             }
             _ => {}
         }
@@ -151,7 +154,7 @@ pub(crate) fn network_lock(method: NetworkLock) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use cgroup::{GroupPath, Mode};
+    use cgroup::{GroupPath, Hierarchy, Mode};
 
     use super::super::tests::{facts, spec};
     use super::*;
@@ -224,5 +227,52 @@ mod tests {
         assert_eq!(find("/data"), Some("/b/data"));
         assert_eq!(find("/dev/null"), Some("/dev/null"));
         assert_eq!(find("/proc"), None);
+    }
+
+    /// A container may have no group in some hierarchy: where it may not be written, or where systemd makes none.
+    #[test]
+    fn a_missing_group_does_not_move_the_others() {
+        let hierarchy = |id, name: &str| Hierarchy {
+            id,
+            controllers: vec![name.to_owned()],
+            mountpoint: format!("/sys/fs/cgroup/{name}"),
+            own_path: "/own".to_owned(),
+        };
+        let mut facts = facts(Mode::Legacy);
+        facts.cgroups.hierarchies = vec![hierarchy(5, "memory"), hierarchy(4, "freezer"), hierarchy(3, "cpu")];
+        let namespaces = serde_json::json!([{ "type": "mount" }]);
+        let mut spec = spec(serde_json::json!({}), serde_json::json!({ "namespaces": namespaces }));
+        spec.mounts.retain(|mount| mount.kind == MountKind::Cgroup);
+        let listed = external_mounts(&spec, &facts, &[group(5, "memory"), group(3, "cpu")], "");
+        let pairs: Vec<_> = listed
+            .iter()
+            .filter(|mount| mount.destination.starts_with("/sys"))
+            .map(|mount| (mount.destination.as_str(), mount.source.as_str()))
+            .collect();
+        let expected = [
+            ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/web1"),
+            ("/sys/fs/cgroup/freezer", "/sys/fs/cgroup/freezer/own"),
+            ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu/web1"),
+        ];
+        assert_eq!(pairs, expected);
+    }
+
+    #[test]
+    fn a_sysfs_that_is_a_copy_of_the_hosts_is_of_the_host() {
+        let map = serde_json::json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        let check = |namespaces: serde_json::Value, expected: Option<&str>| {
+            let linux = serde_json::json!({ "namespaces": namespaces, "uidMappings": map, "gidMappings": map });
+            let spec = spec(serde_json::json!({}), linux);
+            let mounts = external_mounts(&spec, &facts(Mode::Unified), &[], "");
+            let found = mounts.iter().find(|mount| mount.destination == "/sys");
+            assert_eq!(found.map(|mount| mount.source.as_str()), expected);
+        };
+        let (user, mount, network) = (json("user"), json("mount"), json("network"));
+        check(serde_json::json!([user, mount]), Some("/sys"));
+        check(serde_json::json!([user, mount, network]), None);
+    }
+
+    fn json(kind: &str) -> serde_json::Value {
+        serde_json::json!({ "type": kind })
     }
 }

@@ -85,15 +85,10 @@ fn knows_ids(spec: &ContainerSpec) -> bool {
 /// The device with its owner as the host knows it.
 fn owned_on_host(device: &Device, spec: &ContainerSpec, from: &str) -> Result<Device> {
     let outside = |id: u32, mappings: &[IdMapping], what: &str| {
-        mappings
-            .iter()
-            .find_map(|m| Some(m.host_id + id.checked_sub(m.container_id).filter(|n| *n < m.size)?))
-            .ok_or_else(|| {
-                let path = &device.path;
-                Error::Unsupported(format!(
-                    "{path}: {what} {id} is not in the user namespace (config.json {from}/{what})"
-                ))
-            })
+        IdMapping::host_id_of(id, mappings).ok_or_else(|| {
+            let path = &device.path;
+            Error::Unsupported(format!("{path}: {what} {id} is not in the user namespace (config.json {from}/{what})"))
+        })
     };
     let uid = outside(device.uid, &spec.uid_mappings, "uid")?;
     let gid = outside(device.gid, &spec.gid_mappings, "gid")?;

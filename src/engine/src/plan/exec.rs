@@ -11,9 +11,18 @@ use crate::options::ExecOptions;
 use crate::step::{ChildStep, HostStep};
 use crate::unit::Unit;
 
+/// What is known of the container that is there.
+#[derive(Debug, Clone, Default)]
+pub struct Existing {
+    /// Its groups, or those below them that the caller asked for.
+    pub groups: Vec<cgroup::GroupPath>,
+    /// The unit that they belong to.
+    pub unit: Option<Unit>,
+    /// Whether it has its creator's session keyring in the place of its own.
+    pub callers_keyring: bool,
+}
+
 /// Plans an exec: the same gates as a creation, with the namespaces of the container's first process.
-///
-/// `groups` are the container's, or those below them that the caller asked for, with the unit that they belong to.
 ///
 /// # Errors
 /// As [`plan_create`](super::plan_create).
@@ -22,14 +31,14 @@ pub fn plan_exec(
     process: &Process,
     facts: &HostFacts,
     id: &str,
-    (groups, unit): (Vec<cgroup::GroupPath>, Option<Unit>),
+    existing: Existing,
     options: &ExecOptions,
 ) -> Result<Plan> {
-    let mut plan = Plan { id: id.to_owned(), groups, ..Plan::default() };
+    let mut plan = Plan { id: id.to_owned(), groups: existing.groups, ..Plan::default() };
     let kinds: Vec<NamespaceKind> = spec.namespaces.iter().map(|n| n.kind).collect();
     let init = plan.slot();
     // A user may move no process from a session into the group of a unit; the service manager may.
-    plan.unit = unit.filter(|unit| unit.user);
+    plan.unit = existing.unit.filter(|unit| unit.user);
     let into_cgroup = plan.unit.is_none() && plan.groups.iter().any(cgroup::GroupPath::is_unified);
     let console = process::plan_console(&mut plan, Some(process), options.console_socket.as_deref());
     let launcher = rootless::exec_launcher(&kinds, process, facts, init);
@@ -63,7 +72,7 @@ pub fn plan_exec(
     if has_user_namespace(spec) {
         plan.child(super::namespaces::become_root(spec));
     }
-    if !options.no_new_keyring {
+    if !existing.callers_keyring {
         let label = process::key_label(Some(process), facts);
         plan.child(ChildStep::JoinKeyring { name: format!("_ses.{id}"), existing: true, label });
     }
@@ -87,7 +96,7 @@ pub fn plan_exec(
     if let Some(policy) = &spec.memory_policy {
         plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
     }
-    process::plan_identity(&mut plan, process, spec, facts, options.preserve_fds)?;
+    process::plan_identity(&mut plan, process, spec, facts, (options.preserve_fds, None))?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
     plan.child_from("/process/args", process::execute(process, process.env.clone(), 0));

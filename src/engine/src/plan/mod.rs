@@ -30,7 +30,7 @@ use crate::step::{ChildStep, HookPoint, HostStep, Planned, Slot};
 use crate::undo::Undo;
 use crate::unit::Unit;
 
-pub use exec::plan_exec;
+pub use exec::{Existing, plan_exec};
 pub(crate) use restore::plan_restore;
 
 /// What will be done.
@@ -94,12 +94,6 @@ impl Plan {
 
     fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
-    }
-
-    /// Whether a step of the child runs hooks at this point.
-    #[must_use]
-    pub fn child_runs_hooks(&self, wanted: HookPoint) -> bool {
-        self.child.iter().any(|p| matches!(&p.step, ChildStep::RunHooks { point, .. } if *point == wanted))
     }
 }
 
@@ -198,6 +192,7 @@ fn has_user_namespace(spec: &ContainerSpec) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cgroup::group::Below;
     use cgroup::{Hierarchy, Layout, Mode};
 
     use super::*;
@@ -345,10 +340,38 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_the_caller_are_left_once() {
+        let left = |plan: &Plan| {
+            let names = names(plan);
+            ["become_namespace_root", "leave_groups"].map(|name| names.iter().filter(|step| **step == name).count())
+        };
+        assert_eq!(left(&plan(Mode::Legacy, serde_json::json!({}), serde_json::json!({}))), [0, 1]);
+        assert_eq!(left(&in_user_namespace(&[], serde_json::json!({}))), [1, 0]);
+    }
+
+    /// Which decides whether an ordinary group becomes a threaded one.
+    #[test]
+    fn what_happens_below_a_busy_group_is_in_the_plan() {
+        let check = |resources: serde_json::Value, expected: Below| {
+            let linux = serde_json::json!({ "resources": resources });
+            let plan = plan(Mode::Unified, serde_json::json!({}), linux);
+            let below = plan.host.iter().find_map(|planned| match planned.step {
+                HostStep::MakeCgroups { below } => Some(below),
+                _ => None,
+            });
+            assert_eq!(below, Some(expected));
+        };
+        check(serde_json::json!({}), Below::Ordinary);
+        check(serde_json::json!({ "pids": { "limit": 5 } }), Below::Threaded);
+        check(serde_json::json!({ "pids": { "limit": 5 }, "memory": { "limit": 1_048_576 } }), Below::Ordinary);
+    }
+
+    #[test]
     fn the_filter_comes_last_with_no_new_privileges() {
         let process = serde_json::json!({ "noNewPrivileges": true, "apparmorProfile": "web" });
         let expected = [
             "set_lsm_label",
+            "leave_groups",
             "close_descriptors",
             "change_folder",
             "become_user",
@@ -369,6 +392,7 @@ mod tests {
         let process = serde_json::json!({ "noNewPrivileges": false, "apparmorProfile": "web" });
         let expected = [
             "set_lsm_label",
+            "leave_groups",
             "close_descriptors",
             "change_folder",
             "become_user",

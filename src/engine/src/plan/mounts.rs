@@ -86,7 +86,7 @@ pub(super) fn plan_sources(
                     "mounts[{index}]: a copy of the host's /sys, since a new sysfs shows the host's network, which the \
                      user namespace does not own"
                 ));
-                let source = host_source(spec, "/sys".to_owned(), true, plan.slot());
+                let source = host_source(spec, SYSFS.to_owned(), true, plan.slot());
                 Some(plan_bind_source(plan, facts, openings, source, Copied::Before, index))
             }
             MountKind::Cgroup if !cgroup_view_is_new(spec, facts) => {
@@ -151,10 +151,13 @@ fn source_propagation(spec: &ContainerSpec) -> Option<PropagationKind> {
     }
 }
 
+/// What stands in for a sysfs that is certain to be refused.
+pub(super) const SYSFS: &str = "/sys";
+
 /// Whether a new sysfs is certain to be refused: it shows the network namespace, and mounting it takes rights over the
 /// owner of that. A new user namespace owns neither the host's nor one that is joined; a user namespace that is joined may
 /// own one that is joined with it, but not the host's. Options of the file system itself have no place on a copy.
-fn sysfs_is_bound(spec: &ContainerSpec, mount: &Mount) -> bool {
+pub(super) fn sysfs_is_bound(spec: &ContainerSpec, mount: &Mount) -> bool {
     let network = spec.namespace(NamespaceKind::Network);
     let owned = match network {
         None => false,
@@ -169,19 +172,22 @@ pub(super) fn cgroup_view_is_new(spec: &ContainerSpec, facts: &HostFacts) -> boo
     spec.namespace(NamespaceKind::Cgroup).is_some() && !facts.in_user_namespace
 }
 
-/// The folders of the host that a view of the groups consists of where it is copied, with the name of each hierarchy.
+/// The folders of the host that a view of the groups consists of where it is copied, with the name of each hierarchy: the
+/// container's groups, and the caller's own where it has none.
 pub(super) fn copied_cgroup_views(
     facts: &HostFacts,
     groups: &[cgroup::GroupPath],
 ) -> impl Iterator<Item = (String, String)> {
-    let folders: Vec<String> = match groups.is_empty() {
-        false => groups.iter().map(cgroup::GroupPath::dir).collect(),
-        true => hierarchies(facts).map(|h| format!("{}{}", h.mountpoint, h.own_path)).collect(),
-    };
-    hierarchies(facts).map(|hierarchy| view(hierarchy, None).name).zip(folders)
+    hierarchies(facts).map(|hierarchy| {
+        let folder = match groups.iter().find(|group| group.hierarchy == hierarchy.id) {
+            Some(group) => group.dir(),
+            None => format!("{}{}", hierarchy.mountpoint, hierarchy.own_path),
+        };
+        (view(hierarchy, None).name, folder)
+    })
 }
 
-/// Copies of the container's groups, one for each hierarchy; of the caller's own where it has none there.
+/// Copies of the folders of a view, see [`copied_cgroup_views`].
 fn plan_cgroup_sources(
     plan: &mut Plan,
     spec: &ContainerSpec,
@@ -191,11 +197,7 @@ fn plan_cgroup_sources(
     openings: &mut Openings,
     later: &mut Vec<(Source, String)>,
 ) -> Vec<Bind> {
-    let folder = |hierarchy: &cgroup::Hierarchy| match plan.groups.iter().find(|g| g.hierarchy == hierarchy.id) {
-        Some(group) => group.dir(),
-        None => format!("{}{}", hierarchy.mountpoint, hierarchy.own_path),
-    };
-    let folders: Vec<String> = hierarchies(facts).map(folder).collect();
+    let folders: Vec<String> = copied_cgroup_views(facts, &plan.groups).map(|(_, folder)| folder).collect();
     let plan_folder = |path: String| {
         let copied = of_host(spec, options, &path);
         let source = host_source(spec, path, false, plan.slot());

@@ -102,7 +102,7 @@ pub(super) fn plan_id_maps(
 /// Root of the user namespace, or the process's user where the definition maps no root: files need an owner that exists.
 pub(super) fn become_root(spec: &ContainerSpec) -> ChildStep {
     let root_or = |map: &[IdMapping], id: u32| {
-        let mapped = map.is_empty() || map.iter().any(|range| range.container_id == 0);
+        let mapped = map.is_empty() || IdMapping::host_id_of(0, map).is_some();
         if mapped { 0 } else { id }
     };
     let (uid, gid) = spec.process.as_ref().map_or((0, 0), |process| (process.user.uid, process.user.gid));

@@ -109,13 +109,15 @@ pub(super) fn plan_inside(
         plan.child_from("/linux/memoryPolicy", ChildStep::SetMemoryPolicy { policy: policy.clone() });
     }
     let keep = options.preserve_fds.saturating_add(options.listen_fds);
+    let shown = super::rootless::shows_while_waiting(spec, facts, options).then_some(ChildStep::ShowToTracers);
     let Some(process) = &spec.process else {
-        plan.child(ChildStep::CloseDescriptors { keep });
+        plan_close(plan, spec, keep);
+        shown.into_iter().for_each(|step| plan.child(step));
         plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
         plan.child(ChildStep::AwaitStart);
         return Ok(());
     };
-    plan_identity(plan, process, spec, facts, keep)?;
+    plan_identity(plan, process, spec, facts, (keep, shown))?;
     plan.child(ChildStep::PassGate { gate: Gate::Ready, slots: Vec::new() });
     plan.child(ChildStep::AwaitStart);
     if !spec.hooks.start_container.is_empty() {
@@ -137,13 +139,13 @@ pub(super) fn execute(process: &Process, mut env: Vec<String>, listen_fds: u32) 
     ChildStep::Execute { args: process.args.clone(), env }
 }
 
-/// Label, user, capabilities, filter: shared by create and exec.
+/// Label, user, capabilities, filter: shared by create and exec. `last` is done before the filter, which may deny it.
 pub(super) fn plan_identity(
     plan: &mut Plan,
     process: &Process,
     spec: &ContainerSpec,
     facts: &HostFacts,
-    keep: u32,
+    (keep, last): (u32, Option<ChildStep>),
 ) -> Result<()> {
     plan_label(plan, process, facts)?;
     let additional_gids = super::rootless::additional_gids(plan, spec, facts, &process.user.additional_gids)?;
@@ -155,7 +157,7 @@ pub(super) fn plan_identity(
         None => None,
     };
     // Before any path of the definition is used that could lead through /proc/self/fd.
-    plan.child(ChildStep::CloseDescriptors { keep });
+    plan_close(plan, spec, keep);
     let landlocked = super::landlock::plan_ruleset(plan, spec.landlock.as_ref(), facts)?;
     // First as root, whom the folder may belong to.
     plan.child_from("/process/cwd", ChildStep::ChangeFolder { path: process.cwd.clone() });
@@ -173,6 +175,7 @@ pub(super) fn plan_identity(
     if let Some(limit) = process.rlimits.iter().find(|limit| limit.resource == sys::process::RLIMIT_NOFILE) {
         plan.child_from("/process/rlimits", ChildStep::LimitFiles { soft: limit.soft, hard: limit.hard });
     }
+    last.into_iter().for_each(|step| plan.child(step));
     if process.no_new_privileges {
         plan.child_from("/process/noNewPrivileges", ChildStep::SetNoNewPrivs);
     }
@@ -187,6 +190,15 @@ pub(super) fn plan_identity(
         plan_capabilities(plan, process.capabilities);
     }
     Ok(())
+}
+
+/// Leaves what came from the caller: groups, where becoming root of a user namespace has not done that, and descriptors.
+/// The groups first: only the host's `/proc`, which closes, can tell whether a refusal is one for good.
+fn plan_close(plan: &mut Plan, spec: &ContainerSpec, keep: u32) {
+    if !super::has_user_namespace(spec) {
+        plan.child(ChildStep::LeaveGroups);
+    }
+    plan.child(ChildStep::CloseDescriptors { keep });
 }
 
 fn plan_capabilities(plan: &mut Plan, capabilities: Capabilities) {

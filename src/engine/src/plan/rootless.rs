@@ -8,7 +8,7 @@ use runtime_spec::model::{Device, IdMapping, MountKind, NamespaceKind, Process};
 
 use super::Plan;
 use crate::error::{Error, Result};
-use crate::facts::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, HostFacts};
+use crate::facts::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SYS_PTRACE, HostFacts};
 use crate::options::{CreateOptions, IdMapHelpers};
 use crate::step::{ChildStep, HostStep, IdMaps, Launcher, Planned, Slot, Source};
 
@@ -56,7 +56,7 @@ fn check_mount_ids(spec: &ContainerSpec) -> Result<()> {
                 _ => continue,
             };
             let id = option.split_once('=').and_then(|(_, id)| id.parse::<u32>().ok());
-            if id.is_some_and(|id| !maps(map, id)) {
+            if id.is_some_and(|id| IdMapping::host_id_of(id, map).is_none()) {
                 return unsupported(&format!(
                     "cannot specify {name}= mount options for unmapped {name} in rootless containers: {option} \
                      (/mounts/{index}/options)"
@@ -67,15 +67,19 @@ fn check_mount_ids(spec: &ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-fn maps(map: &[IdMapping], id: u32) -> bool {
-    map.iter().any(|range| id >= range.container_id && id - range.container_id < range.size)
-}
-
 /// Whether a process is closed to tracers from its first step. An ordinary user that is to map ids for it could not open
 /// its files under `/proc` then. Until that is done only processes of the same user on the host could trace it, and those
 /// may trace the runtime as well.
 pub(super) fn hides_first(spec: &ContainerSpec, facts: &HostFacts) -> bool {
     facts.has(CAP_SYS_ADMIN) || !spec.makes(NamespaceKind::User)
+}
+
+/// Whether a process that waits for its start is open to tracers meanwhile. An ordinary user may enter the namespaces of no
+/// process that is closed to them, and so could not `exec` into the container. It is the user that the program will be by
+/// then, with nothing of the host left but its memory; who can see it are the user's processes and, in a pid namespace of its
+/// own, those of such an `exec` alone.
+pub(super) fn shows_while_waiting(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOptions) -> bool {
+    options.start_by_other && !facts.has(CAP_SYS_PTRACE) && spec.makes(NamespaceKind::Pid)
 }
 
 /// Who writes the mappings. Without a right the kernel takes one line that maps the caller's own id, and that of a group
@@ -213,7 +217,7 @@ mod tests {
     use cgroup::Mode;
 
     use super::super::tests::{facts, names};
-    use super::super::{plan_create, plan_exec};
+    use super::super::{Existing, plan_create, plan_exec};
     use super::*;
     use crate::options::ExecOptions;
 
@@ -278,6 +282,27 @@ mod tests {
     }
 
     #[test]
+    fn a_users_container_that_waits_is_open_to_exec() {
+        let shown = |spec: &ContainerSpec, facts: &HostFacts, start_by_other| {
+            let plan = plan_create(spec, facts, &CreateOptions { start_by_other, ..options() }).unwrap();
+            let names = names(&plan);
+            let at = names.iter().position(|name| *name == "show_to_tracers");
+            assert!(
+                at.is_none_or(|at| at > position(&names, "become_user") && at < position(&names, "set_no_new_privs"))
+            );
+            at.is_some()
+        };
+        assert!(shown(&spec(|_| {}), &user(), true));
+        assert!(!shown(&spec(|_| {}), &user(), false), "nobody else can start it");
+        assert!(!shown(&spec(|_| {}), &facts(Mode::Legacy), true));
+        let joined = spec(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.iter_mut().filter(|n| n["type"] == "pid").for_each(|n| n["path"] = "/proc/7/ns/pid".into());
+        });
+        assert!(!shown(&joined, &user(), true), "others of that namespace would see it");
+    }
+
+    #[test]
     fn roots_child_is_closed_to_tracers_first() {
         let plan = plan_create(&spec(|_| {}), &facts(Mode::Legacy), &options()).unwrap();
         assert_eq!(names(&plan)[0], "hide_from_tracers");
@@ -337,7 +362,7 @@ mod tests {
     fn launcher_of_exec(facts: &HostFacts) -> Option<Launcher> {
         let spec = spec(|_| {});
         let process = spec.process.clone().unwrap();
-        let plan = plan_exec(&spec, &process, facts, "web1", (Vec::new(), None), &ExecOptions::default()).unwrap();
+        let plan = plan_exec(&spec, &process, facts, "web1", Existing::default(), &ExecOptions::default()).unwrap();
         plan.host.into_iter().find_map(|p| match p.step {
             HostStep::Spawn { launcher, .. } => launcher,
             _ => None,

@@ -1,0 +1,71 @@
+//! What `/proc/PID/mountinfo` says.
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Which part of the file system is mounted.
+    pub root: String,
+    /// Where.
+    pub mountpoint: String,
+    /// Type of the file system.
+    pub kind: String,
+    /// Options of the superblock, separated by commas.
+    pub options: String,
+}
+
+/// Reads the lines of the file. One that is anything else is passed over.
+///
+/// Kernel: proc_pid_mountinfo(5): fixed fields, optional fields up to a lone `-`, then type, source and options.
+pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
+    text.lines().filter_map(|line| {
+        let (fixed, rest) = line.split_once(" - ")?;
+        let mut fixed = fixed.split(' ').skip(3);
+        let (root, mountpoint) = (unescape(fixed.next()?), unescape(fixed.next()?));
+        let mut rest = rest.split(' ');
+        let (kind, _source, options) = (rest.next()?.to_owned(), rest.next()?, rest.next()?.to_owned());
+        Some(Mount { root, mountpoint, kind, options })
+    })
+}
+
+/// Undoes the kernel's octal escapes (space, tab, newline, backslash).
+fn unescape(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                text.push(char::from(byte));
+                text.push_str(&part[3..]);
+            }
+            None => {
+                text.push('\\');
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_the_kernel_writes_them() {
+        let text = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+                    32 31 0:29 /a\\134040b /srv/x\\040y\\011z rw shared:9 master:2 - cgroup cgroup rw,cpu\n\
+                    broken line\n\
+                    1 2 3:4 / /x rw - ext4\n";
+        let mount = |root: &str, mountpoint: &str, kind: &str, options: &str| Mount {
+            root: root.to_owned(),
+            mountpoint: mountpoint.to_owned(),
+            kind: kind.to_owned(),
+            options: options.to_owned(),
+        };
+        let expected = [
+            mount("/", "/sys/fs/cgroup", "tmpfs", "rw,mode=755"),
+            mount("/a\\040b", "/srv/x y\tz", "cgroup", "rw,cpu"),
+        ];
+        assert_eq!(parse(text).collect::<Vec<_>>(), expected);
+    }
+}
