@@ -5,8 +5,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-pub use rustix::fs::{ResolveFlags, Timespec};
 use rustix::fs::{self, AtFlags, Dev, FileType, Mode, OFlags, Stat, Timestamps, XattrFlags};
+pub use rustix::fs::{ResolveFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::error::{Context, Result};
@@ -39,9 +39,8 @@ pub fn mkdir(dir: BorrowedFd<'_>, path: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// What the kernel says.
 pub fn mknod(dir: BorrowedFd<'_>, path: &[u8], kind: FileType, mode: u32, dev: Dev) -> Result<()> {
-    fs::mknodat(dir, path, kind, Mode::from_raw_mode(mode), dev).call(|| {
-        format!("mknodat({}, {}, {kind:?}, {}:{})", fd(dir), text(path), fs::major(dev), fs::minor(dev))
-    })
+    fs::mknodat(dir, path, kind, Mode::from_raw_mode(mode), dev)
+        .call(|| format!("mknodat({}, {}, {kind:?}, {}:{})", fd(dir), text(path), fs::major(dev), fs::minor(dev)))
 }
 
 /// `symlinkat(2)`.
