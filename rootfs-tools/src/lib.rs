@@ -3,5 +3,37 @@
 //! It owns what lies in a root file system before a container starts. It never mounts into one and never enters one.
 
 mod busybox;
+#[cfg(feature = "import")]
+mod compress;
+mod digest;
+#[cfg(feature = "import")]
+mod extract;
+#[cfg(feature = "import")]
+mod import;
+#[cfg(feature = "import")]
+mod limits;
+#[cfg(feature = "import")]
+mod progress;
+#[cfg(feature = "import")]
+mod source;
+pub mod store;
+#[cfg(feature = "import")]
+mod tar;
 
 pub use busybox::{Error, busybox};
+pub use digest::{Digest, DigestError};
+#[cfg(feature = "import")]
+pub use extract::{ExtractError, Refusal};
+#[cfg(feature = "import")]
+pub use import::{ImportError, Source, import};
+#[cfg(feature = "import")]
+pub use limits::{LimitError, Limits};
+#[cfg(feature = "import")]
+pub use progress::{Progress, Silent};
+#[cfg(feature = "import")]
+pub use source::{
+    Platform, Select, SourceError,
+    folder::{Marks, TreeError, write_tree},
+};
+#[cfg(feature = "import")]
+pub use tar::TarError;

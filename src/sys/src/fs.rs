@@ -366,7 +366,7 @@ pub fn list(dir: BorrowedFd<'_>, path: &str) -> Result<Vec<(String, FileType)>> 
 }
 
 /// How a descriptor is shown in an error: by its number.
-fn shown(fd: BorrowedFd<'_>) -> String {
+pub(crate) fn shown(fd: BorrowedFd<'_>) -> String {
     if fd.as_raw_fd() == CWD.as_raw_fd() { "AT_FDCWD".to_owned() } else { format!("fd {}", fd.as_raw_fd()) }
 }
 

@@ -5,6 +5,7 @@
 //! way and no opinions here; those are made by whoever calls.
 
 pub mod bpf;
+pub mod entry;
 pub mod error;
 pub mod fs;
 pub mod heap;
