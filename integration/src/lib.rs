@@ -20,6 +20,7 @@ pub mod console;
 pub mod criu;
 pub mod group;
 pub mod host;
+pub mod net;
 pub mod oracle;
 pub mod race;
 pub mod requires;

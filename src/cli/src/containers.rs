@@ -118,6 +118,7 @@ impl Session<'_> {
     ) -> anyhow::Result<CreateOptions> {
         let path = |path: &Option<String>| path.as_ref().map(|path| self.caller.absolute(path));
         let veths = args.veth.iter().map(|text| network::parse_veth(text).with_context(|| format!("--veth {text}")));
+        let links = args.link.iter().map(|text| network::parse_link(text).with_context(|| format!("--link {text}")));
         Ok(CreateOptions {
             id: id.to_owned(),
             bundle: bundle.path.clone(),
@@ -130,7 +131,7 @@ impl Session<'_> {
             preserve_fds: handover.preserve_fds,
             listen_fds: self.caller.listen_fds,
             notify: self.notify(id),
-            veths: veths.collect::<anyhow::Result<_>>()?,
+            links: veths.chain(links).collect::<anyhow::Result<_>>()?,
             rootless_cgroups: self.global.rootless,
             id_map_helpers: self.caller.id_map_helpers(),
             no_cgroups: self.global.cgroup_manager == CgroupManager::Disabled,

@@ -316,14 +316,18 @@ mod grammar {
         let bundle = BundleArgs {
             config: text("/c.json"),
             veth: vec!["a".to_owned(), "b=c".to_owned()],
+            link: vec!["phys:device=d".to_owned()],
             ..BundleArgs::default()
         };
         let create = CreateArgs { id: "web".to_owned(), bundle: bundle.clone(), ..CreateArgs::default() };
-        check("skep create -f /c.json --veth a --veth=b=c web", Command::Create(create.clone()));
+        check("skep create -f /c.json --veth a --link phys:device=d --veth=b=c web", Command::Create(create.clone()));
         let run = RunArgs { create, detach: true, no_subreaper: true, ..RunArgs::default() };
-        check("skep run -d -no-subreaper --config /c.json --veth a --veth=b=c web", Command::Run(run));
+        check(
+            "skep run -d -no-subreaper --config /c.json --veth a --link phys:device=d --veth=b=c web",
+            Command::Run(run),
+        );
         let plan = PlanArgs { id: None, bundle: bundle.clone(), json: true };
-        check("skep plan -f /c.json --veth a --veth b=c --json", Command::Plan(plan));
+        check("skep plan -f /c.json --veth a --link=phys:device=d --veth b=c --json", Command::Plan(plan));
         let plan = PlanArgs { id: text("web"), ..PlanArgs::default() };
         check("skep plan web", Command::Plan(plan));
         let check_args = CheckArgs { bundle: text("/b"), config: text("/c"), json: true };

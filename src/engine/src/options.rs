@@ -29,8 +29,8 @@ pub struct CreateOptions {
     pub listen_fds: u32,
     /// Where the caller's supervisor waits to hear that the program is ready.
     pub notify: Option<Notify>,
-    /// veth pairs to make.
-    pub veths: Vec<network::Veth>,
+    /// Network links to make.
+    pub links: Vec<network::LinkSpec>,
     /// Whether cgroups are left alone (`--cgroup-manager=disabled`).
     pub no_cgroups: bool,
     /// Whether cgroups that may not be written are done without; `None` lets the caller's rights decide.

@@ -167,12 +167,12 @@ pub enum HostStep {
         /// Which one and its name inside.
         device: NetDevice,
     },
-    /// Makes a veth pair with one end inside.
-    MakeVeth {
-        /// Names and addresses.
-        veth: network::Veth,
-        /// The host's end.
-        host: network::HostEnd,
+    /// Makes a network link of the container.
+    MakeLink {
+        /// What it is.
+        link: Box<network::LinkSpec>,
+        /// What it has on the host.
+        record: network::LinkRecord,
     },
     /// Brings `lo` up in the network namespace of the process.
     BringLoopbackUp,

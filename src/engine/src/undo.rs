@@ -22,10 +22,10 @@ pub enum Undo {
         /// Which one, and whose.
         unit: Unit,
     },
-    /// A veth pair to delete, by the end that the host has.
-    Veth {
-        /// Its name and address, so that no other device of that name is taken for it.
-        host: network::HostEnd,
+    /// A network link to take back.
+    Link {
+        /// What it has on the host.
+        link: network::LinkRecord,
     },
     /// A resctrl group to remove.
     Resctrl {
@@ -46,7 +46,7 @@ fn undo_one(entry: &Undo, proc: &sys::ProcFs) -> Result<()> {
     match entry {
         Undo::Cgroups { groups } => Ok(cgroup::group::remove(groups, cgroup::group::REMOVE_BOUND, proc)?),
         Undo::Unit { unit } => crate::unit::stop(unit),
-        Undo::Veth { host } => Ok(network::delete_veth(host).map(drop)?),
+        Undo::Link { link } => Ok(network::undo_link(link).map(drop)?),
         Undo::Resctrl { path } => match sys::fs::rmdir_at(sys::fs::CWD, path) {
             Err(error) if !error.is(sys::Errno::NOENT) => Err(error.into()),
             _ => Ok(()),

@@ -1,6 +1,6 @@
-//! Addresses of links and the default route.
+//! Addresses of links.
 //!
-//! Kernel: include/uapi/linux/{if_addr,rtnetlink}.h, `struct ifaddrmsg`, IFA_*, `struct rtmsg`, RTA_*.
+//! Kernel: include/uapi/linux/if_addr.h, `struct ifaddrmsg`, IFA_*.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,7 +14,6 @@ use crate::socket::Socket;
 
 const NEWADDR: u16 = 20;
 const GETADDR: u16 = 22;
-const NEWROUTE: u16 = 24;
 
 /// Bytes of `struct ifaddrmsg`: family, prefix length, flags, scope (u8 each), index u32.
 const HEADER: usize = 8;
@@ -35,9 +34,6 @@ const PERMANENT: u32 = 0x80;
 const CHOSEN: u32 = NODAD | 0x10 | 0x100 | 0x200 | 0x400;
 /// RT_SCOPE_UNIVERSE: global.
 const GLOBAL: u8 = 0;
-
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
 
 /// An address with the length of its network's prefix, as `10.88.0.2/24`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,6 +63,32 @@ impl Prefix {
             }
             _ => false,
         }
+    }
+
+    /// The network that the address is in: the bits behind the prefix are zero.
+    #[must_use]
+    pub fn network(&self) -> Prefix {
+        let ip = match self.ip {
+            IpAddr::V4(ip) => IpAddr::from(
+                (u32::from(ip) & u32::MAX.checked_shl(32 - u32::from(self.length)).unwrap_or(0)).to_be_bytes(),
+            ),
+            IpAddr::V6(ip) => IpAddr::from(
+                (u128::from(ip) & u128::MAX.checked_shl(128 - u32::from(self.length)).unwrap_or(0)).to_be_bytes(),
+            ),
+        };
+        Prefix { ip, length: self.length }
+    }
+
+    /// Whether two networks have an address in common.
+    #[must_use]
+    pub fn overlaps(&self, other: &Prefix) -> bool {
+        if self.length <= other.length { self.contains(other.ip) } else { other.contains(self.ip) }
+    }
+
+    /// The address alone: `/32` or `/128`.
+    #[must_use]
+    pub fn host(ip: IpAddr) -> Prefix {
+        Prefix { ip, length: if ip.is_ipv4() { 32 } else { 128 } }
     }
 
     /// The broadcast address of an IPv4 network that has one (prefixes up to 30).
@@ -228,27 +250,11 @@ pub(crate) fn render_address(index: u32, address: &LinkAddress) -> Request {
     request
 }
 
-/// Adds the default route through a gateway that a link reaches.
-pub(crate) fn add_default_route(socket: &mut Socket, index: u32, name: &str, gateway: IpAddr) -> Result<(), Error> {
-    let request = render_default_route(index, gateway);
-    socket.change(request, || format!("add the default route through {gateway} on network device {name:?}"))
-}
-
-pub(crate) fn render_default_route(index: u32, gateway: IpAddr) -> Request {
-    // struct rtmsg: family, destination length 0, source length 0, tos 0, table RT_TABLE_MAIN, protocol RTPROT_STATIC,
-    // scope RT_SCOPE_UNIVERSE, type RTN_UNICAST, flags u32.
-    let header = [family(gateway), 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
-    let mut request = Request::new(NEWROUTE, codec::ACK | codec::CREATE | codec::EXCL, &header);
-    put_ip(&mut request, RTA_GATEWAY, gateway);
-    request.put_u32(RTA_OIF, index);
-    request
-}
-
-fn family(ip: IpAddr) -> u8 {
+pub(crate) fn family(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { AF_INET as u8 } else { AF_INET6 as u8 }
 }
 
-fn put_ip(request: &mut Request, kind: u16, ip: IpAddr) {
+pub(crate) fn put_ip(request: &mut Request, kind: u16, ip: IpAddr) {
     match ip {
         IpAddr::V4(ip) => request.put(kind, &ip.octets()),
         IpAddr::V6(ip) => request.put(kind, &ip.octets()),
@@ -289,6 +295,22 @@ mod tests {
         check("fd00::2/64", "fd00:0:0:1::1", false);
         check("fd00::2/0", "::1", true);
         check("10.88.0.2/0", "::1", false);
+    }
+
+    #[test]
+    fn networks_of_addresses() {
+        for (text, network) in [
+            ("10.88.3.2/24", "10.88.3.0/24"),
+            ("10.88.3.2/0", "0.0.0.0/0"),
+            ("10.88.3.2/32", "10.88.3.2/32"),
+            ("fd00::7/64", "fd00::/64"),
+            ("fd00::7/0", "::/0"),
+        ] {
+            assert_eq!(prefix(text).network(), prefix(network));
+        }
+        let overlap = |a: &str, b: &str| prefix(a).overlaps(&prefix(b)) && prefix(b).overlaps(&prefix(a));
+        assert!(overlap("10.0.0.0/8", "10.88.0.0/24") && overlap("fd00::/64", "fd00::1/128"));
+        assert!(!overlap("10.88.1.0/24", "10.88.0.0/24") && !overlap("10.0.0.0/8", "fd00::/64"));
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl Request {
         self.put(kind, &value.to_ne_bytes())
     }
 
+    /// Adds a short number.
+    pub(crate) fn put_u16(&mut self, kind: u16, value: u16) -> &mut Request {
+        self.put(kind, &value.to_ne_bytes())
+    }
+
     /// Adds a text with the NUL that the kernel wants.
     pub(crate) fn put_text(&mut self, kind: u16, text: &str) -> &mut Request {
         let start = self.open(kind);

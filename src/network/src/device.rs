@@ -123,6 +123,23 @@ pub fn undo_device_move(device: &DeviceMove, container: BorrowedFd<'_>) -> Resul
     Ok(Undone::Restored)
 }
 
+/// Sets a device up again whose container's network namespace has ended: the kernel has given it back, under a name of its
+/// own (`devN`) where the old one was taken meanwhile. False where it is not on the host.
+pub(crate) fn undo_ended_move(device: &DeviceMove) -> Result<bool, Error> {
+    let mut host = Socket::open()?;
+    if link::read_link(&mut host, &device.host_name, Place::Host)?.is_none() {
+        let returned = |link: &Link| {
+            let number = link.name.strip_prefix("dev").and_then(|number| number.parse::<u32>().ok());
+            link.mac == device.mac && (number.is_some() || link.name == device.container_name)
+        };
+        let Some(link) = link::read_links(&mut host)?.into_iter().find(returned) else { return Ok(false) };
+        let home = sys::netlink::current_netns()?;
+        link::move_link(&mut host, &link, home.as_fd(), &device.host_name)?;
+    }
+    configure(&mut host, &device.host_name, Place::Host, &device.addresses, device.was_up)?;
+    Ok(true)
+}
+
 /// A move whose renaming failed leaves a device in the container under its old name, so both are looked for.
 fn find_moved(container: &mut Socket, device: &DeviceMove) -> Result<Option<Link>, Error> {
     for name in [&device.container_name, &device.host_name] {

@@ -47,6 +47,32 @@ pub enum Error {
         /// Where it is taken.
         place: Place,
     },
+    /// The kernel knows no such kind of link.
+    #[error("this kernel has no network devices of kind {kind:?}: operation not supported (EOPNOTSUPP)")]
+    NoKind {
+        /// The kind, as the kernel would name it.
+        kind: String,
+    },
+    /// The kernel has no such part of traffic control.
+    #[error("this kernel has no {what}, which the limit of {name:?} needs: no such file or directory (ENOENT)")]
+    NoTrafficControl {
+        /// The scheduler, filter or action.
+        what: &'static str,
+        /// The link.
+        name: String,
+    },
+    /// A record that is not that of the link.
+    #[error("the record of network device {name:?} is that of a link of another kind")]
+    Record {
+        /// Its name in the container.
+        name: String,
+    },
+    /// Something that is to be a bridge is another link.
+    #[error("network device {name:?} is no bridge")]
+    NoBridge {
+        /// Its name.
+        name: String,
+    },
     /// No name fits.
     #[error("network device name {name:?}")]
     Name {
@@ -76,7 +102,10 @@ impl Error {
             Error::Missing { .. } => Some(Errno::NODEV),
             Error::Taken { .. } => Some(Errno::EXIST),
             Error::Undo { first, .. } => first.errno(),
+            Error::NoKind { .. } => Some(Errno::OPNOTSUPP),
+            Error::NoTrafficControl { .. } => Some(Errno::NOENT),
             Error::Malformed { .. } | Error::Changing { .. } | Error::Name { .. } => None,
+            Error::NoBridge { .. } | Error::Record { .. } => None,
         }
     }
 

@@ -27,6 +27,10 @@ pub(crate) const ADDRESS: u16 = 1;
 pub(crate) const NAME: u16 = 3;
 /// IFLA_MTU.
 pub(crate) const MTU: u16 = 4;
+/// IFLA_LINK: the device below, by its number.
+pub(crate) const LOWER: u16 = 5;
+/// IFLA_MASTER: the bridge whose port it is.
+pub(crate) const MASTER: u16 = 10;
 /// IFLA_LINKINFO.
 pub(crate) const INFO: u16 = 18;
 /// IFLA_INFO_KIND.
@@ -157,6 +161,34 @@ pub(crate) fn read_links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
     let mut request = Request::new(GETLINK, codec::DUMP, &render_header(0, 0, 0));
     request.put_u32(EXTENSIONS, SKIP_STATS);
     socket.dump(&request, || "list network devices".to_owned(), decode_link)
+}
+
+/// The kernel says no more than EEXIST, which leaves open whose name it is.
+pub(crate) fn check_free(socket: &mut Socket, name: &str, place: Place) -> Result<(), Error> {
+    match read_link(socket, name, place)? {
+        Some(_) => Err(Error::Taken { name: name.to_owned(), place }),
+        None => Ok(()),
+    }
+}
+
+/// Makes a link of a kind.
+///
+/// # Errors
+/// [`Error::NoKind`] where the kernel does not know the kind.
+pub(crate) fn create(
+    socket: &mut Socket,
+    request: Request,
+    kind: &str,
+    operation: impl Fn() -> String,
+) -> Result<(), Error> {
+    match socket.change(request, operation) {
+        Err(Error::Refused { errno: Errno::OPNOTSUPP, explanation: Some(text), .. })
+            if text.starts_with("Unknown device type") =>
+        {
+            Err(Error::NoKind { kind: kind.to_owned() })
+        }
+        other => other,
+    }
 }
 
 /// Has a link go to another network namespace under a name, both in one message.

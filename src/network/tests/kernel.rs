@@ -1,87 +1,32 @@
 //! Against the real kernel, as root, in network namespaces of the tests' own that go with the last descriptor of them.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests; a skipped test says why")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::Command;
 
 use network::{
-    DeviceMove, Error, Link, LinkAddress, Place, Undone, apply_device_move, create_veth, delete_link, delete_veth,
-    list_addresses, loopback_up, parse_veth, plan_host_end, read_device_move, undo_device_move,
+    DeviceMove, Error, HostEnd, LinkAddress, LinkRecord, LinkSpec, Place, Undone, apply_device_move, create_link,
+    delete_link, list_addresses, loopback_up, parse_veth, plan_record, read_device_move, undo_device_move, undo_link,
 };
 use sys::Errno;
 
-/// CLONE_NEWNET.
-const NEWNET: u64 = 0x4000_0000;
+use common::{Netns, identity, pair};
 
-struct Netns(OwnedFd);
-
-impl Netns {
-    /// None, with the reason printed, where the test may not make one.
-    fn new() -> Option<Netns> {
-        let made = std::thread::spawn(|| {
-            sys::namespace::unshare(NEWNET)?;
-            sys::netlink::current_netns()
-        });
-        match made.join().unwrap() {
-            Ok(fd) => Some(Netns(fd)),
-            Err(error) => {
-                assert!(!rustix::process::geteuid().is_root(), "root makes network namespaces: {error}");
-                eprintln!("skipped: needs root to make a network namespace");
-                None
-            }
-        }
-    }
-
-    /// Runs something on a thread inside.
-    fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                sys::namespace::join(self.0.as_fd(), NEWNET).unwrap();
-                let before = identity();
-                let result = work();
-                assert_eq!(identity(), before, "the thread is where it was");
-                result
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-
-    fn find(&self, name: &str) -> Option<(Link, Vec<LinkAddress>)> {
-        list_addresses(Some(self.fd())).unwrap().into_iter().find(|(link, _)| link.name == name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        list_addresses(Some(self.fd())).unwrap().into_iter().map(|(link, _)| link.name).collect()
-    }
-
-    /// Global addresses of a link as text.
-    fn addresses(&self, name: &str) -> Vec<String> {
-        let (_, addresses) = self.find(name).unwrap();
-        addresses.iter().filter(|address| address.scope == 0).map(|address| address.prefix.to_string()).collect()
-    }
-
-    fn ip(&self, arguments: &str) -> String {
-        self.run(|| {
-            let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
-            assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-            String::from_utf8(output.stdout).unwrap()
-        })
-    }
+fn record(spec: &LinkSpec, id: &str) -> LinkRecord {
+    plan_record(spec, id, None)
 }
 
-fn identity() -> u64 {
-    rustix::fs::fstat(sys::netlink::current_netns().unwrap()).unwrap().st_ino
-}
-
-fn pair() -> Option<(Netns, Netns)> {
-    Some((Netns::new()?, Netns::new()?))
+/// The end on the host of a veth.
+fn host_end(record: &LinkRecord) -> &HostEnd {
+    match record {
+        LinkRecord::Veth { host, .. } => host,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -108,9 +53,10 @@ const WEB: &str = "eth0,address=10.88.0.2/24,address=fd00::2/64,gateway=10.88.0.
 fn a_veth_carries_both_families() {
     let Some((host, container)) = pair() else { return };
     let veth = parse_veth(WEB).unwrap();
-    let end = plan_host_end(&veth, "web1");
-    host.run(|| create_veth(&veth, &end, container.fd())).unwrap();
+    let record = record(&veth, "web1");
+    host.run(|| create_link(&veth, &record, container.fd())).unwrap();
 
+    let end = host_end(&record);
     let (outside, _) = host.find(&end.name).unwrap();
     assert_eq!((outside.mtu, outside.up, outside.kind.as_deref()), (1400, true, Some("veth")));
     assert_eq!(outside.mac, end.mac);
@@ -132,10 +78,10 @@ fn a_veth_carries_both_families() {
         assert_eq!(text, "hello");
     }
 
-    assert!(host.run(|| delete_veth(&end)).unwrap());
+    assert!(host.run(|| undo_link(&record)).unwrap());
     assert_eq!(host.names(), ["lo"]);
     assert_eq!(container.names(), ["lo"]);
-    assert!(!host.run(|| delete_veth(&end)).unwrap());
+    assert!(!host.run(|| undo_link(&record)).unwrap());
 }
 
 #[test]
@@ -143,10 +89,10 @@ fn a_taken_host_name_is_refused_and_its_owner_stays() {
     let Some((host, container)) = pair() else { return };
     host.ip("link add br0 type bridge");
     let veth = parse_veth("eth0,host=br0").unwrap();
-    let end = plan_host_end(&veth, "web1");
-    let error = host.run(|| create_veth(&veth, &end, container.fd())).unwrap_err();
+    let record = record(&veth, "web1");
+    let error = host.run(|| create_link(&veth, &record, container.fd())).unwrap_err();
     assert!(matches!(&error, Error::Taken { name, place: Place::Host } if name == "br0"), "{error}");
-    assert!(!host.run(|| delete_veth(&end)).unwrap(), "the undo list must not delete somebody else's bridge");
+    assert!(!host.run(|| undo_link(&record)).unwrap(), "the undo list must not delete somebody else's bridge");
     assert_eq!(host.names(), ["lo", "br0"]);
 }
 
@@ -154,8 +100,8 @@ fn a_taken_host_name_is_refused_and_its_owner_stays() {
 fn another_containers_veth_of_the_same_name_stays() {
     let Some((host, container)) = pair() else { return };
     let veth = parse_veth("eth0,host=shared").unwrap();
-    host.run(|| create_veth(&veth, &plan_host_end(&veth, "web1"), container.fd())).unwrap();
-    assert!(!host.run(|| delete_veth(&plan_host_end(&veth, "web2"))).unwrap());
+    host.run(|| create_link(&veth, &record(&veth, "web1"), container.fd())).unwrap();
+    assert!(!host.run(|| undo_link(&record(&veth, "web2"))).unwrap());
     assert_eq!(host.names(), ["lo", "shared"]);
 }
 
@@ -164,7 +110,7 @@ fn a_taken_container_name_is_refused() {
     let Some((host, container)) = pair() else { return };
     container.ip("link add eth0 type bridge");
     let veth = parse_veth("eth0").unwrap();
-    let error = host.run(|| create_veth(&veth, &plan_host_end(&veth, "web1"), container.fd())).unwrap_err();
+    let error = host.run(|| create_link(&veth, &record(&veth, "web1"), container.fd())).unwrap_err();
     assert!(matches!(&error, Error::Taken { name, place: Place::Container } if name == "eth0"), "{error}");
     assert_eq!(host.names(), ["lo"]);
 }
@@ -174,7 +120,7 @@ fn a_veth_whose_route_fails_is_taken_back() {
     let Some((host, container)) = pair() else { return };
     let mut veth = parse_veth("eth0,address=10.88.0.2/24").unwrap();
     veth.gateways = vec!["192.0.2.1".parse().unwrap()];
-    let error = host.run(|| create_veth(&veth, &plan_host_end(&veth, "web1"), container.fd())).unwrap_err();
+    let error = host.run(|| create_link(&veth, &record(&veth, "web1"), container.fd())).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::NETUNREACH));
     assert_eq!(
         error.to_string(),
@@ -359,7 +305,7 @@ fn something_that_is_no_network_namespace_is_refused() {
     let Some(host) = Netns::new() else { return };
     let file = std::fs::File::open("/dev/null").unwrap();
     let veth = parse_veth("eth0").unwrap();
-    let error = host.run(|| create_veth(&veth, &plan_host_end(&veth, "web1"), file.as_fd())).unwrap_err();
+    let error = host.run(|| create_link(&veth, &record(&veth, "web1"), file.as_fd())).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::INVAL), "{error}");
     assert_eq!(host.names(), ["lo"]);
 }

@@ -188,6 +188,8 @@ pub struct BundleArgs {
     pub no_new_keyring: bool,
     /// Descriptions of veth links, in order.
     pub veth: Vec<String>,
+    /// Descriptions of links of any kind, in order; they come after the veth links.
+    pub link: Vec<String>,
 }
 
 /// Who is told about a new process; common to `create`, `run` and `exec`.

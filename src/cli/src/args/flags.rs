@@ -161,6 +161,13 @@ pub static NO_NEW_KEYRING: Flag =
 pub static PRESERVE_FDS: Flag = Flag::new("preserve-fds", Number, "pass N more descriptors to the process")
     .more("They are the N that follow standard input, output, error and those of $LISTEN_FDS.")
     .default("0");
+/// Network link of any kind.
+pub static LINK: Flag = Flag::new("link", Text("SPEC"), "give the container a network link; may be repeated")
+    .more(
+        "KIND:KEY=VALUE,...: veth (bridge=, mode=routed, egress=10mbit), macvlan, vlan, ipvlan (parent=), phys (device=). \
+         See docs/networks.md.",
+    )
+    .repeats();
 /// Plain network link.
 pub static VETH: Flag = Flag::new("veth", Text("SPEC"), "give the container a veth link; may be repeated").repeats();
 /// Leave the process in the background.

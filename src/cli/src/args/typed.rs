@@ -276,6 +276,7 @@ fn read_bundle(m: &Matches) -> BundleArgs {
         no_pivot: m.is_on(&NO_PIVOT),
         no_new_keyring: m.is_on(&NO_NEW_KEYRING),
         veth: m.all(&VETH),
+        link: m.all(&LINK),
     }
 }
 

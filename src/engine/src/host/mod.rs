@@ -4,6 +4,7 @@
 //! one clone and left again) and keeps the undo list on disk ahead of what it does.
 
 pub(crate) mod idmap;
+mod links;
 mod nodes;
 mod overlay;
 pub(crate) mod resctrl;
@@ -172,10 +173,7 @@ impl<'a> Host<'a> {
                 self.moved.push(planned);
                 Ok(())
             }
-            HostStep::MakeVeth { veth, host } => {
-                let netns = self.proc.open_namespace(self.pid()?, "net")?;
-                Ok(network::create_veth(veth, host, netns.as_fd())?)
-            }
+            HostStep::MakeLink { link, record } => links::make(self, link, record),
             HostStep::BringLoopbackUp => self.bring_loopback_up(),
             HostStep::OpenRpc { slot } => self.open_rpc(*slot),
             HostStep::RestoreImages(images) => self.restore_images(images),
@@ -604,7 +602,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
         HostStep::IdmapSource { .. } => "idmap_source",
         HostStep::MountOverlay(_) => "mount_overlay",
         HostStep::MoveNetDevice { .. } => "move_net_device",
-        HostStep::MakeVeth { .. } => "make_veth",
+        HostStep::MakeLink { .. } => "make_link",
         HostStep::BringLoopbackUp => "bring_loopback_up",
         HostStep::OpenRpc { .. } => "open_rpc",
         HostStep::RestoreImages(_) => "restore_images",
@@ -643,6 +641,7 @@ fn describe(step: &HostStep) -> Option<String> {
         HostStep::OpenRootfs { .. } => "open the root file system".to_owned(),
         HostStep::MountOverlay(_) => "mount the layers of the root file system".to_owned(),
         HostStep::OpenNamespace { kind, .. } => format!("open {} namespace", kind.oci_name()),
+        HostStep::MakeLink { link, .. } => format!("make the {} {:?}", link.link.name(), link.name),
         other => step_name(other).replace('_', " "),
     })
 }

@@ -149,9 +149,11 @@ fn take_back(context: &Context<'_>, bundle: &Bundle, store: &Store, folder: &Fol
     let ours = |undo: &&Undo| match undo {
         Undo::Cgroups { .. } => made_groups || begun,
         Undo::Unit { .. } => begun,
-        Undo::Veth { .. } | Undo::Resctrl { .. } => true,
+        Undo::Link { .. } | Undo::Resctrl { .. } => true,
     };
-    let list: Vec<Undo> = host.plan.undo.iter().filter(ours).cloned().collect();
+    // What the record says: a step may know more than the plan could.
+    let recorded = host.recorder.as_ref().map_or(&host.plan.undo, |recorder| &recorder.record.undo);
+    let list: Vec<Undo> = recorded.iter().filter(ours).cloned().collect();
     errors.extend(undo::replay(&list, &context.proc).err());
     if spawned {
         let mut state = host.hook_state.clone();

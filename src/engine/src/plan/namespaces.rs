@@ -115,10 +115,11 @@ pub(super) fn plan_links(plan: &mut Plan, spec: &ContainerSpec, options: &Create
         let from = format!("/linux/netDevices/{}", device.host_name.replace('~', "~0").replace('/', "~1"));
         plan.host_from(from, HostStep::MoveNetDevice { device: device.clone() });
     }
-    for veth in &options.veths {
-        let host = network::plan_host_end(veth, &options.id);
-        plan.undo.push(Undo::Veth { host: host.clone() });
-        plan.host(HostStep::MakeVeth { veth: veth.clone(), host });
+    let joined = spec.namespace(NamespaceKind::Network).and_then(|namespace| namespace.path.as_deref());
+    for link in &options.links {
+        let record = network::plan_record(link, &options.id, joined);
+        plan.undo.push(Undo::Link { link: record.clone() });
+        plan.host(HostStep::MakeLink { link: Box::new(link.clone()), record });
     }
 }
 

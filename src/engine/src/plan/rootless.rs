@@ -20,7 +20,7 @@ pub(super) fn refuse(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOp
     if spec.namespace(NamespaceKind::User).is_none() {
         return unsupported("rootless container requires user namespaces (/linux/namespaces)");
     }
-    if !options.veths.is_empty() || !spec.net_devices.is_empty() {
+    if !options.links.is_empty() || !spec.net_devices.is_empty() {
         return unsupported(
             "a network device of the host can be given to a container by root only (/linux/netDevices)",
         );
