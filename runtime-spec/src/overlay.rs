@@ -19,6 +19,8 @@ pub struct Overlay {
     pub lower: Vec<String>,
     /// Where changes go.
     pub upper: Upper,
+    /// Absolute paths of the lower layers that are not shown: a folder is empty, all else is not there.
+    pub hide: Vec<String>,
     /// Whether the layers' owners are those of the container: their ids follow its user namespace.
     pub idmap: bool,
     /// Whether the marks of the overlay are `user.overlay.*` attributes, not `trusted.overlay.*`.

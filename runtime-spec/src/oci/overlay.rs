@@ -8,6 +8,7 @@ object! {
         "upper" upper: String,
         "work" work: String,
         "memory" memory: u64,
+        "hide" hide: Vec<String>,
         "idmap" idmap: bool,
         "userXattr" user_xattr: bool,
         "volatile" volatile: bool,

@@ -21,6 +21,15 @@ pub(super) fn lower(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) -> Optio
     for (index, path) in lower.iter().enumerate() {
         check_absolute(path, &lower_at.item(index), SECTION, log);
     }
+    let hide = items(&written.hide);
+    let hide_at = &at.key("hide");
+    for (index, path) in hide.iter().enumerate() {
+        let at = &hide_at.item(index);
+        check_absolute(path, at, SECTION, log);
+        if path.trim_matches('/').is_empty() || path.split('/').any(|part| part == "..") {
+            log.error(at, SECTION, "must be a path below / without \"..\"");
+        }
+    }
     if spec.namespace(NamespaceKind::Mount).is_none() {
         log.error(at, SECTION, "needs a namespace of type \"mount\"");
     }
@@ -31,6 +40,7 @@ pub(super) fn lower(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) -> Optio
     Some(Overlay {
         lower: lower.to_vec(),
         upper: upper(&written, at, log),
+        hide: hide.to_vec(),
         idmap,
         user_xattr: written.user_xattr.unwrap_or(false),
         volatile: written.volatile.unwrap_or(false),

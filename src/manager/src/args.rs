@@ -66,6 +66,62 @@ pub enum Verb {
     Destroy(DestroyArgs),
     /// List defined containers.
     Ls(LsArgs),
+    /// Root file systems that were made elsewhere.
+    #[command(subcommand)]
+    Image(ImageVerb),
+}
+
+/// `image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageVerb {
+    /// Bring an image here: an OCI image layout, an archive of `docker save` or `docker export`, a folder.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
+    /// List images.
+    List {
+        /// How the list is printed.
+        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show what an image is made of and what it runs.
+    Show {
+        /// The image.
+        name: String,
+        /// How it is printed.
+        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Forget images; `gc` frees the space.
+    Remove {
+        /// The images.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Remove layers that no image and no container needs.
+    Gc,
+}
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  docker save alpine | skep image import - --name alpine
+  skep image import ./layout --name app --reference v2
+  skep image import rootfs.tar.zst --name base";
+
+/// `image import`.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A file, a folder, or - for standard input.
+    #[arg(value_name = "PATH")]
+    pub source: String,
+    /// What the image is called here.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Which image of several: a name, a tag or a digest.
+    #[arg(long, value_name = "REFERENCE")]
+    pub reference: Option<String>,
+    /// For which machine, such as linux/arm64; this one without it.
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    pub platform: Option<String>,
 }
 
 const CREATE_EXAMPLES: &str = "\

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rootfs_tools::store::{Store, StoreError};
 
 use crate::definition::{From, Process};
 use crate::places::{Places, validate_name};
@@ -14,6 +15,8 @@ use crate::places::{Places, validate_name};
 pub struct Base {
     /// What the definition keeps of it.
     pub from: From,
+    /// What stands before the command, whoever gives it.
+    pub entrypoint: Vec<String>,
     /// What a container of it runs unless told otherwise.
     pub process: Process,
     /// The signal that asks it to end.
@@ -26,24 +29,55 @@ pub struct Base {
 /// # Errors
 /// There is no such thing, or there are both an image and a template of the name.
 pub fn find(places: &Places, text: &str) -> Result<Base> {
-    let plain = |from| Base { from, process: Process::default(), stop_signal: None };
     if text == "host" {
-        return Ok(plain(From::Host { hide: Vec::new(), show: Vec::new() }));
+        return Ok(Base::of(From::Host { hide: Vec::new(), show: Vec::new() }));
     }
     if text.starts_with('/') || text.starts_with("./") || text.starts_with("../") || text == "." {
         let path = fs::canonicalize(text).with_context(|| format!("cannot use the folder {text}"))?;
         if !path.is_dir() {
             bail!("cannot use {}: it is no folder", path.display());
         }
-        return Ok(plain(From::Folder { path }));
+        return Ok(Base::of(From::Folder { path }));
     }
     match text.split_once(':') {
         Some(("template", name)) => template(places, name)?.with_context(|| format!("there is no template {name:?}")),
-        _ => match template(places, text)? {
-            Some(base) => Ok(base),
-            None => bail!("there is no image, template or folder {text:?}"),
+        Some(("image", name)) => image(places, name)?.with_context(|| format!("there is no image {name:?}")),
+        _ => match (image(places, text)?, template(places, text)?) {
+            (Some(_), Some(_)) => {
+                bail!("there are both an image and a template {text:?}: say image:{text} or template:{text}")
+            }
+            (None, None) => bail!("there is no image and no template {text:?}; a folder needs a path with a slash"),
+            (image, template) => image.or(template).context("one of them is there"),
         },
     }
+}
+
+impl Base {
+    /// One without a say in what runs.
+    fn of(from: From) -> Base {
+        Base { from, entrypoint: Vec::new(), process: Process::default(), stop_signal: None }
+    }
+}
+
+fn image(places: &Places, name: &str) -> Result<Option<Base>> {
+    let store = Store::open(&places.data)?;
+    let image = match store.image(name) {
+        Err(StoreError::NoImage(_) | StoreError::Name(_)) => return Ok(None),
+        other => other?,
+    };
+    let config = image.config;
+    let text = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok(Some(Base {
+        from: From::Image { name: image.name, layers: image.layers },
+        entrypoint: config.entrypoint,
+        process: Process {
+            args: config.cmd,
+            env: config.env,
+            cwd: text(config.working_dir).unwrap_or_else(|| "/".to_owned()),
+            user: text(config.user),
+        },
+        stop_signal: config.stop_signal.map(|signal| signal.trim_start_matches("SIG").to_owned()),
+    }))
 }
 
 fn template(places: &Places, name: &str) -> Result<Option<Base>> {
@@ -51,7 +85,7 @@ fn template(places: &Places, name: &str) -> Result<Option<Base>> {
         return Ok(None);
     }
     let from = From::Template { name: name.to_owned() };
-    Ok(Some(Base { from, process: Process::default(), stop_signal: None }))
+    Ok(Some(Base::of(from)))
 }
 
 /// The folders of a base, the uppermost first.
@@ -68,9 +102,7 @@ pub fn layers(places: &Places, from: &From) -> Result<Vec<PathBuf>> {
                 fs::canonicalize(&current).with_context(|| format!("template {name:?} has no current version"))?;
             vec![version.join("rootfs")]
         }
-        From::Image { layers, .. } => {
-            layers.iter().rev().map(|id| places.data.join("layers").join(id.replace(':', "-")).join("root")).collect()
-        }
+        From::Image { layers, .. } => Store::open(&places.data)?.stack(layers)?,
     };
     for layer in &layers {
         if !layer.is_dir() {

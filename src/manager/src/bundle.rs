@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::base::User;
 use crate::definition::{Definition, Network, Upper};
+use crate::host::Part;
 
 /// What a bundle is made from, besides the definition.
 #[derive(Debug)]
@@ -20,8 +21,10 @@ pub struct Surroundings<'a> {
     pub devices: &'a [(char, u32, u32)],
     /// Files of the container's folder that are mounted: name and place inside.
     pub files: &'a [(&'a str, &'a str)],
-    /// Parts of the host that are hidden behind an empty folder.
-    pub emptied: &'a [String],
+    /// Paths of the lower layers that are not shown.
+    pub hidden: &'a [PathBuf],
+    /// Parts of the host that are mounts of their own.
+    pub parts: &'a [Part],
 }
 
 /// What a process may by default: docker's list, which images are made for.
@@ -161,8 +164,8 @@ fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ];
-    let empty = |path: &String| mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"]);
-    mounts.extend(around.emptied.iter().map(empty));
+    // They can be read; what is installed is not the container's to change.
+    mounts.extend(around.parts.iter().map(|part| mount(&part.path, "bind", &part.path, &["bind", "rprivate", "ro"])));
     for (name, destination) in around.files {
         let source = around.folder.join(name);
         mounts.push(mount(destination, "bind", &source.to_string_lossy(), &["bind", "nosuid", "nodev", "noexec"]));
@@ -175,7 +178,7 @@ fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
 }
 
 fn overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
-    let mut layers = json!({ "lower": around.lower, "idmap": definition.ids.is_some() });
+    let mut layers = json!({ "lower": around.lower, "hide": around.hidden, "idmap": definition.ids.is_some() });
     match definition.upper {
         Upper::Disk => {
             layers["upper"] = json!(around.folder.join("upper"));
@@ -222,7 +225,8 @@ mod tests {
                 user: &user,
                 devices: &[('c', 10, 229)],
                 files: &[("hosts", "/etc/hosts")],
-                emptied: &["/home".to_owned()],
+                hidden: &["/root".into()],
+                parts: &[Part { path: "/usr".to_owned() }],
             },
         );
         let report = runtime_spec::load(&serde_json::to_vec(&config).unwrap());
@@ -246,12 +250,12 @@ mod tests {
         assert_eq!(config["process"]["env"], json!(["PATH=/x", "HOME=/", "container=skep"]));
         let mounts: Vec<&str> =
             config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
-        assert_eq!(mounts[7..], ["/home", "/etc/hosts", "/www"]);
+        assert_eq!(mounts[7..], ["/usr", "/etc/hosts", "/www"]);
         let layers: Value = serde_json::from_str(config["annotations"]["io.skep.overlay"].as_str().unwrap()).unwrap();
         assert_eq!(
             layers,
             json!({
-                "lower": ["/srv/base"], "idmap": true,
+                "lower": ["/srv/base"], "hide": ["/root"], "idmap": true,
                 "upper": "/data/containers/web1/upper", "work": "/data/containers/web1/work"
             })
         );

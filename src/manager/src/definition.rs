@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rootfs_tools::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::places::{Places, write_whole};
@@ -66,7 +67,7 @@ pub enum From {
         /// Its name when the container was defined.
         name: String,
         /// The layers by the digest of their content, the lowest first.
-        layers: Vec<String>,
+        layers: Vec<Digest>,
     },
     /// A template, as its `current` link says at each start.
     Template {

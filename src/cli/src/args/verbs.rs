@@ -79,6 +79,7 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("stop", "stop running containers"),
     ("destroy", "remove definitions with all that the containers changed"),
     ("ls", "list defined containers"),
+    ("image", "import, list and remove root file systems"),
 ];
 
 /// Whether a command is one of those by its name alone.

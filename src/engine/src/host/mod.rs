@@ -3,6 +3,7 @@
 //! It is single-threaded, enters no namespace of the container (a pid namespace for children is entered for the length of
 //! one clone and left again) and keeps the undo list on disk ahead of what it does.
 
+mod hide;
 pub(crate) mod idmap;
 mod links;
 mod nodes;

@@ -17,6 +17,7 @@ use sys::fs::{self, OFlags};
 use sys::mount::{AttrChange, Depth, FsContext, Propagation};
 use sys::process::Cloned;
 
+use super::hide;
 use crate::error::Result;
 use crate::gate::{decode_failure, encode_failure};
 use crate::step::OverlayRoot;
@@ -27,6 +28,8 @@ const OPTION_MAX: usize = 255;
 const LIMIT: usize = 4096;
 /// Folder of the upper layer in the maker's file system.
 const CHANGES: &str = "u";
+/// Folder of the layer that hides.
+const HIDING: &str = "h";
 /// Names of the two folders of an upper layer in memory.
 const MEMORY: (&str, &str) = ("upper", "work");
 
@@ -75,6 +78,10 @@ fn mount_inside(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<Ow
         attach(folder.as_fd(), CHANGES, changes.as_fd())?;
     }
     sys::process::chdir_fd(folder.as_fd())?;
+    if !layers.hide.is_empty() {
+        let lower: Vec<BorrowedFd<'_>> = lower.iter().map(AsFd::as_fd).collect();
+        hide::make_layer(folder.as_fd(), HIDING, &lower, &layers.hide, layers.user_xattr)?;
+    }
     if let Some((uid, gid)) = root.owner {
         sys::process::set_file_system_ids(uid, gid)?;
     }
@@ -157,7 +164,9 @@ fn configure(layers: &Overlay, label: Option<&str>) -> Result<FsContext> {
 /// copied (`index`).
 /// Kernel: Documentation/filesystems/overlayfs.rst.
 fn render_options(layers: &Overlay) -> Vec<(&'static str, Option<String>)> {
-    let names: Vec<String> = (0..layers.lower.len()).map(|number| number.to_string()).collect();
+    let hiding = (!layers.hide.is_empty()).then(|| HIDING.to_owned());
+    let names: Vec<String> =
+        hiding.into_iter().chain((0..layers.lower.len()).map(|number| number.to_string())).collect();
     let all = names.join(":");
     let mut options = Vec::new();
     if all.len() <= OPTION_MAX {
@@ -199,7 +208,7 @@ mod tests {
 
     fn layers(count: usize, upper: Upper) -> Overlay {
         let lower = (0..count).map(|number| format!("/layers/{number}")).collect();
-        Overlay { lower, upper, idmap: false, user_xattr: false, volatile: false }
+        Overlay { lower, upper, hide: Vec::new(), idmap: false, user_xattr: false, volatile: false }
     }
 
     fn text(overlay: &Overlay) -> String {
@@ -221,6 +230,8 @@ mod tests {
         let memory = Overlay { volatile: true, user_xattr: true, ..layers(1, Upper::Memory { bytes: 0 }) };
         assert!(text(&memory).contains("upperdir=u/upper workdir=u/work"), "{}", text(&memory));
         assert!(text(&memory).ends_with("userxattr volatile"), "{}", text(&memory));
+        let hiding = Overlay { hide: vec!["/root".to_owned()], ..layers(2, Upper::None) };
+        assert!(text(&hiding).starts_with("lowerdir=h:0:1 "), "{}", text(&hiding));
     }
 
     #[test]

@@ -67,7 +67,8 @@ fn define(args: &CreateArgs, base: Base) -> Result<Definition> {
         _ if !args.hide.is_empty() || !args.show.is_empty() => bail!("--hide and --show go with --from host alone"),
         _ => {}
     }
-    let command = if args.command.is_empty() { base.process.args } else { args.command.clone() };
+    let rest = if args.command.is_empty() { base.process.args } else { args.command.clone() };
+    let command = [base.entrypoint, rest].concat();
     if command.is_empty() {
         bail!("there is nothing to run: {:?} has no command of its own, add -- CMD", args.from);
     }

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod destroy;
+pub mod image;
 pub mod list;
 pub mod start;
 pub mod stop;

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
-use crate::definition::{Definition, Device};
+use crate::definition::{Definition, Device, From};
+use crate::host;
 use crate::places::write_whole;
 use crate::run::Manager;
 use crate::runtime::is_alive;
@@ -34,13 +35,30 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
     }
     let folder = manager.places.container(name);
     let lower = base::layers(&manager.places, &definition.from)?;
+    let (hidden, parts) = match &definition.from {
+        From::Host { hide, show } => {
+            let hidden = host::hidden(hide, show, &manager.places.data)?;
+            let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
+            let parts = host::parse_parts(&mountinfo, &hidden);
+            (hidden, parts)
+        }
+        _ => (Vec::new(), Vec::new()),
+    };
     let upper = folder.join("upper");
     let all: Vec<_> = std::iter::once(&upper).chain(&lower).cloned().collect();
     let user = base::find_user(&all, definition.process.user.as_deref())?;
     let devices = definition.devices.iter().map(probe_device).collect::<Result<Vec<_>>>()?;
     let config = render_config(
         definition,
-        &Surroundings { folder: &folder, lower: &lower, user: &user, devices: &devices, files: &[], emptied: &[] },
+        &Surroundings {
+            folder: &folder,
+            lower: &lower,
+            user: &user,
+            devices: &devices,
+            files: &[],
+            hidden: &hidden,
+            parts: &parts,
+        },
     );
     write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     let log = open_log(&folder)?;

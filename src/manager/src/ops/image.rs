@@ -1,0 +1,129 @@
+//! `image`: root file systems that were made elsewhere.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rootfs_tools::store::{Image, Store, gc};
+use rootfs_tools::{Digest, Limits, Platform, Select, Source, import};
+use serde::Serialize;
+
+use crate::args::{ImageVerb, ImportArgs};
+use crate::definition::{Definition, From};
+use crate::output::{self, Format, tell};
+use crate::places::make_private_dir;
+use crate::progress::Shown;
+use crate::run::Manager;
+use crate::size::render_size;
+
+/// Performs one verb.
+///
+/// # Errors
+/// What the store says.
+pub fn image(manager: &Manager, verb: &ImageVerb) -> Result<()> {
+    make_private_dir(&manager.places.data)?;
+    let store = Store::open(&manager.places.data)?;
+    match verb {
+        ImageVerb::Import(args) => import_image(&store, args),
+        ImageVerb::List { format } => list(&store, *format),
+        ImageVerb::Show { name, format } => {
+            let image = store.image(name)?;
+            output::print(*format, &image, || rows_of(&image))
+        }
+        ImageVerb::Remove { names } => super::each(names, |name| Ok(store.remove_image(name)?)),
+        ImageVerb::Gc => collect(manager, &store),
+    }
+}
+
+fn import_image(store: &Store, args: &ImportArgs) -> Result<()> {
+    let platform = args.platform.as_deref().map(parse_platform).transpose()?;
+    let select = Select { reference: args.reference.clone(), platform };
+    let source = if args.source == "-" {
+        Source::Stream { reader: Box::new(std::io::stdin()), select, label: "standard input".to_owned() }
+    } else {
+        Source::at(Path::new(&args.source), select).with_context(|| format!("cannot use {}", args.source))?
+    };
+    let mut progress = Shown::new(&args.name);
+    let image = import(store, source, &args.name, &Limits::default(), &mut progress)
+        .with_context(|| format!("cannot import {}", args.source))?;
+    output::write(&format!("{}\n", image.name))
+}
+
+/// Reads `OS/ARCHITECTURE[/VARIANT]`.
+fn parse_platform(text: &str) -> Result<Platform> {
+    let mut parts = text.split('/').map(str::to_owned);
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(os), Some(architecture), variant, None) if !os.is_empty() && !architecture.is_empty() => {
+            Ok(Platform { os, architecture, variant })
+        }
+        _ => bail!("--platform {text:?}: want OS/ARCHITECTURE, such as linux/arm64"),
+    }
+}
+
+/// One image, as `image list --format json` has it.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    layers: usize,
+    bytes: u64,
+    created: Option<String>,
+    architecture: Option<String>,
+    id: Option<Digest>,
+    source: String,
+}
+
+fn list(store: &Store, format: Format) -> Result<()> {
+    let row = |image: Image| Row {
+        name: image.name,
+        layers: image.layers.len(),
+        bytes: image.bytes,
+        created: image.created,
+        architecture: image.architecture,
+        id: image.id,
+        source: image.source,
+    };
+    let rows: Vec<Row> = store.images()?.into_iter().map(row).collect();
+    output::print(format, &rows, || {
+        let header = ["NAME", "LAYERS", "SIZE", "CREATED", "SOURCE"].map(str::to_owned).to_vec();
+        let cells = |row: &Row| {
+            let created = row.created.clone().unwrap_or_default();
+            vec![row.name.clone(), row.layers.to_string(), render_size(row.bytes), created, row.source.clone()]
+        };
+        std::iter::once(header).chain(rows.iter().map(cells)).collect()
+    })
+}
+
+fn rows_of(image: &Image) -> Vec<Vec<String>> {
+    let row = |key: &str, value: String| vec![format!("{key}:"), value];
+    let config = &image.config;
+    let mut rows = vec![
+        row("name", image.name.clone()),
+        row("source", image.source.clone()),
+        row("size", render_size(image.bytes)),
+        row("created", image.created.clone().unwrap_or_default()),
+        row("architecture", image.architecture.clone().unwrap_or_default()),
+        row("entrypoint", config.entrypoint.join(" ")),
+        row("command", config.cmd.join(" ")),
+        row("folder", config.working_dir.clone()),
+        row("user", config.user.clone()),
+        row("environment", config.env.join(" ")),
+    ];
+    rows.extend(image.layers.iter().map(|layer| row("layer", layer.to_string())));
+    rows
+}
+
+/// Layers that definitions name stay, whether their image is there or not.
+fn collect(manager: &Manager, store: &Store) -> Result<()> {
+    let mut used = BTreeSet::new();
+    for name in Definition::names(&manager.places)? {
+        if let Some(Definition { from: From::Image { layers, .. }, .. }) = Definition::read(&manager.places, &name)? {
+            used.extend(layers);
+        }
+    }
+    let report = gc(store, &|layer| used.contains(&layer))?;
+    for layer in &report.layers {
+        output::write(&format!("{layer}\n"))?;
+    }
+    tell(&format!("{} layers removed, {} free", report.layers.len(), render_size(report.bytes)));
+    Ok(())
+}
