@@ -18,6 +18,7 @@ pub mod bundle;
 pub mod client;
 pub mod console;
 pub mod criu;
+pub mod defined;
 pub mod group;
 pub mod host;
 pub mod net;

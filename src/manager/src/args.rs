@@ -167,6 +167,9 @@ pub struct CreateArgs {
     /// Most processes and threads.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
     pub pids: Option<i64>,
+    /// Make its cgroup below this one; with systemd the name of a slice.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
     /// Show a folder or file of the host inside; may be repeated.
     #[arg(long, short, value_name = "SOURCE:DESTINATION[:ro]", value_parser = parse_volume)]
     pub volume: Vec<Volume>,

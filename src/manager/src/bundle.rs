@@ -15,6 +15,8 @@ pub struct Surroundings<'a> {
     pub folder: &'a Path,
     /// Layers below the upper one, the uppermost first.
     pub lower: &'a [PathBuf],
+    /// Whether systemd makes the cgroup.
+    pub systemd: bool,
     /// Whom the process runs as.
     pub user: &'a User,
     /// Devices of the host: type, major and minor number, in the order of the definition.
@@ -53,13 +55,16 @@ const CPU_PERIOD_US: u64 = 100_000;
 /// The group that the groups of all containers are below.
 const CGROUP_PARENT: &str = "/skep";
 
+/// The same where systemd makes the groups.
+const SLICE: &str = "system.slice";
+
 /// Renders the definition of a container's next run.
 #[must_use]
 pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Value {
     let (devices, rules) = devices(definition, around);
     let mut linux = json!({
         "namespaces": namespaces(definition),
-        "cgroupsPath": format!("{CGROUP_PARENT}/{}", definition.name),
+        "cgroupsPath": cgroups_path(definition, around.systemd),
         "resources": resources(definition, rules),
         "devices": devices,
         "maskedPaths": [
@@ -86,6 +91,15 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
             "org.opencontainers.image.stopSignal": definition.stop_signal,
         },
     })
+}
+
+fn cgroups_path(definition: &Definition, systemd: bool) -> String {
+    let (parent, name) = (definition.cgroup_parent.as_deref(), &definition.name);
+    if systemd {
+        format!("{}:skep:{name}", parent.unwrap_or(SLICE))
+    } else {
+        format!("{}/{name}", parent.unwrap_or(CGROUP_PARENT).trim_end_matches('/'))
+    }
 }
 
 fn process(definition: &Definition, user: &User) -> Value {
@@ -205,6 +219,7 @@ mod tests {
             hostname: "web1".to_owned(),
             ids: None,
             limits: Limits::default(),
+            cgroup_parent: None,
             volumes: Vec::new(),
             devices: Vec::new(),
             network: Network::None,
@@ -222,6 +237,7 @@ mod tests {
             &Surroundings {
                 folder: Path::new("/data/containers/web1"),
                 lower: &lower,
+                systemd: false,
                 user: &user,
                 devices: &[('c', 10, 229)],
                 files: &[("hosts", "/etc/hosts")],
@@ -259,6 +275,17 @@ mod tests {
                 "upper": "/data/containers/web1/upper", "work": "/data/containers/web1/work"
             })
         );
+    }
+
+    #[test]
+    fn a_group_is_a_path_or_a_unit() {
+        let parent = |parent: Option<&str>, systemd| {
+            cgroups_path(&Definition { cgroup_parent: parent.map(str::to_owned), ..definition() }, systemd)
+        };
+        assert_eq!(parent(None, false), "/skep/web1");
+        assert_eq!(parent(Some("/a/b/"), false), "/a/b/web1");
+        assert_eq!(parent(None, true), "system.slice:skep:web1");
+        assert_eq!(parent(Some("web.slice"), true), "web.slice:skep:web1");
     }
 
     #[test]

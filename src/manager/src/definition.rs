@@ -40,6 +40,9 @@ pub struct Definition {
     /// Limits.
     #[serde(default)]
     pub limits: Limits,
+    /// The group that its group is below; `None` is the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
     /// Folders and files of the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,

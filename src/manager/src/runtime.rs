@@ -22,6 +22,14 @@ pub struct Runtime {
 const NOT_THERE: &str = "container does not exist";
 
 impl Runtime {
+    /// Whether it has systemd make cgroups.
+    #[must_use]
+    pub fn uses_systemd(&self) -> bool {
+        let last = self.options.iter().rposition(|option| option == "--cgroup-manager");
+        let manager = last.and_then(|at| self.options.get(at + 1)).is_some_and(|manager| manager == "systemd");
+        manager || self.options.iter().any(|option| option == "--systemd-cgroup")
+    }
+
     fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.options).arg(verb).stdin(Stdio::null());

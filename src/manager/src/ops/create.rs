@@ -92,6 +92,7 @@ fn define(args: &CreateArgs, base: Base) -> Result<Definition> {
         hostname: args.hostname.clone().unwrap_or_else(|| args.name.clone()),
         ids: args.ids,
         limits: Limits { memory: args.memory, millicpus: args.cpus, pids: args.pids },
+        cgroup_parent: args.cgroup_parent.clone(),
         volumes: args.volume.clone(),
         devices: args.device.clone(),
         network: network(args)?,

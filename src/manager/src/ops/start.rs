@@ -53,6 +53,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
         &Surroundings {
             folder: &folder,
             lower: &lower,
+            systemd: manager.runtime.uses_systemd(),
             user: &user,
             devices: &devices,
             files: &[],

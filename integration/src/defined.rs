@@ -1,0 +1,89 @@
+//! Containers that are defined once: `skep`'s verbs for them, in a data folder of the test's own.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Output, Sandbox, Value};
+
+/// The verbs for defined containers, within a sandbox.
+#[derive(Debug)]
+pub struct Defined<'a> {
+    sandbox: &'a Sandbox,
+    /// The data folder.
+    pub data: PathBuf,
+}
+
+impl<'a> Defined<'a> {
+    /// In a data folder inside the sandbox.
+    pub fn new(sandbox: &'a Sandbox) -> Defined<'a> {
+        Defined { sandbox, data: sandbox.dir.join("data") }
+    }
+
+    /// A name that no other test has: names are those of cgroups, too.
+    pub fn name(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.sandbox.name)
+    }
+
+    /// A call, not yet made.
+    pub fn prepare(&self, args: &[&str]) -> crate::Call {
+        self.sandbox.call(args).env("SKEP_DATA", &self.data.to_string_lossy())
+    }
+
+    /// Calls a verb.
+    pub fn call(&self, args: &[&str]) -> Output {
+        self.prepare(args).run()
+    }
+
+    /// Defines a container of `from` that runs `command`.
+    #[track_caller]
+    pub fn create(&self, name: &str, from: &str, options: &[&str], command: &[&str]) -> Output {
+        let parent = format!("/{}", self.sandbox.name);
+        let mut args = vec!["create", name, "--from", from, "--cgroup-parent", &parent];
+        args.extend(options);
+        args.push("--");
+        args.extend(command);
+        self.call(&args)
+    }
+
+    /// The entry of a container in `ls --format json`.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn listed(&self, name: &str) -> Value {
+        let all = self.call(&["ls", "--format", "json"]).json();
+        let entry = all.as_array().expect("a list").iter().find(|entry| entry["name"] == name).cloned();
+        entry.unwrap_or_else(|| panic!("{name} is not listed in {all}"))
+    }
+
+    /// A file or folder of a container's.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        self.data.join("containers").join(name)
+    }
+
+    /// What a container has written.
+    ///
+    /// # Panics
+    /// When it has no log.
+    #[track_caller]
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder(name).join("log")).expect("read the log")
+    }
+
+    /// A root file system with a busybox, as a folder of the host.
+    pub fn base(&self) -> PathBuf {
+        let dir = self.sandbox.dir.join("base");
+        if !dir.exists() {
+            let bundle = self.sandbox.bundle();
+            std::fs::rename(bundle.rootfs(), &dir).expect("move the root file system");
+        }
+        dir
+    }
+}
+
+/// Text of a path for a command line.
+///
+/// # Panics
+/// When it is no text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a path is text")
+}

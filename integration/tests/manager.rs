@@ -1,0 +1,298 @@
+//! Containers that are defined once: create, start, stop, list, destroy.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use integration::defined::{Defined, text};
+use integration::host::{eventually, own_mounts};
+use integration::runtime::wait_pid;
+use integration::{case, json};
+
+#[test]
+fn a_definition_leads_a_life() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let (web, base) = (d.name("web"), d.base());
+        let script = "echo started; echo oops >&2; trap 'echo asked; exit 0' TERM; while :; do sleep 0.1; done";
+        assert_eq!(d.create(&web, text(&base), &["--hostname", "inside"], &["sh", "-c", script]).ok(), web);
+        assert_eq!(d.listed(&web)["state"], "stopped");
+        assert_eq!(d.listed(&web)["pid"], json!(null));
+
+        d.call(&["start", &web]).ok();
+        let entry = d.listed(&web);
+        assert_eq!((&entry["state"], &entry["from"]), (&json!("running"), &json!(text(&base))));
+        assert_eq!(entry["pid"], sb.state(&web)["pid"]);
+        assert_eq!(sb.exec_sh(&web, "hostname; echo mine > /mine").ok(), "inside");
+        eventually("the log has what it wrote", || d.log(&web) == "started\noops\n");
+        d.call(&["start", &web]).fails_saying("is running already");
+        d.call(&["destroy", &web]).fails_saying("stop it, or destroy it with --force");
+
+        d.call(&["stop", &web]).ok();
+        assert_eq!(d.log(&web), "started\noops\nasked\n");
+        assert_eq!(d.listed(&web)["state"], "stopped");
+        d.call(&["stop", &web]).ok();
+        assert!(sb.call(&["state", &web]).run().fails().contains("does not exist"));
+
+        // What it changed is still there.
+        d.call(&["start", &web]).ok();
+        assert_eq!(sb.exec_sh(&web, "cat /mine").ok(), "mine");
+        assert!(!base.join("mine").exists());
+        d.call(&["destroy", "--force", &web]).ok();
+        assert_eq!(d.call(&["ls", "--quiet"]).ok(), "");
+        assert_eq!(fs::read_dir(d.data.join("containers")).expect("read").count(), 0);
+        assert!(!own_mounts().iter().any(|mount| Path::new(&mount.target).starts_with(&sb.dir)));
+        d.call(&["destroy", &web]).fails_saying("is not defined");
+        d.call(&["destroy", "-f", &web]).ok();
+    });
+}
+
+#[test]
+fn limits_variables_and_users_are_the_containers() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let (web, base) = (d.name("web"), d.base());
+        fs::write(base.join("etc/passwd"), "web:x:33:44::/srv/web:/bin/sh\n").expect("write");
+        fs::write(base.join("etc/group"), "web:x:44:\naudio:x:29:web\n").expect("write");
+        let shared = sb.host_dir("shared");
+        fs::write(shared.join("file"), "of the host").expect("write");
+        let volume = format!("{}:/shared:ro", shared.display());
+        let options = [
+            "--memory",
+            "64M",
+            "--cpus",
+            "0.5",
+            "--pids",
+            "20",
+            "--user",
+            "web",
+            "--env",
+            "COLOUR=blue",
+            "--workdir",
+            "/tmp",
+            "--volume",
+            &volume,
+            "--device",
+            "/dev/null:/dev/nothing:rw",
+        ];
+        d.create(&web, text(&base), &options, &["sleep", "1000"]).ok();
+        d.call(&["start", &web]).ok();
+        sb.cgroup_is("memory", &web, "memory.limit_in_bytes", &(64 << 20).to_string());
+        sb.cgroup_is("cpu", &web, "cpu.cfs_quota_us", "50000");
+        sb.cgroup_is("pids", &web, "pids.max", "20");
+        let pid = sb.state(&web)["pid"].as_i64().expect("a pid").to_string();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read");
+        let field = |name: &str| status.lines().find(|line| line.starts_with(name)).expect("a field").to_owned();
+        assert_eq!(
+            (field("Uid:"), field("Gid:")),
+            ("Uid:\t33\t33\t33\t33".to_owned(), "Gid:\t44\t44\t44\t44".to_owned())
+        );
+        assert_eq!(field("Groups:").trim_end(), "Groups:\t29");
+        let environ = fs::read_to_string(format!("/proc/{pid}/environ")).expect("read");
+        let has = |entry: &str| environ.split('\0').any(|found| found == entry);
+        assert!(has("COLOUR=blue") && has("HOME=/srv/web") && has("container=skep"), "{environ}");
+        assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).expect("a folder"), Path::new("/tmp"));
+        let script = "cat /shared/file; touch /shared/new 2>&1; echo x > /dev/nothing && echo written";
+        let said = sb.exec_with(&web, &["--user", "0"], &["sh", "-c", script]).ok();
+        assert!(said.starts_with("of the host") && said.contains("Read-only") && said.ends_with("written"), "{said}");
+    });
+}
+
+#[test]
+fn a_definition_that_makes_no_sense_is_refused_and_nothing_is_left() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let (name, base) = (d.name("bad"), d.base());
+        let base = text(&base);
+        let refused = |options: &[&str], from: &str, said: &str| {
+            d.create(&name, from, options, &["true"]).fails_saying(said);
+        };
+        refused(&[], "/no/such/folder", "cannot use the folder /no/such/folder");
+        refused(&[], "nothing", "there is no image and no template \"nothing\"");
+        refused(&["--hide", "/x"], base, "--from host alone");
+        refused(&["--memory", "much"], base, "is no size");
+        refused(&["--volume", "a:/b"], base, "must be absolute");
+        refused(&["--workdir", "tmp"], base, "must be an absolute path");
+        refused(&["--env", "SURELY_NOT_SET"], base, "no such variable");
+        d.create("../x", base, &[], &["true"]).fails_saying("must begin with a letter or digit");
+        d.call(&["create", &name, "--from", base]).fails_saying("there is nothing to run");
+        d.call(&["start", &name]).fails_saying("does not exist");
+        d.call(&["stop", &name]).fails_saying("is not defined");
+        assert_eq!(d.call(&["ls", "-q"]).ok(), "");
+        d.create(&name, base, &[], &["true"]).ok();
+        d.create(&name, base, &[], &["true"]).fails_saying("is defined already");
+        d.create(&d.name("user"), base, &["--user", "stranger"], &["true"]).ok();
+        d.call(&["start", &d.name("user")]).fails_saying("no user \"stranger\"");
+        d.create(&d.name("program"), base, &[], &["/no/such/program"]).ok();
+        d.call(&["start", &d.name("program")]).fails_saying("/no/such/program");
+        assert_eq!(d.listed(&d.name("program"))["state"], "stopped");
+        assert!(sb.call(&["list", "-q"]).run().ok().is_empty());
+    });
+}
+
+#[test]
+fn many_are_started_stopped_and_filtered_by_one_command() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let base = d.base();
+        let names: Vec<String> = (0..5).map(|n| d.name(&format!("n{n}"))).collect();
+        for name in &names {
+            d.create(name, text(&base), &[], &["sleep", "1000"]).ok();
+        }
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        d.call(&[&["start"], &all[..3]].concat()).ok();
+        let running = d.call(&["ls", "-q", "--filter", "state=running"]).ok();
+        assert_eq!(running.lines().collect::<Vec<_>>(), all[..3]);
+        let failed = d.call(&[&["start"], &all[2..4], &["nobody"][..]].concat());
+        let said = failed.fails();
+        assert!(said.contains("is running already") && said.contains("2 of 3 failed"), "{said}");
+        assert_eq!(d.call(&["ls", "-q", "--filter", "state=running"]).ok().lines().count(), 4);
+        d.call(&["ls", "--filter", "colour=red"]).fails_saying("want name=, state=");
+        let table = d.call(&["ls"]).ok();
+        assert!(table.starts_with("NAME") && table.lines().count() == 6, "{table}");
+        d.call(&[&["stop", "-t", "0"], &all[..4]].concat()).ok();
+        d.call(&[&["destroy"], all.as_slice()].concat()).ok();
+        assert_eq!(d.call(&["ls", "-o", "yaml"]).ok(), "[]");
+    });
+}
+
+/// One that ended by itself is stopped; the next start takes away what the last one left.
+#[test]
+fn one_that_has_ended_can_be_started_again() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let name = d.name("short");
+        d.create(&name, text(&d.base()), &["--ids", "300000:65536"], &["sh", "-c", "echo x >> /count; wc -l < /count"])
+            .ok();
+        for run in 1..=3 {
+            d.call(&["start", &name]).ok();
+            eventually("it has ended", || d.listed(&name)["state"] == "stopped");
+            eventually("it has counted", || d.log(&name).trim() == run.to_string());
+        }
+        d.call(&["stop", &name]).ok();
+        assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
+    });
+}
+
+#[test]
+fn changes_in_memory_are_gone_with_the_next_start() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let name = d.name("brief");
+        d.create(&name, text(&d.base()), &["--ephemeral=8M"], &["sleep", "1000"]).ok();
+        for _ in 0..2 {
+            d.call(&["start", &name]).ok();
+            sb.exec_sh(&name, "test ! -e /mine && echo x > /mine").ok();
+            d.call(&["stop", "-t", "0", &name]).ok();
+        }
+        assert_eq!(fs::read_dir(d.folder(&name).join("upper")).expect("read").count(), 0);
+    });
+}
+
+/// Everything that is installed is there; what is planted where secrets lie is not, also when it comes later.
+#[test]
+fn the_host_as_a_template_shows_programs_and_no_secrets() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let name = d.name("app");
+        let secret = format!("secret-{name}");
+        let places = ["/root", "/tmp", "/var/tmp", "/var/log", "/run", "/etc/ssh"];
+        let planted: Vec<_> = places
+            .iter()
+            .filter(|place| Path::new(place).is_dir())
+            .map(|place| Planted::at(&format!("{place}/{name}"), &secret))
+            .collect();
+        assert!(planted.len() >= 4);
+        let hidden = sb.host_dir("also");
+        fs::write(hidden.join("file"), &secret).expect("write");
+        d.create(&name, "host", &["--hide", "/usr/share/doc"], &["sleep", "1000"]).ok();
+        d.call(&["start", &name]).ok();
+        let late = Planted::at(&format!("/root/late-{name}"), &secret);
+        let search = format!("grep -rls {secret} /root /home /tmp /var/tmp /var/log /run /etc /var/lib 2>/dev/null; :");
+        assert_eq!(sb.exec_sh(&name, &search).ok(), "");
+        let script =
+            "cat /etc/shadow 2>&1; ls -A /root /home /usr/share/doc | wc -w; ls /usr/bin | wc -l; stat -c %a /tmp";
+        let said = sb.exec_sh(&name, script).ok();
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0].contains("No such file"), "{said}");
+        // The three names that ls prints as headings.
+        assert_eq!((lines[1].trim(), lines[3]), ("3", "1777"));
+        assert!(lines[2].trim().parse::<usize>().expect("a number") > 100, "{said}");
+        // What the container itself puts there it keeps.
+        sb.exec_sh(&name, "echo mine > /root/own; echo x:y > /etc/shadow").ok();
+        d.call(&["stop", "-t", "0", &name]).ok();
+        d.call(&["start", &name]).ok();
+        assert_eq!(sb.exec_sh(&name, "cat /root/own /etc/shadow; ls -A /root").ok(), "mine\nx:y\nown");
+        drop((planted, late));
+    });
+}
+
+/// A file of the host that goes with the value.
+struct Planted(String);
+
+impl Planted {
+    fn at(path: &str, text: &str) -> Planted {
+        fs::write(path, text).unwrap_or_else(|error| panic!("plant {path}: {error}"));
+        Planted(path.to_owned())
+    }
+}
+
+impl Drop for Planted {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap_or_else(|error| eprintln!("remove {}: {error}", self.0));
+    }
+}
+
+#[test]
+fn an_archive_becomes_an_image_and_a_container() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let (name, base) = (d.name("app"), d.base());
+        let tar = Command::new("tar").arg("-C").arg(&base).args(["-cf", "-", "."]).stdout(Stdio::piped()).spawn();
+        let mut tar = tar.expect("run tar");
+        let stream = std::os::fd::OwnedFd::from(tar.stdout.take().expect("a pipe"));
+        assert_eq!(d.prepare(&["image", "import", "-", "--name", "busybox:1"]).stdin(stream).run().ok(), "busybox:1");
+        assert!(tar.wait().expect("tar ends").success());
+        let images = d.call(&["image", "list", "-o", "json"]).json();
+        assert_eq!((&images[0]["name"], &images[0]["layers"]), (&json!("busybox:1"), &json!(1)));
+        d.create(&name, "busybox:1", &[], &["sleep", "1000"]).ok();
+        d.call(&["start", &name]).ok();
+        assert_eq!(d.listed(&name)["from"], "image:busybox:1");
+        assert!(sb.exec_sh(&name, "ls /bin").ok().contains("busybox"));
+        // Its layers are needed for as long as a container has them.
+        d.call(&["image", "remove", "busybox:1"]).ok();
+        assert_eq!(d.call(&["image", "gc"]).ok(), "");
+        d.call(&["stop", "-t", "0", &name]).ok();
+        d.call(&["start", &name]).ok();
+        d.call(&["destroy", "-f", &name]).ok();
+        assert!(d.call(&["image", "gc"]).ok().starts_with("sha256:"));
+        assert_eq!(fs::read_dir(d.data.join("layers")).expect("read").count(), 0);
+    });
+}
+
+/// An interrupted create or destroy is finished or undone by the next command.
+#[test]
+fn a_kill_at_any_point_leaves_nothing_half_there() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let (name, base) = (d.name("victim"), d.base());
+        let parent = format!("/{}", sb.name);
+        let make = ["create", &name, "--from", text(&base), "--cgroup-parent", &parent, "--", "sleep", "1000"];
+        for round in 0..30u32 {
+            for args in [&make[..], &["destroy", &name]] {
+                let mut running = d.prepare(args).spawn();
+                std::thread::sleep(Duration::from_micros(u64::from(round) * 400));
+                let pid = running.pid();
+                running.kill();
+                wait_pid(pid, Duration::from_secs(5));
+                let listed = d.call(&["ls", "-o", "json"]).json();
+                let folders = fs::read_dir(d.data.join("containers")).map_or(0, Iterator::count);
+                assert_eq!(folders, listed.as_array().expect("a list").len(), "round {round}, {args:?}");
+            }
+        }
+        d.call(&["destroy", "--force", &name]).ok();
+        d.create(&name, text(&base), &[], &["sleep", "1000"]).ok();
+        d.call(&["start", &name]).ok();
+    });
+}
