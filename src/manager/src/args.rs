@@ -69,6 +69,71 @@ pub enum Verb {
     /// Root file systems that were made elsewhere.
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Bridges with addresses for containers.
+    #[command(subcommand)]
+    Network(NetworkVerb),
+}
+
+/// `network`.
+#[derive(Debug, Subcommand)]
+pub enum NetworkVerb {
+    /// Define a network: its bridge comes up with the first container.
+    #[command(after_help = NETWORK_EXAMPLES)]
+    Create(NetworkArgs),
+    /// List networks.
+    List {
+        /// How the list is printed.
+        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Show a network and who has which address.
+    Show {
+        /// The network.
+        name: String,
+        /// How it is printed.
+        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Remove networks that no container has.
+    Remove {
+        /// The networks.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+const NETWORK_EXAMPLES: &str = "\
+Examples:
+  skep network create web --subnet 10.20.0.0/24 --subnet fd00:20::/64
+  skep create web1 --from app --network web --publish 8080:80
+  skep network show web";
+
+/// `network create`.
+#[derive(Debug, Args)]
+pub struct NetworkArgs {
+    /// The network's name.
+    pub name: String,
+    /// Addresses for containers, once for each family; free ones without it.
+    #[arg(long, value_name = "CIDR")]
+    pub subnet: Vec<network::Prefix>,
+    /// The host's address in a subnet; the first one without it.
+    #[arg(long, value_name = "ADDRESS")]
+    pub gateway: Vec<std::net::IpAddr>,
+    /// Name of the bridge.
+    #[arg(long, value_name = "NAME")]
+    pub bridge: Option<String>,
+    /// Most bytes of a packet.
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<u32>,
+    /// Route the addresses as they are: the host does not stand in for its containers.
+    #[arg(long)]
+    pub no_nat: bool,
+    /// Let containers of other networks reach these.
+    #[arg(long)]
+    pub no_isolate: bool,
+    /// Let nothing in or out but to and from this host.
+    #[arg(long)]
+    pub internal: bool,
 }
 
 /// `image`.

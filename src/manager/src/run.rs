@@ -64,6 +64,7 @@ fn perform(cli: Cli) -> Result<()> {
         Verb::Stop(args) => ops::each(&args.names, |name| ops::stop::stop(&manager, name, args.time)),
         Verb::Destroy(args) => ops::each(&args.names, |name| ops::destroy::destroy(&manager, name, args.force)),
         Verb::Ls(args) => ops::list::list(&manager, &args),
+        Verb::Network(verb) => ops::network::network(&manager, &verb),
         Verb::Image(verb) => ops::image::image(&manager, &verb),
     }
 }

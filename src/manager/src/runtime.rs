@@ -89,7 +89,7 @@ impl Runtime {
             .args(["run", "--detach", "--bundle"])
             .arg(bundle);
         for link in links {
-            command.arg("--veth").arg(link);
+            command.arg("--link").arg(link);
         }
         command.arg(name).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
         remove_if_there(&messages)?;

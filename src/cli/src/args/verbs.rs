@@ -79,6 +79,7 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("stop", "stop running containers"),
     ("destroy", "remove definitions with all that the containers changed"),
     ("ls", "list defined containers"),
+    ("network", "make networks for containers, list and remove them"),
     ("image", "import, list and remove root file systems"),
 ];
 

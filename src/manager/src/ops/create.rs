@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::args::CreateArgs;
 use crate::base::{self, Base};
 use crate::definition::{Definition, From, Limits, Network, Process, Upper};
-use crate::ops::remove_tree;
+use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{make_private_dir, validate_name};
 use crate::run::Manager;
@@ -36,8 +36,10 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     remove_tree(&unfinished)?;
     let made = make_folder(&unfinished, &layers[0], &definition)
         .and_then(|()| fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display())));
-    if let Err(error) = made {
+    // The lease comes last: one without a container would be nobody's.
+    if let Err(error) = made.and_then(|()| network::connect(manager, &definition)) {
         remove_tree(&unfinished)?;
+        super::destroy::remove(manager, &args.name)?;
         return Err(error);
     }
     if args.start {
@@ -95,19 +97,19 @@ fn define(args: &CreateArgs, base: Base) -> Result<Definition> {
         cgroup_parent: args.cgroup_parent.clone(),
         volumes: args.volume.clone(),
         devices: args.device.clone(),
-        network: network(args)?,
+        network: connection(args),
         publish: args.publish.clone(),
         restart: args.restart,
         stop_signal: args.stop_signal.clone().or(base.stop_signal).unwrap_or_else(|| "TERM".to_owned()),
     })
 }
 
-fn network(args: &CreateArgs) -> Result<Network> {
-    Ok(match args.network.as_deref() {
+fn connection(args: &CreateArgs) -> Network {
+    match args.network.as_deref() {
         None | Some("none") => Network::None,
         Some("host") => Network::Host,
         Some(name) => Network::Managed { name: name.to_owned(), addresses: args.addresses.clone() },
-    })
+    }
 }
 
 /// `KEY=VALUE`, or the caller's own value of `KEY`.

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::definition::Definition;
-use crate::ops::{remove_tree, stop};
+use crate::ops::{network, remove_tree, stop};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -28,7 +28,17 @@ pub fn destroy(manager: &Manager, name: &str, force: bool) -> Result<()> {
         }
         stop::stop_locked(manager, &definition, 0)?;
     }
+    network::disconnect(manager, &definition)?;
+    remove(manager, name)?;
+    network::tell_neighbours(manager, &definition)
+}
+
+/// Takes a container's folder away, if it is there.
+pub(super) fn remove(manager: &Manager, name: &str) -> Result<()> {
     let folder = manager.places.container(name);
+    if !folder.exists() {
+        return Ok(());
+    }
     let gone = manager.places.containers().join(format!(".{name}.gone"));
     remove_tree(&gone)?;
     fs::rename(&folder, &gone).with_context(|| format!("cannot remove {}", folder.display()))?;

@@ -1,6 +1,7 @@
 //! `ls`: what is defined, and what of it runs.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use crate::args::LsArgs;
 use crate::definition::{Definition, From, Network, Restart};
+use crate::ops::network;
 use crate::output;
 use crate::run::Manager;
 use crate::runtime::is_alive;
@@ -48,11 +50,13 @@ struct Row {
 pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
     let states = manager.runtime.list()?;
     let states: BTreeMap<&str, &State> = states.iter().map(|state| (state.id.as_str(), state)).collect();
+    let addresses = network::addresses(&manager.places)?;
     let mut rows = Vec::new();
     for name in Definition::names(&manager.places)? {
         // It may have been destroyed in between.
         let Some(definition) = Definition::read(&manager.places, &name)? else { continue };
-        let row = row(&definition, states.get(name.as_str()).copied());
+        let addresses = addresses.get(&name).map(Vec::as_slice).unwrap_or_default();
+        let row = row(&definition, states.get(name.as_str()).copied(), addresses);
         if args.filter.iter().all(|(field, value)| field_of(&row, field) == value) {
             rows.push(row);
         }
@@ -63,14 +67,14 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
     output::print(args.format, &rows, || table(&rows))
 }
 
-fn row(definition: &Definition, state: Option<&State>) -> Row {
+fn row(definition: &Definition, state: Option<&State>, addresses: &[IpAddr]) -> Row {
     let alive = state.filter(|state| is_alive(state.status));
     Row {
         name: definition.name.clone(),
         state: alive.map_or(Status::Stopped, |state| state.status).name(),
         pid: alive.and_then(|state| state.pid),
-        ipv4: Vec::new(),
-        ipv6: Vec::new(),
+        ipv4: addresses.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect(),
+        ipv6: addresses.iter().filter(|ip| ip.is_ipv6()).map(ToString::to_string).collect(),
         network: match &definition.network {
             Network::None => "none".to_owned(),
             Network::Host => "host".to_owned(),

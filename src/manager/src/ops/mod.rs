@@ -4,6 +4,7 @@ pub mod create;
 pub mod destroy;
 pub mod image;
 pub mod list;
+pub mod network;
 pub mod start;
 pub mod stop;
 

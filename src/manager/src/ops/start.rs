@@ -10,6 +10,7 @@ use crate::base;
 use crate::bundle::{Surroundings, render_config};
 use crate::definition::{Definition, Device, From};
 use crate::host;
+use crate::ops::network;
 use crate::places::write_whole;
 use crate::run::Manager;
 use crate::runtime::is_alive;
@@ -56,14 +57,23 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
             systemd: manager.runtime.uses_systemd(),
             user: &user,
             devices: &devices,
-            files: &[],
+            files: &network::FILES,
             hidden: &hidden,
             parts: &parts,
         },
     );
     write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     let log = open_log(&folder)?;
-    manager.runtime.run(name, &folder, &[], &log).with_context(|| format!("cannot start container {name:?}"))
+    let started = network::raise(manager, definition).and_then(|link| {
+        network::write_files(manager, definition, &folder)?;
+        network::tell_neighbours(manager, definition)?;
+        manager.runtime.run(name, &folder, link.as_slice(), &log)
+    });
+    if let Err(error) = started {
+        network::lower(manager, definition)?;
+        return Err(error.context(format!("cannot start container {name:?}")));
+    }
+    Ok(())
 }
 
 /// Type and numbers of a device of the host.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use runtime_spec::state::Status;
 
 use crate::definition::Definition;
+use crate::ops::network;
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -24,11 +25,13 @@ pub fn stop(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
 
 pub(super) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {
     let name = &definition.name;
-    let Some(state) = manager.runtime.state(name)? else { return Ok(()) };
+    // Ports that an interrupted stop or a crash left are taken back, too.
+    let Some(state) = manager.runtime.state(name)? else { return network::lower(manager, definition) };
     if is_alive(state.status) {
         end(manager, definition, state.status, seconds).with_context(|| format!("cannot stop container {name:?}"))?;
     }
-    manager.runtime.delete(name)
+    manager.runtime.delete(name)?;
+    network::lower(manager, definition)
 }
 
 fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64) -> Result<()> {

@@ -1,0 +1,326 @@
+//! `network`: managed networks, and what a container has of one.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use network::managed::{self, Lease, NewNetwork, PortForward, Store, Subnet, Tools, Wanted};
+use network::names::{render_hosts, render_resolv_conf};
+use network::{LinkKind, LinkSpec};
+use serde::Serialize;
+
+use crate::args::{NetworkArgs, NetworkVerb};
+use crate::definition::{Definition, Network};
+use crate::output::{self, Format};
+use crate::places::{Places, write_whole};
+use crate::run::Manager;
+
+/// Name of a container's link in its network namespace.
+const LINK: &str = "eth0";
+
+/// Performs one verb.
+///
+/// # Errors
+/// What the network library says.
+pub fn network(manager: &Manager, verb: &NetworkVerb) -> Result<()> {
+    let store = open(&manager.places)?;
+    match verb {
+        NetworkVerb::Create(args) => create(&store, args),
+        NetworkVerb::List { format } => list(&store, *format),
+        NetworkVerb::Show { name, format } => show(&store, name, *format),
+        NetworkVerb::Remove { names } => super::each(names, |name| {
+            let exists = |container: &str| manager.places.container(container).exists();
+            Ok(managed::remove(&store, &tools(), name, &exists)?)
+        }),
+    }
+}
+
+fn open(places: &Places) -> Result<Store> {
+    Ok(Store::open(places.data.to_str().context("the path of the data folder is not text")?)?)
+}
+
+/// The programs for rules of the firewall, by `PATH` and the folders of the administrator.
+fn tools() -> Tools {
+    let path = env::var("PATH").unwrap_or_default();
+    let folders: Vec<&str> = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]).collect();
+    let find = |name: &str| {
+        let absolute = folders.iter().filter(|folder| folder.starts_with('/'));
+        absolute.map(|folder| format!("{folder}/{name}")).find(|path| sys::fs::may_execute(path).is_ok())
+    };
+    Tools { nft: find("nft"), iptables: find("iptables"), ip6tables: find("ip6tables") }
+}
+
+fn create(store: &Store, args: &NetworkArgs) -> Result<()> {
+    let new = NewNetwork {
+        bridge: args.bridge.clone(),
+        subnets: args.subnet.clone(),
+        gateways: args.gateway.clone(),
+        nat: !args.no_nat,
+        mtu: args.mtu,
+        isolate: !args.no_isolate,
+        internal: args.internal,
+        ..NewNetwork::new(&args.name)
+    };
+    let network = managed::create(store, &new).with_context(|| format!("cannot create network {:?}", args.name))?;
+    output::write(&format!("{}\n", network.name))
+}
+
+/// One network, as `network list --format json` has it.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    bridge: String,
+    subnets: Vec<Subnet>,
+    nat: bool,
+    isolate: bool,
+    internal: bool,
+    mtu: Option<u32>,
+    containers: BTreeMap<String, Entry>,
+}
+
+/// What a container has of a network.
+#[derive(Debug, Serialize)]
+struct Entry {
+    addresses: Vec<IpAddr>,
+    ports: Vec<PortForward>,
+}
+
+fn row(store: &Store, name: &str) -> Result<Row> {
+    let (network, leases) = managed::read(store, name)?;
+    let entry = |lease: Lease| {
+        let addresses = lease.addresses.iter().map(|address| address.ip).collect();
+        (lease.container, Entry { addresses, ports: lease.ports })
+    };
+    Ok(Row {
+        name: network.name,
+        bridge: network.bridge,
+        subnets: network.subnets,
+        nat: network.nat,
+        isolate: network.isolate,
+        internal: network.internal,
+        mtu: network.mtu,
+        containers: leases.leases.into_iter().map(entry).collect(),
+    })
+}
+
+fn list(store: &Store, format: Format) -> Result<()> {
+    let rows: Vec<Row> =
+        managed::list(store)?.iter().map(|network| row(store, &network.name)).collect::<Result<_>>()?;
+    output::print(format, &rows, || {
+        let header = ["NAME", "BRIDGE", "SUBNETS", "NAT", "CONTAINERS"].map(str::to_owned).to_vec();
+        let cells = |row: &Row| {
+            let nat = if row.nat { "yes" } else { "no" };
+            vec![row.name.clone(), row.bridge.clone(), subnets(row), nat.to_owned(), row.containers.len().to_string()]
+        };
+        std::iter::once(header).chain(rows.iter().map(cells)).collect()
+    })
+}
+
+fn subnets(row: &Row) -> String {
+    row.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect::<Vec<_>>().join(",")
+}
+
+fn show(store: &Store, name: &str, format: Format) -> Result<()> {
+    let row = row(store, name)?;
+    output::print(format, &row, || {
+        let line = |key: &str, value: String| vec![format!("{key}:"), value];
+        let yes = |on: bool| if on { "yes" } else { "no" }.to_owned();
+        let gateways = row.subnets.iter().map(|subnet| subnet.gateway.to_string()).collect::<Vec<_>>().join(",");
+        let mut rows = vec![
+            line("name", row.name.clone()),
+            line("bridge", row.bridge.clone()),
+            line("subnets", subnets(&row)),
+            line("gateways", gateways),
+            line("nat", yes(row.nat)),
+            line("isolated", yes(row.isolate)),
+            line("internal", yes(row.internal)),
+        ];
+        for (container, entry) in &row.containers {
+            let addresses = entry.addresses.iter().map(ToString::to_string);
+            let ports = entry.ports.iter().map(ToString::to_string);
+            rows.push(line(container, addresses.chain(ports).collect::<Vec<_>>().join(" ")));
+        }
+        rows
+    })
+}
+
+/// Gives a container that is being defined its addresses, and checks its ports.
+///
+/// # Errors
+/// There is no such network, no free address, or a port that is no port.
+pub(super) fn connect(manager: &Manager, definition: &Definition) -> Result<()> {
+    let Network::Managed { name, addresses } = &definition.network else {
+        if definition.publish.is_empty() {
+            return Ok(());
+        }
+        bail!("--publish needs --network with a managed network");
+    };
+    forwards(definition)?;
+    let address = |text: &String| text.parse().with_context(|| format!("--ip {text:?} is no address"));
+    let wanted = Wanted { addresses: addresses.iter().map(address).collect::<Result<_>>()? };
+    managed::lease(&open(&manager.places)?, name, &definition.name, &wanted)?;
+    Ok(())
+}
+
+/// Takes back what a container has of its network.
+///
+/// # Errors
+/// What the network library says.
+pub(super) fn disconnect(manager: &Manager, definition: &Definition) -> Result<()> {
+    if matches!(definition.network, Network::Managed { .. }) {
+        managed::release(&open(&manager.places)?, &tools(), &definition.name)?;
+    }
+    Ok(())
+}
+
+fn forwards(definition: &Definition) -> Result<Vec<PortForward>> {
+    let parse = |text: &String| text.parse().with_context(|| format!("--publish {text}"));
+    definition.publish.iter().map(parse).collect()
+}
+
+/// Has the network of a container work, and renders the link that it gets at its start.
+///
+/// # Errors
+/// What the network library says.
+pub(super) fn raise(manager: &Manager, definition: &Definition) -> Result<Option<String>> {
+    let Network::Managed { name, .. } = &definition.network else { return Ok(None) };
+    let store = open(&manager.places)?;
+    let network = managed::ensure(&store, &tools(), name)?;
+    let lease = managed::lease(&store, name, &definition.name, &Wanted::default())?;
+    managed::publish(&store, &tools(), name, &definition.name, &forwards(definition)?)?;
+    Ok(Some(render_link(&managed::plan_link(&network, &lease, LINK))))
+}
+
+/// Takes back what a start did, but for the addresses, which belong to the definition.
+///
+/// # Errors
+/// What the network library says.
+pub(super) fn lower(manager: &Manager, definition: &Definition) -> Result<()> {
+    if matches!(definition.network, Network::Managed { .. }) && !definition.publish.is_empty() {
+        managed::unpublish(&open(&manager.places)?, &tools(), &definition.name)?;
+    }
+    Ok(())
+}
+
+/// The addresses of every container in managed networks.
+///
+/// # Errors
+/// What the network library says.
+pub(super) fn addresses(places: &Places) -> Result<BTreeMap<String, Vec<IpAddr>>> {
+    let mut all: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    if !places.data.join("networks").is_dir() {
+        return Ok(all);
+    }
+    let store = open(places)?;
+    for network in managed::list(&store)? {
+        for lease in managed::read(&store, &network.name)?.1.leases {
+            all.entry(lease.container).or_default().extend(lease.addresses.iter().map(|address| address.ip));
+        }
+    }
+    Ok(all)
+}
+
+/// The link as `skep run --link` reads it.
+fn render_link(spec: &LinkSpec) -> String {
+    let mut text = format!("veth:name={}", spec.name);
+    if let LinkKind::Veth(veth) = &spec.link {
+        if let Some(bridge) = &veth.bridge {
+            text += &format!(",bridge={bridge}");
+        }
+        if veth.hairpin {
+            text += ",hairpin=on";
+        }
+    }
+    for address in &spec.addresses {
+        text += &format!(",address={address}");
+    }
+    for gateway in &spec.gateways {
+        text += &format!(",gateway={gateway}");
+    }
+    if let Some(mtu) = spec.mtu {
+        text += &format!(",mtu={mtu}");
+    }
+    text
+}
+
+/// Files that a container with a network gets from the host's: their names in the container's folder and their places.
+pub(super) const FILES: [(&str, &str); 3] =
+    [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
+
+/// Writes these files.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn write_files(manager: &Manager, definition: &Definition, folder: &Path) -> Result<()> {
+    let own = [definition.hostname.as_str()];
+    let hosts = match &definition.network {
+        Network::Managed { name, .. } => {
+            let all = managed::read_names(&open(&manager.places)?, &[name])?;
+            let mine = all.iter().find(|(name, _)| *name == definition.name);
+            let addresses = mine.map(|(_, addresses)| addresses.clone()).unwrap_or_default();
+            let others: Vec<_> = all.into_iter().filter(|(name, _)| *name != definition.name).collect();
+            render_hosts(&own, &addresses, &others)
+        }
+        _ => render_hosts(&own, &[], &[]),
+    };
+    let host = read_or_empty("/etc/resolv.conf")?;
+    let upstream = read_or_empty("/run/systemd/resolve/resolv.conf")?;
+    let resolv_conf = match definition.network {
+        Network::Host => host,
+        _ => render_resolv_conf(&host, Some(&upstream)),
+    };
+    let texts = [hosts, format!("{}\n", definition.hostname), resolv_conf];
+    for ((name, _), text) in FILES.iter().zip(texts) {
+        write_in_place(&folder.join(name), &text)?;
+    }
+    Ok(())
+}
+
+/// Keeps the file that a running container has mounted: a new one under the name would be another.
+fn write_in_place(path: &Path, text: &str) -> Result<()> {
+    if path.exists() {
+        return fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
+    }
+    write_whole(path, text.as_bytes())
+}
+
+fn read_or_empty(path: &str) -> Result<String> {
+    match fs::read(PathBuf::from(path)) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+    }
+}
+
+/// Tells the running neighbours of a container, by their `/etc/hosts`, who is in their network.
+///
+/// # Errors
+/// What the kernel says.
+pub(super) fn tell_neighbours(manager: &Manager, definition: &Definition) -> Result<()> {
+    let Network::Managed { name, .. } = &definition.network else { return Ok(()) };
+    for (container, _) in managed::read_names(&open(&manager.places)?, &[name])? {
+        let folder = manager.places.container(&container);
+        let Some(neighbour) = Definition::read(&manager.places, &container)? else { continue };
+        if container != definition.name && folder.join(FILES[0].0).exists() {
+            write_files(manager, &neighbour, &folder)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rendered_link_reads_back_as_the_same() {
+        let text = "veth:name=eth0,bridge=skep-web,hairpin=on,address=10.90.0.2/24,address=fd00::2/64,gateway=10.90.0.1,\
+                    gateway=fd00::1,mtu=1400";
+        let spec = network::parse_link(text).unwrap();
+        assert_eq!(render_link(&spec), text);
+    }
+}
