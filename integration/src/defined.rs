@@ -2,12 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::net::Net;
 use crate::{Output, Sandbox, Value};
 
 /// The verbs for defined containers, within a sandbox.
 #[derive(Debug)]
 pub struct Defined<'a> {
     sandbox: &'a Sandbox,
+    /// The network namespace that stands for the host, if it is not the host's own.
+    net: Option<&'a Net<'a>>,
     /// The data folder.
     pub data: PathBuf,
 }
@@ -15,7 +18,12 @@ pub struct Defined<'a> {
 impl<'a> Defined<'a> {
     /// In a data folder inside the sandbox.
     pub fn new(sandbox: &'a Sandbox) -> Defined<'a> {
-        Defined { sandbox, data: sandbox.dir.join("data") }
+        Defined { sandbox, net: None, data: sandbox.dir.join("data") }
+    }
+
+    /// The same, with a network namespace that stands for the host.
+    pub fn within(sandbox: &'a Sandbox, net: &'a Net<'a>) -> Defined<'a> {
+        Defined { net: Some(net), ..Defined::new(sandbox) }
     }
 
     /// A name that no other test has: names are those of cgroups, too.
@@ -25,7 +33,14 @@ impl<'a> Defined<'a> {
 
     /// A call, not yet made.
     pub fn prepare(&self, args: &[&str]) -> crate::Call {
-        self.sandbox.call(args).env("SKEP_DATA", &self.data.to_string_lossy())
+        let call = match self.net {
+            None => self.sandbox.call(args),
+            Some(net) => {
+                let root = text(&self.sandbox.root);
+                net.call(&self.sandbox.runtime.path, &[&["--root", root], args].concat())
+            }
+        };
+        call.env("SKEP_DATA", text(&self.data))
     }
 
     /// Calls a verb.

@@ -1,0 +1,205 @@
+//! Defined containers in managed networks, in a network namespace that stands for the host.
+
+use std::time::Duration;
+
+use integration::defined::{Defined, text};
+use integration::host::eventually;
+use integration::net::Net;
+use integration::requires::{Need, skip_without};
+use integration::{Sandbox, case, json};
+
+const NFT: &str = "/usr/sbin/nft";
+
+fn with_net(body: impl FnOnce(&Sandbox, &Net<'_>, &Defined<'_>)) {
+    if skip_without(&[Need::Program(NFT), Need::Program("/usr/bin/nsenter"), Need::Program("/usr/sbin/ip")]) {
+        return;
+    }
+    case(|sb| {
+        let net = Net::new(sb);
+        body(sb, &net, &Defined::within(sb, &net));
+    });
+}
+
+/// Text of the firewall's rules.
+fn rules(net: &Net<'_>) -> String {
+    net.call(NFT, &["list", "ruleset"]).run().ok()
+}
+
+/// A server on port 80 whose page is its own host name.
+const SERVER: [&str; 3] =
+    ["sh", "-c", "mkdir -p /www; hostname > /www/index.html; exec busybox httpd -f -p 80 -h /www"];
+
+fn get(net: &Net<'_>, url: &str) -> String {
+    let mut said = String::new();
+    eventually(&format!("{url} answers"), || {
+        let output = net.call("/bin/busybox", &["timeout", "2", "busybox", "wget", "-q", "-O-", url]).run();
+        said = output.stdout_now().trim().to_owned();
+        output.code == 0
+    });
+    said
+}
+
+#[test]
+fn containers_reach_each_other_the_host_and_the_world() {
+    with_net(|sb, net, d| {
+        // The world: another namespace with one address of each family, which knows no way back to private addresses.
+        let world = Net::new(sb);
+        net.ip(&format!(
+            "link add wan type veth peer name wan netns {}",
+            world.path().trim_start_matches("/proc/").split('/').next().expect("a pid")
+        ));
+        for (side, host) in [(net, 1), (&world, 2)] {
+            side.ip(&format!("addr add 192.0.2.{host}/24 dev wan"));
+            side.ip(&format!("addr add 2001:db8::{host}/64 dev wan nodad"));
+            side.ip("link set wan up");
+        }
+        let base = d.base();
+        let (a, b) = (d.name("a"), d.name("b"));
+        d.call(&["network", "create", "web", "--subnet", "10.20.0.0/24", "--subnet", "fd00:20::/64"]).ok();
+        d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &SERVER).ok();
+        d.create(&b, text(&base), &["--network", "web", "--ip", "10.20.0.77"], &SERVER).ok();
+        assert_eq!(d.listed(&a)["ipv4"], json!(["10.20.0.2"]));
+        d.call(&["start", &a, &b]).ok();
+        assert_eq!(d.listed(&b)["ipv4"], json!(["10.20.0.77"]));
+        let six = d.listed(&b)["ipv6"][0].as_str().expect("an address").to_owned();
+
+        let page = |from: &str, host: &str| {
+            let url = format!("http://{host}/");
+            let mut said = String::new();
+            eventually(&format!("{from} reads {url}"), || {
+                let output = sb.exec(from, &["busybox", "timeout", "2", "busybox", "wget", "-q", "-O-", &url]);
+                said = output.stdout_now().trim().to_owned();
+                output.code == 0
+            });
+            said
+        };
+        assert_eq!(page(&a, &b), b);
+        assert_eq!(page(&b, &a), a);
+        assert_eq!(page(&a, &format!("[{six}]")), b);
+        // The host, and through it the world, by both families.
+        for address in ["10.20.0.1", "fd00:20::1", "192.0.2.2", "2001:db8::2"] {
+            sb.exec(&a, &["busybox", "ping", "-c", "1", "-W", "5", address]).ok();
+        }
+        // The published port: from the world, from the host, from a neighbour; nothing else is let in.
+        assert_eq!(get(&world, "http://192.0.2.1:8080/"), a);
+        assert_eq!(get(&world, "http://[2001:db8::1]:8080/"), a);
+        assert_eq!(get(net, "http://127.0.0.1:8080/"), a);
+        assert_eq!(page(&b, "10.20.0.1:8080"), a);
+        world.ip("route add 10.20.0.0/24 via 192.0.2.1");
+        assert_ne!(
+            world
+                .call("/bin/busybox", &["timeout", "2", "busybox", "wget", "-q", "-O-", "http://10.20.0.77/"])
+                .run()
+                .code,
+            0
+        );
+
+        d.call(&["stop", "-t", "0", &a, &b]).ok();
+        assert!(!rules(net).contains("8080"), "{}", rules(net));
+        assert_eq!(net.names(), ["wan", "skep-web"]);
+        d.call(&["network", "remove", "web"]).fails_saying("is in use");
+        d.call(&["destroy", &a, &b]).ok();
+        d.call(&["network", "remove", "web"]).ok();
+        assert_eq!((rules(net).as_str(), net.names()), ("", vec!["wan".to_owned()]));
+        assert_eq!(d.call(&["network", "list", "-o", "json"]).json(), json!([]));
+    });
+}
+
+#[test]
+fn what_cannot_be_had_of_a_network_is_refused_and_no_address_is_lost() {
+    with_net(|_, net, d| {
+        let base = d.base();
+        let (a, b) = (d.name("a"), d.name("b"));
+        let make = |name: &str, options: &[&str]| d.create(name, text(&base), options, &["sleep", "1000"]);
+        make(&a, &["--network", "web"]).fails_saying("no network");
+        make(&a, &["--publish", "80:80"]).fails_saying("--publish needs --network");
+        d.call(&["network", "create", "web", "--subnet", "10.21.0.0/30"]).ok();
+        d.call(&["network", "create", "web"]).fails_saying("exists");
+        d.call(&["network", "create", "two", "--subnet", "10.21.0.0/16"]).fails_saying("overlaps");
+        make(&a, &["--network", "web", "--publish", "nonsense"]).fails_saying("is no port forward");
+        make(&a, &["--network", "web", "--ip", "10.9.9.9"]).fails_saying("10.9.9.9");
+        assert_eq!(d.call(&["ls", "-q"]).ok(), "");
+        make(&a, &["--network", "web", "--publish", "9000:1"]).ok();
+        // The only address is taken, and free again once its container is gone.
+        make(&b, &["--network", "web"]).fails_saying("are taken");
+        d.call(&["destroy", &a]).ok();
+        make(&b, &["--network", "web", "--publish", "9000:1"]).ok();
+        d.call(&["network", "create", "more"]).ok();
+        make(&a, &["--network", "more", "--publish", "9000:2"]).ok();
+        d.call(&["start", &b]).ok();
+        d.call(&["start", &a]).fails_saying(&b);
+        assert_eq!(d.listed(&a)["state"], "stopped");
+        d.call(&["destroy", "-f", &a, &b]).ok();
+        d.call(&["network", "remove", "web", "more"]).ok();
+        assert_eq!((rules(net).as_str(), net.names().len()), ("", 0));
+    });
+}
+
+/// A container that dies takes its link with it; its ports go with the next stop or start.
+#[test]
+fn nothing_is_left_after_a_crash() {
+    with_net(|sb, net, d| {
+        let (a, base) = (d.name("a"), d.base());
+        d.call(&["network", "create", "web"]).ok();
+        d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &SERVER).ok();
+        for _ in 0..3 {
+            d.call(&["start", &a]).ok();
+            sb.call(&["kill", &a, "KILL"]).run().ok();
+            eventually("it is dead", || d.listed(&a)["state"] == "stopped");
+            eventually("its link is gone", || net.names() == ["skep-web"]);
+        }
+        assert!(rules(net).contains("8080"));
+        d.call(&["stop", &a]).ok();
+        assert!(!rules(net).contains("8080"));
+        assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
+        d.call(&["destroy", &a]).ok();
+        d.call(&["network", "remove", "web"]).ok();
+        assert_eq!((rules(net).as_str(), net.names().len()), ("", 0));
+    });
+}
+
+#[test]
+fn fifty_starts_and_stops_leak_nothing() {
+    with_net(|_, net, d| {
+        let (a, base) = (d.name("a"), d.base());
+        d.call(&["network", "create", "web"]).ok();
+        d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &["sleep", "1000"]).ok();
+        let mut after_one = None;
+        for _ in 0..50 {
+            d.call(&["start", &a]).ok();
+            d.call(&["stop", "-t", "0", &a]).ok();
+            let now = (net.names(), rules(net), d.listed(&a)["ipv4"].clone());
+            assert_eq!(after_one.get_or_insert_with(|| now.clone()), &now);
+        }
+    });
+}
+
+#[test]
+fn fifty_containers_of_one_network_reach_each_other() {
+    with_net(|sb, _, d| {
+        let base = d.base();
+        d.call(&["network", "create", "web", "--subnet", "10.22.0.0/24", "--subnet", "fd00:22::/64"]).ok();
+        let names: Vec<String> = (0..50).map(|n| d.name(&format!("n{n}"))).collect();
+        for name in &names {
+            d.create(name, text(&base), &["--network", "web"], &["sleep", "1000"]).ok();
+        }
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        d.prepare(&[&["start"], all.as_slice()].concat()).deadline(Duration::from_secs(120)).run().ok();
+        let listed = d.call(&["ls", "-o", "json"]).json();
+        let address = |entry: &serde_json::Value, family: &str| entry[family][0].as_str().expect("one").to_owned();
+        let all_of = |family| listed.as_array().expect("a list").iter().map(|e| address(e, family)).collect::<Vec<_>>();
+        let addresses = [all_of("ipv4"), all_of("ipv6")].concat();
+        let script = addresses.iter().map(|ip| format!("busybox ping -c 1 -W 5 {ip} >/dev/null || echo {ip}; "));
+        let script: String = script.collect();
+        for name in [&names[0], &names[49]] {
+            assert_eq!(
+                sb.exec_call(name, &[], &["sh", "-c", &script]).deadline(Duration::from_secs(60)).run().ok(),
+                ""
+            );
+        }
+        // Every name is known to all of them.
+        let hosts = sb.exec(&names[0], &["cat", "/etc/hosts"]).ok();
+        assert!(names.iter().all(|name| hosts.contains(name.as_str())), "{hosts}");
+        d.prepare(&[&["stop", "-t", "0"], all.as_slice()].concat()).deadline(Duration::from_secs(120)).run().ok();
+    });
+}
