@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::compress::Decoder;
 use crate::digest::Digest;
 use crate::extract;
-use crate::limits::{Budget, LimitError, Limits, RATIO_FLOOR};
+use crate::limits::{Budget, LimitError, Limits};
 use crate::store::{Layer, SCHEMA, Store, StoreError, Work, XattrFlavour, at, called, now};
 use crate::tar::Reader;
 
@@ -165,12 +165,12 @@ impl<R: Read> Read for Decoded<R> {
         let count = self.decoder.read(buffer)?;
         self.hash.update(&buffer[..count]);
         self.bytes += count as u64;
-        let allowed = self.read.load(Ordering::Relaxed).saturating_mul(self.limits.ratio).max(RATIO_FLOOR);
+        let allowed = self.read.load(Ordering::Relaxed).saturating_mul(self.limits.ratio).max(self.limits.ratio_floor);
         if self.bytes > allowed {
             return Err(io::Error::other(LimitError::Ratio(self.limits.ratio)));
         }
         // What is in no file (headers, names, what follows the end) has its bound too.
-        if self.bytes / 2 > self.limits.bytes.max(RATIO_FLOOR) {
+        if self.bytes / 2 > self.limits.bytes.max(self.limits.ratio_floor) {
             return Err(io::Error::other(LimitError::Bytes(self.limits.bytes)));
         }
         Ok(count)

@@ -327,12 +327,13 @@ impl<'p> Import<'p> {
         self.started(None);
         let (reader, writer) = io::pipe().map_err(failed)?;
         std::thread::scope(|scope| {
-            let walk =
-                scope.spawn(move || write_tree(root, Marks::None, io::BufWriter::with_capacity(1 << 16, writer)));
+            let sink = io::BufWriter::with_capacity(1 << 16, writer);
+            // The pipe's end is closed in the thread: a result that kept it would keep the reader waiting.
+            let walk = scope.spawn(move || write_tree(root, Marks::None, sink).map(|(_, notes)| notes));
             // The reader is dropped with this call: a walk that is still at it then ends by EPIPE.
             let image = self.single(Box::new(reader));
             match walk.join() {
-                Ok(Ok((_, notes))) => {
+                Ok(Ok(notes)) => {
                     notes.iter().for_each(|note| self.teller.note(note));
                     image
                 }
