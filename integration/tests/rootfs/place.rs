@@ -52,9 +52,14 @@ impl Place {
 
     /// Archives a folder as image builders do: numbers for owners, all attributes, times to the nanosecond.
     pub(crate) fn tar(&self, folder: &str, archive: &str) -> PathBuf {
-        let words = "--format=posix --pax-option=delete=atime,delete=ctime --numeric-owner --sparse --xattrs \
-                     --xattrs-include=* --sort=name -C";
-        let mut arguments: Vec<&str> = words.split_whitespace().collect();
+        self.tar_with(&["--sparse"], folder, archive)
+    }
+
+    /// The same with other options.
+    pub(crate) fn tar_with(&self, options: &[&str], folder: &str, archive: &str) -> PathBuf {
+        let words = "--format=posix --pax-option=delete=atime,delete=ctime --numeric-owner --xattrs --xattrs-include=* \
+                     --sort=name -C";
+        let mut arguments: Vec<&str> = options.iter().copied().chain(words.split_whitespace()).collect();
         arguments.extend([folder, "-cf", archive, "."]);
         self.run("tar", &arguments);
         self.dir.join(archive)
