@@ -1,14 +1,15 @@
 //! The same trees come out, whatever brought them in, and they are those that other tools unpack.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use integration::requires::{Need, skip_without};
 use rootfs_tools::store::{check, gc};
-use rootfs_tools::{Limits, Select, Source, import};
+use rootfs_tools::{Bootstrap, Limits, Select, Source, import};
 
-use crate::place::{Notes, Place, make_changes, make_everything};
+use crate::place::{Notes, Place, chain, make_changes, make_everything};
 use crate::tree::{assert_same, list};
 
 const UMOCI: Need = Need::Program("/usr/bin/umoci");
@@ -138,6 +139,69 @@ fn layers_over_each_other_are_what_umoci_unpacks() {
     }
     assert_eq!(gc(&store, &|_| false).unwrap().layers.len(), 2);
     assert!(is_empty(&place.dir.join("data/layers")) && is_empty(&place.dir.join("data/tmp")));
+}
+
+/// A program that is called as mmdebstrap or debootstrap is, and makes the tree that a test wants.
+fn installer(place: &Place, name: &str, script: &str) -> Bootstrap {
+    let program = place.dir.join(name);
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let installer = Bootstrap::parse_installer(&program).unwrap();
+    Bootstrap {
+        program,
+        installer,
+        options: vec!["--variant=minbase".into()],
+        suite: "suite".into(),
+        mirrors: Vec::new(),
+    }
+}
+
+#[test]
+fn what_a_program_installs_is_imported() {
+    if skip_without(&[Need::Root]) {
+        return;
+    }
+    let place = Place::new();
+    everything(&place);
+    let tree = place.dir.join("tree");
+    let (shown, expected) = (tree.display(), list(&tree));
+    let bootstrap = |name: &str, script: String| {
+        let source = Source::Bootstrap(installer(&place, name, &script));
+        import(&place.store(), source, name, &Limits::default(), &mut Notes::default())
+    };
+    let archive = place.dir.join("layer.tar");
+    bootstrap("mmdebstrap", format!("[ \"$*\" = '--variant=minbase suite -' ] && cat {}", archive.display())).unwrap();
+    assert_same(&layer_of(&place, "mmdebstrap"), &expected, "mmdebstrap");
+    bootstrap("debootstrap", format!("cp -a {shown} \"$3\"")).unwrap();
+    assert_same(&layer_of(&place, "debootstrap"), &expected, "debootstrap");
+    let before = place.store().layers().unwrap();
+    for (name, script) in [
+        ("mmdebstrap", format!("head -c 5120 {}; echo oh >&2; echo no >&2; exit 3", archive.display())),
+        ("mmdebstrap", "echo oh >&2; echo no >&2; exit 3".to_owned()),
+        ("debootstrap", "mkdir -p \"$3/half\"; echo oh; echo no; exit 3".to_owned()),
+    ] {
+        let error = chain(&bootstrap(name, script).unwrap_err());
+        assert!(error.ends_with(&format!("{name} ended with exit status: 3: oh; no")), "{error}");
+    }
+    assert_eq!(place.store().layers().unwrap(), before);
+}
+
+#[test]
+fn an_archive_that_was_cut_off_is_refused() {
+    if skip_without(&[Need::Root]) {
+        return;
+    }
+    let place = Place::new();
+    everything(&place);
+    let whole = fs::read(place.dir.join("layer.tar")).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap().next_multiple_of(512);
+    for (length, expected) in [(end, "it was cut off"), (end / 2 + 1, "unexpected end of file"), (0, "it was cut off")]
+    {
+        fs::write(place.dir.join("part.tar"), &whole[..length]).unwrap();
+        let error = chain(&place.import(&place.dir.join("part.tar"), "x").unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+    assert!(place.store().layers().unwrap().is_empty());
 }
 
 fn is_empty(folder: &Path) -> bool {

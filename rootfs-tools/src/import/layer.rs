@@ -60,7 +60,7 @@ pub(super) fn import_layer(
     }
     let tree = sys::fs::open_dir(&root.to_string_lossy()).map_err(called("open", &root))?;
     let mut raw = Raw::new(source, shared, expected.size);
-    let unpacked = unpack(&mut raw, tree, shared.budget);
+    let unpacked = unpack(&mut raw, tree, shared.budget, expected.diff_id);
     // A stop looks like a failure of the source; what made us stop is the error that counts.
     let (summary, diff_id, archive_bytes) = match unpacked {
         Err(_) if shared.stop.load(Ordering::Relaxed) => return Err(ImportError::Stopped),
@@ -97,12 +97,16 @@ fn unpack(
     raw: &mut Raw<'_, '_>,
     tree: std::os::fd::OwnedFd,
     budget: &Budget,
+    known: Option<Digest>,
 ) -> Result<(extract::Summary, Digest, u64), ImportError> {
     let read = raw.count.clone();
     let decoder = Decoder::new(BufReader::with_capacity(READ_AHEAD, raw)).map_err(ImportError::Read)?;
     let mut archive = Decoded { decoder, hash: Sha256::new(), bytes: 0, read, limits: budget.limits };
     let mut reader = Reader::new(&mut archive);
     let summary = extract::extract(&mut reader, tree, budget)?;
+    if known.is_none() {
+        reader.require_end().map_err(extract::ExtractError::from)?;
+    }
     // The hash is of all bytes, those after the archive's end too.
     reader.drain().map_err(extract::ExtractError::from)?;
     Ok((summary, Digest::from_bytes(archive.hash.finalize().into()), archive.bytes))
