@@ -1,7 +1,8 @@
 //! End-to-end tests that judge any OCI runtime through its command line, on the real kernel.
 //!
 //! The runtime under test is the program that the environment variable `RUNTIME` names, else the `skep` of this
-//! workspace. Nothing here links the runtime (of its crates `sys` alone, for kernel calls): a test writes a bundle, calls verbs and looks at the kernel, so the
+//! workspace. Nothing here links the runtime (of its crates `sys` for kernel calls, and `rootfs-tools`, whose tests with root
+//! are here too): a test writes a bundle, calls verbs and looks at the kernel, so the
 //! same cases run on runc and crun, the oracle. Where an oracle is known to differ, [`oracle`] says so as data.
 //!
 //! ```text

@@ -25,7 +25,7 @@ pub use digest::{Digest, DigestError};
 #[cfg(feature = "import")]
 pub use extract::{ExtractError, Refusal};
 #[cfg(feature = "import")]
-pub use import::{ImportError, Source, import};
+pub use import::{Bootstrap, ImportError, Installer, Source, import};
 #[cfg(feature = "import")]
 pub use limits::{LimitError, Limits};
 #[cfg(feature = "import")]

@@ -8,9 +8,6 @@ pub(crate) const NAME_MAX: usize = 255;
 /// Longest path below the root, in bytes: one less than PATH_MAX, which counts the final NUL.
 pub(crate) const PATH_MAX: usize = 4095;
 
-/// Bytes that a layer may unpack to before [`Limits::ratio`] counts: short layers of zeros are common and harmless.
-pub(crate) const RATIO_FLOOR: u64 = 256 << 20;
-
 /// Bounds on one import. The default lets every image through that is made in earnest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -24,8 +21,10 @@ pub struct Limits {
     pub depth: usize,
     /// Layers of an image. Default 256; overlay takes 500.
     pub layers: usize,
-    /// Times that a layer may grow when it is decompressed, past the first [`RATIO_FLOOR`] bytes. Default 200.
+    /// Times that a layer may grow when it is decompressed. Default 200.
     pub ratio: u64,
+    /// Bytes that it may unpack to before the ratio counts: short layers of zeros are common and harmless. Default 256 MiB.
+    pub ratio_floor: u64,
     /// Bytes of one document: a manifest, an index, a configuration. Default 8 MiB.
     pub document: u64,
 }
@@ -39,6 +38,7 @@ impl Default for Limits {
             depth: 256,
             layers: 256,
             ratio: 200,
+            ratio_floor: 256 << 20,
             document: 8 << 20,
         }
     }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::compress::Decoder;
 use crate::digest::Digest;
 use crate::extract;
-use crate::limits::{Budget, LimitError, Limits, RATIO_FLOOR};
+use crate::limits::{Budget, LimitError, Limits};
 use crate::store::{Layer, SCHEMA, Store, StoreError, Work, XattrFlavour, at, called, now};
 use crate::tar::Reader;
 
@@ -60,7 +60,7 @@ pub(super) fn import_layer(
     }
     let tree = sys::fs::open_dir(&root.to_string_lossy()).map_err(called("open", &root))?;
     let mut raw = Raw::new(source, shared, expected.size);
-    let unpacked = unpack(&mut raw, tree, shared.budget);
+    let unpacked = unpack(&mut raw, tree, shared.budget, expected.diff_id);
     // A stop looks like a failure of the source; what made us stop is the error that counts.
     let (summary, diff_id, archive_bytes) = match unpacked {
         Err(_) if shared.stop.load(Ordering::Relaxed) => return Err(ImportError::Stopped),
@@ -97,12 +97,16 @@ fn unpack(
     raw: &mut Raw<'_, '_>,
     tree: std::os::fd::OwnedFd,
     budget: &Budget,
+    known: Option<Digest>,
 ) -> Result<(extract::Summary, Digest, u64), ImportError> {
     let read = raw.count.clone();
     let decoder = Decoder::new(BufReader::with_capacity(READ_AHEAD, raw)).map_err(ImportError::Read)?;
     let mut archive = Decoded { decoder, hash: Sha256::new(), bytes: 0, read, limits: budget.limits };
     let mut reader = Reader::new(&mut archive);
     let summary = extract::extract(&mut reader, tree, budget)?;
+    if known.is_none() {
+        reader.require_end().map_err(extract::ExtractError::from)?;
+    }
     // The hash is of all bytes, those after the archive's end too.
     reader.drain().map_err(extract::ExtractError::from)?;
     Ok((summary, Digest::from_bytes(archive.hash.finalize().into()), archive.bytes))
@@ -165,12 +169,12 @@ impl<R: Read> Read for Decoded<R> {
         let count = self.decoder.read(buffer)?;
         self.hash.update(&buffer[..count]);
         self.bytes += count as u64;
-        let allowed = self.read.load(Ordering::Relaxed).saturating_mul(self.limits.ratio).max(RATIO_FLOOR);
+        let allowed = self.read.load(Ordering::Relaxed).saturating_mul(self.limits.ratio).max(self.limits.ratio_floor);
         if self.bytes > allowed {
             return Err(io::Error::other(LimitError::Ratio(self.limits.ratio)));
         }
         // What is in no file (headers, names, what follows the end) has its bound too.
-        if self.bytes / 2 > self.limits.bytes.max(RATIO_FLOOR) {
+        if self.bytes / 2 > self.limits.bytes.max(self.limits.ratio_floor) {
             return Err(io::Error::other(LimitError::Bytes(self.limits.bytes)));
         }
         Ok(count)

@@ -8,6 +8,7 @@
 //! A layer that the store has is not read again. What was imported before an error stays until garbage is collected, so
 //! that the next try goes on from there.
 
+mod bootstrap;
 mod layer;
 
 use std::fs::File;
@@ -26,7 +27,9 @@ use crate::source::folder::{Marks, TreeError, write_tree};
 use crate::source::probe::{Content, probe};
 use crate::source::{Files, Plan, PlannedLayer, Select, SourceError, docker, oci};
 use crate::store::{Image, ImageConfig, NameError, SCHEMA, Store, StoreError, Work, now, validate_name};
+use crate::tar::TarError;
 
+pub use bootstrap::{Bootstrap, Installer};
 use layer::{Expected, Shared, import_layer};
 
 /// Layers that are unpacked at once, where there are processors for it.
@@ -40,6 +43,8 @@ pub enum Source {
     Archive(PathBuf, Select),
     /// A folder that is a root file system.
     Folder(PathBuf),
+    /// What a program builds that installs a distribution.
+    Bootstrap(Bootstrap),
     /// An archive of any kind that comes as a stream.
     Stream {
         /// The bytes.
@@ -73,6 +78,7 @@ impl Source {
     fn label(&self) -> String {
         match self {
             Source::Layout(path, _) | Source::Archive(path, _) | Source::Folder(path) => path.display().to_string(),
+            Source::Bootstrap(bootstrap) => bootstrap.to_string(),
             Source::Stream { label, .. } => label.clone(),
         }
     }
@@ -138,6 +144,16 @@ pub enum ImportError {
         expected: u64,
         /// As it is.
         found: u64,
+    },
+    /// A program that builds a root file system failed.
+    #[error("{program} ended with {status}: {said}")]
+    Program {
+        /// Which.
+        program: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The end of what it said, in one line.
+        said: String,
     },
     /// A folder cannot be read.
     #[error("cannot read the folder")]
@@ -208,6 +224,7 @@ pub fn import(
         }
         Source::Archive(path, select) => import.archive(&path, &select)?,
         Source::Folder(path) => import.folder(&path)?,
+        Source::Bootstrap(bootstrap) => bootstrap::build(&import, &bootstrap)?,
         Source::Stream { reader, select, .. } => {
             import.started(None);
             import.stream(reader, &select)?
@@ -327,12 +344,13 @@ impl<'p> Import<'p> {
         self.started(None);
         let (reader, writer) = io::pipe().map_err(failed)?;
         std::thread::scope(|scope| {
-            let walk =
-                scope.spawn(move || write_tree(root, Marks::None, io::BufWriter::with_capacity(1 << 16, writer)));
+            let sink = io::BufWriter::with_capacity(1 << 16, writer);
+            // The pipe's end is closed in the thread: a result that kept it would keep the reader waiting.
+            let walk = scope.spawn(move || write_tree(root, Marks::None, sink).map(|(_, notes)| notes));
             // The reader is dropped with this call: a walk that is still at it then ends by EPIPE.
             let image = self.single(Box::new(reader));
             match walk.join() {
-                Ok(Ok((_, notes))) => {
+                Ok(Ok(notes)) => {
                     notes.iter().for_each(|note| self.teller.note(note));
                     image
                 }
@@ -459,14 +477,21 @@ impl<'p> Import<'p> {
 
 /// Whether a failure only says that the stream broke off.
 fn is_early_end(error: &ImportError) -> bool {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
-            return true;
+    fn is_early(error: &ExtractError) -> bool {
+        match error {
+            ExtractError::Tar(TarError::NoEnd { .. }) => true,
+            ExtractError::Tar(TarError::Read { source, .. }) | ExtractError::Content(source) => {
+                source.kind() == io::ErrorKind::UnexpectedEof
+            }
+            ExtractError::Entry { source, .. } => is_early(source),
+            _ => false,
         }
-        source = error.source();
     }
-    false
+    match error {
+        ImportError::Extract(error) => is_early(error),
+        ImportError::Read(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        _ => false,
+    }
 }
 
 /// Keeps what is read, to be read again.

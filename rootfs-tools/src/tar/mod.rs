@@ -132,6 +132,12 @@ pub enum TarError {
         /// Where.
         at: u64,
     },
+    /// The bytes end where another header or the end of the archive should be.
+    #[error("the archive has no end at byte {at}: it was cut off")]
+    NoEnd {
+        /// Where.
+        at: u64,
+    },
     /// A header follows a block of zeros, which ends an archive.
     #[error("the archive goes on after its end at byte {at}")]
     AfterEnd {

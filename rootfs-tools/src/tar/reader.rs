@@ -21,6 +21,8 @@ pub(crate) struct Reader<R> {
     /// Zeros that fill the content's last block.
     padding: u64,
     ended: bool,
+    /// The end was there, and not only no more bytes.
+    marked: bool,
 }
 
 /// What extensions say of the entry that follows them.
@@ -33,7 +35,7 @@ struct Extensions {
 
 impl<R: Read> Reader<R> {
     pub(crate) fn new(source: R) -> Reader<R> {
-        Reader { source, at: 0, content: 0, padding: 0, ended: false }
+        Reader { source, at: 0, content: 0, padding: 0, ended: false, marked: false }
     }
 
     /// The next entry; none at the end. What nobody read of the content before is passed over.
@@ -63,6 +65,12 @@ impl<R: Read> Reader<R> {
         self.at
     }
 
+    /// Fails where the bytes ended without the archive's end: whoever wrote them may have been killed between two entries.
+    /// Some tools leave the end out, so this is for archives whose hash nobody knows.
+    pub(crate) fn require_end(&self) -> Result<(), TarError> {
+        if self.marked { Ok(()) } else { Err(TarError::NoEnd { at: self.at }) }
+    }
+
     /// Reads what follows the archive's end, so that whoever watches the source has seen all of it.
     pub(crate) fn drain(&mut self) -> Result<(), TarError> {
         let at = self.at;
@@ -82,7 +90,7 @@ impl<R: Read> Reader<R> {
         if !header::is_zero(&block) {
             return header::parse_header(&block, at).map(Some);
         }
-        self.ended = true;
+        (self.ended, self.marked) = (true, true);
         match self.read_block()? {
             Some(block) if !header::is_zero(&block) => Err(TarError::AfterEnd { at: self.at }),
             _ => Ok(None),

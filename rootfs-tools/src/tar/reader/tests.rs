@@ -89,6 +89,19 @@ fn an_archive_that_ends_early_is_refused() {
 }
 
 #[test]
+fn an_end_that_is_missing_is_told() {
+    let bytes = written(&[file("a", &[1; 1000])]);
+    let end = |bytes: &[u8]| {
+        let mut reader = Reader::new(bytes);
+        while reader.next().unwrap().is_some() {}
+        reader.require_end()
+    };
+    assert!(end(&bytes).is_ok() && end(&bytes[..2048]).is_ok());
+    assert!(matches!(end(&bytes[..1536]), Err(TarError::NoEnd { at: 1536 })));
+    assert!(end(b"").is_err());
+}
+
+#[test]
 fn an_archive_that_goes_on_after_zeros_is_refused() {
     let mut bytes = vec![0; 512];
     bytes.extend(written(&[file("hidden", b"")]));

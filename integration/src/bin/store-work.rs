@@ -1,0 +1,23 @@
+//! Does one thing to a store of images, in a process that a test may kill.
+//!
+//! usage: store-work DATA import SOURCE NAME | store-work DATA gc
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use rootfs_tools::store::{Store, gc};
+use rootfs_tools::{Limits, Select, Silent, Source, import};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [data, "import", source, name] => {
+            let store = Store::open(Path::new(data))?;
+            let source = Source::at(Path::new(source), Select::default())?;
+            import(&store, source, name, &Limits::default(), &mut Silent)?;
+        }
+        [data, "gc"] => drop(gc(&Store::open(Path::new(data))?, &|_| false)?),
+        _ => bail!("usage: store-work DATA import SOURCE NAME | store-work DATA gc"),
+    }
+    Ok(())
+}
