@@ -369,8 +369,9 @@ pub struct Launcher {
     /// Mappings that the joined user namespace must have, where the definition gives some: users, groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_maps: Option<(Vec<IdMapping>, Vec<IdMapping>)>,
-    /// Whether it makes the user namespace and waits for its mappings.
-    pub new_user_namespace: bool,
+    /// The mappings of the user namespace that it makes, for which it waits; `None` where it makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_user_namespace: Option<IdMaps>,
     /// Other namespaces to join, before the user namespace where the rights suffice, else after.
     pub join: Vec<(NamespaceKind, Slot)>,
     /// Clock offsets of a new time namespace.

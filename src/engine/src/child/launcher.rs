@@ -55,7 +55,7 @@ fn prepare_and_clone(child: &mut Child<'_>, launcher: &Launcher, birth: &Birth<'
             check_map(child, "gid_map", gids)?;
         }
     }
-    if launcher.new_user_namespace {
+    if launcher.new_user_namespace.is_some() {
         sys::namespace::unshare(NamespaceKind::User.clone_flag())?;
         child.channel.ask_for_maps()?;
     }

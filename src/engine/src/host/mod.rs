@@ -151,13 +151,7 @@ impl<'a> Host<'a> {
             HostStep::AdoptCgroups => self.adopt_cgroups(),
             HostStep::AttachToUnit { unit } => self.attach_to_unit(unit),
             HostStep::SetUnitProperties { unit, properties } => self.set_unit_properties(unit, properties),
-            HostStep::MapIds(maps) => {
-                if self.maps_are_written(&self.plan.host) {
-                    Ok(())
-                } else {
-                    idmap::map_ids(self.proc, self.pid()?, maps)
-                }
-            }
+            HostStep::MapIds(maps) => idmap::map_ids(self.proc, self.pid()?, maps),
             HostStep::SetRlimits { rlimits } => {
                 let pid = self.pid()?;
                 rlimits.iter().try_for_each(|limit| set_rlimit(pid, limit))
@@ -442,13 +436,6 @@ impl<'a> Host<'a> {
         let Some(recorder) = &mut self.recorder else { return Ok(()) };
         recorder.record.phase = Phase::Made;
         recorder.write()
-    }
-
-    /// A launcher has had its mappings already, and its child inherits them.
-    fn maps_are_written(&self, steps: &[crate::step::Planned<HostStep>]) -> bool {
-        steps.iter().any(|planned| {
-            matches!(&planned.step, HostStep::Spawn { launcher: Some(launcher), .. } if launcher.new_user_namespace)
-        })
     }
 
     fn fill(&mut self, slot: Slot, copy: Result<OwnedFd>) -> Result<()> {

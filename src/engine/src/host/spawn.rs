@@ -13,7 +13,7 @@ use crate::child::{Child, Progress, StartPipes, launch};
 use crate::error::{Error, Result};
 use crate::gate::{self, Channel, Up};
 use crate::state::{Folder, ProcessId, RESULT_FIFO, START_FIFO};
-use crate::step::{HostStep, Launcher, Slot};
+use crate::step::{IdMaps, Launcher, Slot};
 
 impl Host<'_> {
     pub(super) fn spawn(
@@ -49,7 +49,7 @@ impl Host<'_> {
         self.attach = None;
         let (pid, pidfd) = match launcher {
             None => (pid, pidfd),
-            Some(_) => self.follow_launcher(&ours, pid, pidfd)?,
+            Some(launcher) => self.follow_launcher(&ours, (pid, pidfd), launcher.new_user_namespace.as_ref())?,
         };
         let id = ProcessId { pid, start_time: self.proc.start_time(pid)? };
         self.spawned = Some(Spawned { id, pidfd, channel: ours });
@@ -98,8 +98,13 @@ impl Host<'_> {
     }
 
     /// Serves the launcher until it has handed over the container's first process.
-    fn follow_launcher(&mut self, channel: &Channel, launcher: i32, pidfd: OwnedFd) -> Result<(i32, OwnedFd)> {
-        let outcome = self.serve_launcher(channel, launcher, &pidfd);
+    fn follow_launcher(
+        &mut self,
+        channel: &Channel,
+        (launcher, pidfd): (i32, OwnedFd),
+        maps: Option<&IdMaps>,
+    ) -> Result<(i32, OwnedFd)> {
+        let outcome = self.serve_launcher(channel, (launcher, &pidfd), maps);
         if outcome.is_err() {
             match sys::process::pidfd_send_signal(pidfd.as_fd(), sys::signal::SIGKILL) {
                 Err(error) if !error.is(Errno::SRCH) => return Err(error.into()),
@@ -110,17 +115,17 @@ impl Host<'_> {
         outcome
     }
 
-    fn serve_launcher(&self, channel: &Channel, launcher: i32, pidfd: &OwnedFd) -> Result<(i32, OwnedFd)> {
+    fn serve_launcher(
+        &self,
+        channel: &Channel,
+        (launcher, pidfd): (i32, &OwnedFd),
+        maps: Option<&IdMaps>,
+    ) -> Result<(i32, OwnedFd)> {
         loop {
             match gate::next(channel, pidfd.as_fd())? {
                 Up::NeedsMaps => {
-                    let maps = self.plan.host.iter().find_map(|planned| match &planned.step {
-                        HostStep::MapIds(maps) => Some(maps),
-                        _ => None,
-                    });
-                    if let Some(maps) = maps {
-                        idmap::map_ids(self.proc, launcher, maps)?;
-                    }
+                    let maps = maps.ok_or_else(|| sys::Error::new("no mappings were planned", Errno::PROTO))?;
+                    idmap::map_ids(self.proc, launcher, maps)?;
                     channel.go(&[])?;
                 }
                 Up::Spawned(pid, fds) => {

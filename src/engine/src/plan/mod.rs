@@ -116,7 +116,8 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
         plan.child(ChildStep::HideFromTracers);
     }
     plan.child(ChildStep::NewSession);
-    let spawn = namespaces::plan_spawn(&mut plan, spec, facts);
+    let maps = namespaces::plan_id_maps(&mut plan, spec, facts, &options.id_map_helpers)?;
+    let (spawn, maps) = namespaces::plan_spawn(&mut plan, spec, facts, maps);
     let sources = mounts::plan_sources(&mut plan, spec, facts, options, &mut openings);
     let notify = notify::plan_source(&mut plan, spec, facts, options, &mut openings);
     let device_sources = devices::plan_sources(&mut plan, spec, facts, &mut openings)?;
@@ -128,7 +129,9 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
 
     plan.host(HostStep::AwaitGate { gate: Gate::Namespaces });
     let views = unit::plan_start(&mut plan, sources.later());
-    namespaces::plan_id_maps(&mut plan, spec, facts, &options.id_map_helpers)?;
+    if let Some(maps) = maps {
+        plan.host_from("/linux/uidMappings", HostStep::MapIds(maps));
+    }
     process::plan_outside(&mut plan, spec.process.as_ref(), "/process");
     namespaces::plan_links(&mut plan, spec, options);
     let mut idmapped = mounts::plan_idmaps(&mut plan, spec, &sources);
@@ -337,6 +340,24 @@ mod tests {
         };
         check(0, (0, 0));
         check(500, (1000, 0));
+    }
+
+    #[test]
+    fn ids_are_mapped_once_for_whoever_makes_the_namespace() {
+        let check = |network: serde_json::Value, by_launcher: bool| {
+            let map = serde_json::json!([{ "containerID": 0, "hostID": 100_000, "size": 5000 }]);
+            let namespaces = serde_json::json!([{ "type": "user" }, { "type": "mount" }, network]);
+            let linux = serde_json::json!({ "namespaces": namespaces, "uidMappings": map, "gidMappings": map });
+            let plan = plan(Mode::Legacy, serde_json::json!({}), linux);
+            let has = |wanted: fn(&HostStep) -> bool| plan.host.iter().any(|planned| wanted(&planned.step));
+            let launched = has(|step| match step {
+                HostStep::Spawn { launcher: Some(launcher), .. } => launcher.new_user_namespace.is_some(),
+                _ => false,
+            });
+            assert_eq!((launched, has(|step| matches!(step, HostStep::MapIds(_)))), (by_launcher, !by_launcher));
+        };
+        check(serde_json::json!({ "type": "network" }), false);
+        check(serde_json::json!({ "type": "network", "path": "/run/netns/a" }), true);
     }
 
     #[test]

@@ -8,13 +8,20 @@ use super::{Plan, has_user_namespace, rootless};
 use crate::error::Result;
 use crate::facts::{CAP_SYS_ADMIN, HostFacts};
 use crate::options::{CreateOptions, IdMapHelpers};
-use crate::step::{ChildStep, HostStep, Launcher, Slot};
+use crate::step::{ChildStep, HostStep, IdMaps, Launcher, Slot};
 use crate::undo::Undo;
 
 /// Decides on the clone. What one clone cannot do takes a launcher: a user namespace to join (the others are to belong to
 /// it), clock offsets (they can only be set before the first process is born), and namespaces of the host to join
 /// together with a new user namespace (whose root has no right to join them).
-pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFacts) -> HostStep {
+///
+/// `maps` are those of a new user namespace; what the launcher does not wait for comes back.
+pub(super) fn plan_spawn(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    maps: Option<IdMaps>,
+) -> (HostStep, Option<IdMaps>) {
     let mut joined: Vec<(NamespaceKind, Slot)> = Vec::new();
     for (index, namespace) in spec.namespaces.iter().enumerate() {
         if let Some(path) = &namespace.path {
@@ -27,11 +34,10 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
     }
     let slot_of = |kind| joined.iter().find(|(k, _)| *k == kind).map(|(_, slot)| *slot);
     let user = slot_of(NamespaceKind::User);
-    let makes_user = spec.makes(NamespaceKind::User);
     let others: Vec<_> = joined.iter().copied().filter(|(kind, _)| *kind != NamespaceKind::User).collect();
     let launched = user.is_some()
         || !spec.time_offsets.is_empty()
-        || (makes_user && !others.is_empty())
+        || (maps.is_some() && !others.is_empty())
         || (slot_of(NamespaceKind::Pid).is_some() && rootless::births_by_launcher(facts));
     let namespaces = cloned_kinds(spec, facts, launched);
     let into_cgroup = plan.unit.is_none() && plan.groups.iter().any(cgroup::GroupPath::is_unified);
@@ -44,19 +50,19 @@ pub(super) fn plan_spawn(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFact
             user_namespace: user,
             expected_maps: (user.is_some() && !(spec.uid_mappings.is_empty() && spec.gid_mappings.is_empty()))
                 .then(|| (spec.uid_mappings.clone(), spec.gid_mappings.clone())),
-            new_user_namespace: makes_user,
+            new_user_namespace: maps,
             join: others,
             time_offsets: spec.time_offsets.clone(),
             new_time_namespace: spec.makes(NamespaceKind::Time),
         };
-        return HostStep::Spawn { namespaces, into_cgroup, launcher: Some(launcher), pid_namespace: None };
+        return (HostStep::Spawn { namespaces, into_cgroup, launcher: Some(launcher), pid_namespace: None }, None);
     }
     let pid_namespace = slot_of(NamespaceKind::Pid);
     let list: Vec<_> = others.into_iter().filter(|(kind, _)| *kind != NamespaceKind::Pid).collect();
     if !list.is_empty() {
         plan.child_from("/linux/namespaces", ChildStep::JoinNamespaces { list });
     }
-    HostStep::Spawn { namespaces, into_cgroup, launcher: None, pid_namespace }
+    (HostStep::Spawn { namespaces, into_cgroup, launcher: None, pid_namespace }, maps)
 }
 
 /// Whether the definition sets something in a namespace of this kind: the host's own would be changed for the host's
@@ -82,21 +88,21 @@ fn cloned_kinds(spec: &ContainerSpec, facts: &HostFacts, launched: bool) -> Vec<
         .collect()
 }
 
-/// Mappings of a new user namespace.
+/// Mappings of a new user namespace, where one is made.
 pub(super) fn plan_id_maps(
     plan: &mut Plan,
     spec: &ContainerSpec,
     facts: &HostFacts,
     helpers: &IdMapHelpers,
-) -> Result<()> {
-    if spec.makes(NamespaceKind::User) {
-        let maps = rootless::id_maps(spec, facts, helpers)?;
-        for helper in maps.newuidmap.iter().chain(&maps.newgidmap) {
-            plan.note(format!("{helper} maps the ids: without a right the kernel lets a user map its own alone"));
-        }
-        plan.host_from("/linux/uidMappings", HostStep::MapIds(maps));
+) -> Result<Option<IdMaps>> {
+    if !spec.makes(NamespaceKind::User) {
+        return Ok(None);
     }
-    Ok(())
+    let maps = rootless::id_maps(spec, facts, helpers)?;
+    for helper in maps.newuidmap.iter().chain(&maps.newgidmap) {
+        plan.note(format!("{helper} maps the ids: without a right the kernel lets a user map its own alone"));
+    }
+    Ok(Some(maps))
 }
 
 /// Root of the user namespace, or the process's user where the definition maps no root: files need an owner that exists.
