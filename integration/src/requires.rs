@@ -162,24 +162,24 @@ pub fn allowed(key: &str) -> bool {
     listed().any(|entry| entry.key == key && entry.allows(&lane))
 }
 
-/// An entry of the list of allowed skips: `KEY` or `KEY@LANE,LANE`.
+/// The first word of a line in the lists of skips and of deviations: `KEY` or `KEY@LANE,LANE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// A [`Need::key`].
+    /// A [`Need::key`], or the name of a test.
     pub key: &'static str,
-    /// The lanes that it is allowed in, with commas between; none means everywhere.
+    /// The lanes that the line is for, with commas between; none means all.
     pub lanes: Option<&'static str>,
 }
 
 impl Entry {
-    fn parse(word: &'static str) -> Entry {
+    pub(crate) fn parse(word: &'static str) -> Entry {
         match word.split_once('@') {
             Some((key, lanes)) => Entry { key, lanes: Some(lanes) },
             None => Entry { key: word, lanes: None },
         }
     }
 
-    /// Whether the skip is allowed in this lane.
+    /// Whether the line is for this lane.
     pub fn allows(&self, lane: &str) -> bool {
         self.lanes.is_none_or(|lanes| lanes.split(',').any(|other| other == lane))
     }
