@@ -29,7 +29,7 @@ enum Files {
     Only(&'static [&'static str]),
 }
 
-const CHOICES: [Choice; 3] = [
+const CHOICES: [Choice; 4] = [
     Choice {
         boot: recipe::V2,
         files: Files::AllBut(&[
@@ -61,11 +61,13 @@ const CHOICES: [Choice; 3] = [
             ("security_identity", "the same on every layout"),
             ("security_files", "the same on every layout, with hundreds of starts"),
             ("security_races", "a race on an emulated processor is another one"),
+            ("selinux", "has a boot of its own"),
             ("terminal", "the same on every layout"),
         ]),
     },
     Choice { boot: recipe::V1, files: Files::Only(&["overlay", "resources", "systemd", "update"]) },
     Choice { boot: recipe::HYBRID, files: Files::Only(&["resources", "systemd"]) },
+    Choice { boot: recipe::SELINUX, files: Files::Only(&["selinux"]) },
 ];
 
 /// How long one test program may take.
@@ -103,7 +105,7 @@ pub(crate) enum Lane {
 /// A narrower choice than everything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Narrow {
-    /// One boot of the virtual machine only: vm-v2, vm-v1 or vm-hybrid
+    /// One boot of the virtual machine only: vm-v2, vm-v1, vm-hybrid or vm-selinux
     #[arg(long)]
     boot: Option<String>,
     /// These test programs only in the virtual machine, separated by commas, such as resources,exec
