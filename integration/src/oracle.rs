@@ -236,6 +236,7 @@ mod tests {
                 Need::OwnMachine,
                 Need::Criu,
                 Need::DirtyTracking,
+                Need::LazyPages,
                 Need::MemoryPolicy,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");

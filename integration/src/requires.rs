@@ -58,6 +58,8 @@ pub enum Need {
     Criu,
     /// CRIU says that the kernel tells which memory was written to.
     DirtyTracking,
+    /// CRIU says that the kernel lets memory come later, to processes that fork too.
+    LazyPages,
 }
 
 impl Need {
@@ -86,6 +88,7 @@ impl Need {
             Need::Resctrl => "resctrl".into(),
             Need::Criu => "criu".into(),
             Need::DirtyTracking => "criu-dirty-tracking".into(),
+            Need::LazyPages => "criu-lazy-pages".into(),
         }
     }
 
@@ -120,6 +123,7 @@ impl Need {
             Need::Resctrl => std::fs::read_to_string("/proc/filesystems").is_ok_and(|s| s.contains("resctrl")),
             Need::Criu => criu_agrees(&["check"]),
             Need::DirtyTracking => criu_agrees(&["check", "--feature", "mem_dirty_track"]),
+            Need::LazyPages => criu_agrees(&["check", "--feature", "uffd-noncoop"]),
         }
     }
 }

@@ -309,23 +309,25 @@ fn weights_of_a_disk_are_those_of_its_scheduler() {
     });
 }
 
+/// Debian's kernels are built without either.
 #[test]
-fn a_latency_target_is_set_or_the_kernel_is_named() {
+fn what_the_kernel_has_no_file_for_is_refused_by_its_name() {
     on_v2(|sb| {
         if skip_without(&[Need::Loop]) {
             return;
         }
         let disk = Disk::attach(sb);
         let target = format!("{}:{} target=10000", disk.major, disk.minor);
-        let b = unified(sb.bundle(), json!({ "io.latency": target })).sleeper();
-        let out = sb.create(&b);
-        // Debian's kernels are built without it.
-        if Path::new("/sys/fs/cgroup/system.slice/io.latency").exists() {
-            out.ok();
-            assert_eq!(read(sb, &b.id, "io.latency"), target);
-        } else {
-            out.fails_saying("io.latency");
-            assert!(!group(sb, &b.id).exists());
+        for (file, value) in [("io.latency", target.as_str()), ("memory.zswap.max", "8192")] {
+            let b = unified(sb.bundle(), json!({ file: value })).sleeper();
+            let out = sb.create(&b);
+            if Path::new("/sys/fs/cgroup/system.slice").join(file).exists() {
+                out.ok();
+                assert_eq!(read(sb, &b.id, file), value);
+            } else {
+                out.fails_saying(file);
+                assert!(!group(sb, &b.id).exists());
+            }
         }
     });
 }
