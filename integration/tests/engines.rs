@@ -259,7 +259,8 @@ impl<'a> Containerd<'a> {
         let rootfs = bundle.rootfs();
         let runtime = self.sb.runtime.path.to_str().expect("UTF-8");
         let base = ["run", "--runc-binary", runtime];
-        let rest = ["--rootfs", rootfs.to_str().expect("UTF-8"), id, "sh", "-c", script];
+        // ctr sets no PATH.
+        let rest = ["--rootfs", rootfs.to_str().expect("UTF-8"), id, "/bin/sh", "-c", script];
         self.ctr(&[&base[..], options, &rest].concat())
     }
 }
@@ -339,8 +340,16 @@ fn containerd_sets_limits_by_systemd() {
 fn containerd_runs_execs_and_pauses() {
     containerd(|containerd, id| {
         containerd.script(&["--detach"], id, "exec sleep 1000").ok();
-        let said =
-            containerd.ctr(&["task", "exec", "--exec-id", "one", id, "sh", "-c", "echo inside; sleep 0.5; exit 4"]);
+        let said = containerd.ctr(&[
+            "task",
+            "exec",
+            "--exec-id",
+            "one",
+            id,
+            "/bin/sh",
+            "-c",
+            "echo inside; sleep 0.5; exit 4",
+        ]);
         assert_eq!(said.code_is(4).stdout.trim(), "inside");
         containerd.ctr(&["task", "pause", id]).ok();
         eventually("it is paused", || containerd.ctr(&["task", "ls"]).ok().contains("PAUSED"));
