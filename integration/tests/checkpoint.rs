@@ -3,7 +3,7 @@
 use std::fs;
 
 use integration::criu::{
-    LONG, checkpoint, counter, criu, images, nothing_is_left, restore, start_counter, wait_for_count,
+    LONG, checkpoint, counter, criu, groups_mode, images, nothing_is_left, restore, start_counter, wait_for_count,
 };
 use integration::host::{self, eventually};
 use integration::requires::{Need, skip_without};
@@ -185,7 +185,7 @@ fn memory_may_come_later() {
         let status = sb.dir.join("status");
         let script = format!("exec \"$@\" 3>'{}'", status.display());
         let call = sb.program("/bin/sh").args(["-c", &script, "sh"]).arg(&sb.runtime.path).arg("--root").arg(&sb.root);
-        let call = call.args(["checkpoint", "--lazy-pages", "--status-fd", "3", "--manage-cgroups-mode", "ignore"]);
+        let call = call.args(["checkpoint", "--lazy-pages", "--status-fd", "3"]).args(groups_mode(sb));
         let call = call.arg("--page-server").arg(format!("127.0.0.1:{port}")).arg("--image-path").arg(images(sb));
         let mut saving = call.arg("--work-path").arg(sb.host_dir("work")).arg(&b.id).spawn();
         let can_be_fetched = || fs::read(&status).is_ok_and(|bytes| bytes == [0]);

@@ -75,6 +75,51 @@ fn a_container_that_was_not_killed_for_memory_says_nothing_of_it() {
     });
 }
 
+/// Swap of the machine's own disk, for the time of a test.
+struct Swap<'a> {
+    sb: &'a Sandbox,
+    file: PathBuf,
+}
+
+impl Swap<'_> {
+    fn on(sb: &Sandbox) -> Swap<'_> {
+        let file = sb.dir.join("swap");
+        sb.program("/usr/bin/fallocate").args(["--length", "67108864"]).arg(&file).run().ok();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+        sb.program("/sbin/mkswap").arg(&file).run().ok();
+        sb.program("/sbin/swapon").arg(&file).run().ok();
+        Swap { sb, file }
+    }
+}
+
+impl Drop for Swap<'_> {
+    fn drop(&mut self) {
+        self.sb.program("/sbin/swapoff").arg(&self.file).run();
+    }
+}
+
+#[test]
+fn memory_beyond_the_limit_is_swapped_up_to_the_limit_of_both() {
+    on_v2(|sb| {
+        if skip_without(&[Need::OwnMachine, Need::Program("/sbin/swapon"), Need::Program("/usr/bin/fallocate")]) {
+            return;
+        }
+        let swap = Swap::on(sb);
+        let limit = json!({ "limit": 20_971_520, "swap": 41_943_040 });
+        let script = "dd if=/dev/zero of=/dev/shm/a bs=1M count=30 2>/dev/null && echo fits; \
+                      dd if=/dev/zero of=/dev/shm/b bs=1M count=30 2>/dev/null; echo $?; exec sleep 1000";
+        let c = sb.detached(&sb.bundle().set("/linux/resources/memory", limit).sh(script));
+        eventually("both have ended", || c.output.stdout_now().lines().count() == 2);
+        assert_eq!(c.output.stdout_now(), "fits\n137\n");
+        let number = |file| read(sb, &c.id, file).parse::<u64>().expect("a number");
+        assert!((8 << 20..=20 << 20).contains(&number("memory.swap.current")), "{}", number("memory.swap.current"));
+        let stats = sb.call(&["events", "--stats", &c.id]).run().json();
+        assert_eq!(stats["data"]["memory"]["swap"]["limit"], json!(41_943_040), "{stats}");
+        sb.delete_force(&c.id).ok();
+        drop(swap);
+    });
+}
+
 #[test]
 fn an_oom_group_dies_together() {
     on_v2(|sb| {
