@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::host::{self, eventually};
+use crate::runtime::Kind;
 use crate::{Bundle, Call, Output, Sandbox};
 
 /// CRIU is slow where the processor is emulated.
@@ -19,9 +20,14 @@ pub fn images(sb: &Sandbox) -> PathBuf {
     sb.host_dir("images")
 }
 
-/// `checkpoint` or `restore` with the usual folders. Groups are left to the runtime, as CRIU itself advises for cgroup2.
+/// What CRIU does with groups: nothing, as it advises itself for cgroup2. runc 1.1 has no word for that.
+pub fn groups_mode(sb: &Sandbox) -> [&'static str; 2] {
+    ["--manage-cgroups-mode", if sb.runtime.kind == Kind::Runc { "soft" } else { "ignore" }]
+}
+
+/// `checkpoint` or `restore` with the usual folders. Groups are left to the runtime.
 pub fn criu(sb: &Sandbox, verb: &str, options: &[&str]) -> Call {
-    let call = sb.call(&[verb, "--manage-cgroups-mode", "ignore", "--image-path"]).arg(images(sb));
+    let call = sb.call(&[verb]).args(groups_mode(sb)).arg("--image-path").arg(images(sb));
     call.arg("--work-path").arg(sb.host_dir("work")).deadline(LONG).args(options)
 }
 

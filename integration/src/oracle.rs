@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! oracle/runc-1.1.txt, oracle/crun-1.8.txt: a line is `file::test  fail|either  why`; `#` starts a comment
+//! `file::test@LANE,LANE  pass|fail|either  why` holds in these lanes, where it counts more than one without lanes
 //! ```
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::requires::{Need, skip_without};
+use crate::requires::{Entry, Need, lane, skip_without};
 use crate::runtime::{Kind, Runtime};
 use crate::sandbox::Sandbox;
 
@@ -28,9 +29,9 @@ pub enum Expect {
 /// A case that an oracle does not simply pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deviation {
-    /// `file::test`, the name that the test runner prints.
-    pub test: &'static str,
-    /// What the oracle makes of it; never [`Expect::Pass`].
+    /// `file::test`, the name that the test runner prints, and the lanes that this is said of.
+    pub test: Entry,
+    /// What the oracle makes of it; [`Expect::Pass`] in lanes that differ from the others.
     pub expect: Expect,
     /// What the oracle does instead, or lacks.
     pub why: &'static str,
@@ -61,15 +62,24 @@ fn parse_line(line: &'static str) -> Option<Deviation> {
     let expect = match word {
         "fail" => Expect::Fail,
         "either" => Expect::Either,
+        "pass" => Expect::Pass,
         _ => return None,
     };
-    let why = why.trim();
-    (!why.is_empty() && test.contains("::")).then_some(Deviation { test, expect, why })
+    let (test, why) = (Entry::parse(test), why.trim());
+    let sensible = expect != Expect::Pass || test.lanes.is_some();
+    (!why.is_empty() && test.key.contains("::") && sensible).then_some(Deviation { test, expect, why })
 }
 
-/// What this kind of runtime is expected to make of a test, and why if that is not a pass.
-fn expected(kind: Kind, test: &str) -> (Expect, &'static str) {
-    let find = |list: Vec<Deviation>| list.into_iter().find(|d| d.test == test);
+/// The entry for a test in a lane: one that names the lane, else one that names none.
+fn find(list: &[Deviation], test: &str, lane: &str) -> Option<Deviation> {
+    let mut found: Vec<&Deviation> = list.iter().filter(|d| d.test.key == test && d.test.allows(lane)).collect();
+    found.sort_by_key(|d| d.test.lanes.is_none());
+    found.first().copied().copied()
+}
+
+/// What this kind of runtime is expected to make of a test in a lane, and why if that is not a pass.
+fn expected(kind: Kind, test: &str, lane: &str) -> (Expect, &'static str) {
+    let find = |list: Vec<Deviation>| find(&list, test, lane);
     let found = match kind {
         Kind::Skep => None,
         Kind::Runc => find(runc()),
@@ -98,7 +108,7 @@ pub fn case<F: FnOnce(&Sandbox)>(body: F) {
         return;
     }
     let name = test_name();
-    let (expect, why) = expected(Runtime::under_test().kind, &name);
+    let (expect, why) = expected(Runtime::under_test().kind, &name, &lane());
     // The sandbox goes with the case: what the runtime left behind is a failure of the case too.
     let run = || body(&Sandbox::new());
     if expect == Expect::Pass {
@@ -145,12 +155,24 @@ mod tests {
     fn check_names(list: Vec<Deviation>) {
         let sources = sources();
         for deviation in &list {
-            let (file, test) = deviation.test.split_once("::").unwrap();
-            let found = sources.iter().any(|(name, text)| name == file && text.contains(&format!("fn {test}()")));
-            assert!(found, "no such test: {}", deviation.test);
-            assert_eq!(list.iter().filter(|d| d.test == deviation.test).count(), 1, "twice: {}", deviation.test);
+            let name = deviation.test.key;
+            let (file, test) = name.split_once("::").unwrap();
+            let named = [format!("fn {test}()"), format!("{test}: ")];
+            let found = sources.iter().any(|(name, text)| name == file && named.iter().any(|n| text.contains(n)));
+            assert!(found, "no such test: {name}");
+            let lanes = deviation.test.lanes;
+            assert!(lanes.is_none_or(|lanes| lanes.split(',').all(|lane| LANES.contains(&lane))), "{name}: {lanes:?}");
+            let same = |d: &&Deviation| match (d.test.lanes, lanes) {
+                (None, None) => true,
+                (Some(_), Some(lanes)) => lanes.split(',').any(|lane| d.test.allows(lane)),
+                _ => false,
+            };
+            assert_eq!(list.iter().filter(|d| d.test.key == name).filter(same).count(), 1, "twice: {name}");
         }
     }
+
+    /// Where tests run; `cargo xtask test` has them.
+    const LANES: [&str; 5] = ["native", "vm-v2", "vm-v1", "vm-hybrid", "vm-selinux"];
 
     #[test]
     fn runc_deviations_name_tests() {
@@ -166,17 +188,31 @@ mod tests {
     fn a_line_has_three_parts() {
         let list = parse("# comment\n\na::b fail it lacks c\na::d  either  a race\n");
         let expected = [
-            Deviation { test: "a::b", expect: Expect::Fail, why: "it lacks c" },
-            Deviation { test: "a::d", expect: Expect::Either, why: "a race" },
+            Deviation { test: Entry::parse("a::b"), expect: Expect::Fail, why: "it lacks c" },
+            Deviation { test: Entry::parse("a::d"), expect: Expect::Either, why: "a race" },
         ];
         assert_eq!(list, expected);
     }
 
     #[test]
+    fn a_lane_of_its_own_counts_more() {
+        let list = parse("a::b fail of v1\na::b@vm-v2 pass has it\na::c@vm-v2,vm-v1 fail why\n");
+        let check = |test: &str, lane: &str, expected: Option<Expect>| {
+            assert_eq!(find(&list, test, lane).map(|d| d.expect), expected, "{test} in {lane}");
+        };
+        check("a::b", "native", Some(Expect::Fail));
+        check("a::b", "vm-v2", Some(Expect::Pass));
+        check("a::c", "vm-v1", Some(Expect::Fail));
+        check("a::c", "native", None);
+        assert!(parse_line("a::b pass everywhere").is_none());
+    }
+
+    #[test]
     fn skep_has_no_deviations() {
         for deviation in runc().iter().chain(&crun()) {
-            assert_eq!(expected(Kind::Skep, deviation.test).0, Expect::Pass);
-            assert_eq!(expected(Kind::Other, deviation.test).0, Expect::Either);
+            let lane = deviation.test.lanes.and_then(|lanes| lanes.split(',').next()).unwrap_or("native");
+            assert_eq!(expected(Kind::Skep, deviation.test.key, lane).0, Expect::Pass);
+            assert_eq!(expected(Kind::Other, deviation.test.key, lane).0, Expect::Either);
         }
     }
 
@@ -200,6 +236,7 @@ mod tests {
                 Need::OwnMachine,
                 Need::Criu,
                 Need::DirtyTracking,
+                Need::LazyPages,
                 Need::MemoryPolicy,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");

@@ -58,6 +58,8 @@ pub enum Need {
     Criu,
     /// CRIU says that the kernel tells which memory was written to.
     DirtyTracking,
+    /// CRIU says that the kernel lets memory come later, to processes that fork too.
+    LazyPages,
 }
 
 impl Need {
@@ -86,6 +88,7 @@ impl Need {
             Need::Resctrl => "resctrl".into(),
             Need::Criu => "criu".into(),
             Need::DirtyTracking => "criu-dirty-tracking".into(),
+            Need::LazyPages => "criu-lazy-pages".into(),
         }
     }
 
@@ -120,6 +123,7 @@ impl Need {
             Need::Resctrl => std::fs::read_to_string("/proc/filesystems").is_ok_and(|s| s.contains("resctrl")),
             Need::Criu => criu_agrees(&["check"]),
             Need::DirtyTracking => criu_agrees(&["check", "--feature", "mem_dirty_track"]),
+            Need::LazyPages => criu_agrees(&["check", "--feature", "uffd-noncoop"]),
         }
     }
 }
@@ -162,24 +166,24 @@ pub fn allowed(key: &str) -> bool {
     listed().any(|entry| entry.key == key && entry.allows(&lane))
 }
 
-/// An entry of the list of allowed skips: `KEY` or `KEY@LANE,LANE`.
+/// The first word of a line in the lists of skips and of deviations: `KEY` or `KEY@LANE,LANE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// A [`Need::key`].
+    /// A [`Need::key`], or the name of a test.
     pub key: &'static str,
-    /// The lanes that it is allowed in, with commas between; none means everywhere.
+    /// The lanes that the line is for, with commas between; none means all.
     pub lanes: Option<&'static str>,
 }
 
 impl Entry {
-    fn parse(word: &'static str) -> Entry {
+    pub(crate) fn parse(word: &'static str) -> Entry {
         match word.split_once('@') {
             Some((key, lanes)) => Entry { key, lanes: Some(lanes) },
             None => Entry { key: word, lanes: None },
         }
     }
 
-    /// Whether the skip is allowed in this lane.
+    /// Whether the line is for this lane.
     pub fn allows(&self, lane: &str) -> bool {
         self.lanes.is_none_or(|lanes| lanes.split(',').any(|other| other == lane))
     }

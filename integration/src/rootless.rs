@@ -3,6 +3,8 @@
 //! The machine's accounts stay as they are. Each verb runs in a private mount namespace in which `/etc/passwd`,
 //! `/etc/group`, `/etc/subuid` and `/etc/subgid` are the sandbox's own, with no capability and no group but the user's.
 //! The program under test is a copy that the user owns, which is the case that a hostile container would like best.
+//!
+//! Where a machine has a user for tests, whose service manager runs, [`User::of_machine`] is that one.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown};
@@ -41,6 +43,8 @@ pub struct User {
     files: PathBuf,
     /// Its own copy of the program under test.
     pub program: PathBuf,
+    /// Its name, where the machine has it.
+    account: Option<String>,
 }
 
 impl User {
@@ -48,25 +52,50 @@ impl User {
     pub fn of(sb: &Sandbox) -> User {
         // Sandboxes that live at once, in one process or in several, should not share their ids.
         let number = std::process::id() % 1000 * 40 + sb.number() % 40;
-        let user = User {
-            uid: 70_000 + number,
-            first: 0x1000_0000 + number * RANGE,
-            home: sb.host_dir("home"),
-            files: sb.host_dir("etc"),
-            program: sb.host_dir("home").join("runtime"),
-        };
+        let user = User::with(sb, 70_000 + number, 0x1000_0000 + number * RANGE, None);
         user.write_accounts();
         fs::write(user.files.join("groups"), "").expect("write the list of groups");
-        let copied = Command::new("cp").arg(&sb.runtime.path).arg(&user.program).status().expect("cp");
-        assert!(copied.success(), "copy the runtime");
         fs::create_dir(user.home.join("run")).expect("create the run-time folder");
         fs::set_permissions(user.home.join("run"), fs::Permissions::from_mode(0o700)).expect("chmod");
-        sb.host_dir("out");
-        for path in [&sb.dir, &user.home, &user.program, &user.home.join("run"), &sb.dir.join("out")] {
-            chown(path, Some(user.uid), Some(user.uid)).expect("chown to the user");
-        }
-        sb.set_user(user.clone());
+        user.own_sandbox(sb);
         user
+    }
+
+    /// Makes the sandbox that of the machine's own user for tests ([`crate::requires::Need::TestUser`]).
+    ///
+    /// # Panics
+    /// When there is none, or it has no subordinate ids.
+    pub fn of_machine(sb: &Sandbox) -> User {
+        let name = std::env::var("TEST_USER").expect("TEST_USER is set");
+        let line = |file: &str| {
+            let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("read {file}: {e}"));
+            let found = text.lines().find(|line| line.split(':').next() == Some(&name));
+            found.unwrap_or_else(|| panic!("{file} has no {name}")).to_owned()
+        };
+        let field =
+            |line: &str, at: usize| line.split(':').nth(at).and_then(|text| text.parse().ok()).expect("a number");
+        let user = User::with(sb, field(&line("/etc/passwd"), 2), field(&line("/etc/subuid"), 1), Some(name));
+        user.own_sandbox(sb);
+        user
+    }
+
+    fn with(sb: &Sandbox, uid: u32, first: u32, account: Option<String>) -> User {
+        let home = sb.host_dir("home");
+        let program = home.join("runtime");
+        User { uid, first, home, files: sb.host_dir("etc"), program, account }
+    }
+
+    /// Gives the user its copy of the runtime, and the folders that it writes to.
+    fn own_sandbox(&self, sb: &Sandbox) {
+        let copied = Command::new("cp").arg(&sb.runtime.path).arg(&self.program).status().expect("cp");
+        assert!(copied.success(), "copy the runtime");
+        sb.host_dir("out");
+        for path in [&sb.dir, &self.home, &self.program, &self.home.join("run"), &sb.dir.join("out")] {
+            if path.exists() {
+                chown(path, Some(self.uid), Some(self.uid)).expect("chown to the user");
+            }
+        }
+        sb.set_user(self.clone());
     }
 
     fn write_accounts(&self) {
@@ -109,6 +138,14 @@ impl User {
 
     /// Prepares a program that runs as the user.
     pub fn call(&self, program: &str, scratch: &Path) -> Call {
+        if let Some(name) = &self.account {
+            let (uid, run) = (self.uid.to_string(), format!("/run/user/{}", self.uid));
+            let call = Call::new(Path::new("/usr/bin/setpriv"), scratch);
+            let call = call.args(["--reuid", &uid, "--regid", &uid, "--init-groups", "--inh-caps=-all", "--"]);
+            let call = call.args(["env", &format!("HOME={}", self.home.display()), &format!("USER={name}")]);
+            let bus = format!("DBUS_SESSION_BUS_ADDRESS=unix:path={run}/bus");
+            return call.args([&format!("XDG_RUNTIME_DIR={run}"), &bus, program]);
+        }
         let call = Call::new(Path::new("/usr/bin/unshare"), scratch);
         let call = call.args(["--mount", "--propagation", "private", "/bin/sh", "-c", ENTER, "enter"]);
         call.arg(&self.files).arg(self.uid.to_string()).arg(&self.home).arg(program)
@@ -142,11 +179,14 @@ impl User {
         }
     }
 
-    /// Processes that run under one of the user's ids, with their command lines.
+    /// Processes that run under one of the user's ids, with their command lines. Of a user of the machine, whose manager
+    /// lives on, those that were called in the sandbox.
     pub fn processes(&self) -> Vec<String> {
         let mine = |uid: &str| {
             uid.parse::<u32>().is_ok_and(|uid| uid == self.uid || (uid >= self.first && uid - self.first < RANGE))
         };
+        let place = self.home.parent().and_then(Path::to_str).expect("a sandbox has a UTF-8 path");
+        let ours = |line: &String| self.account.is_none() || line.contains(place);
         let entries = fs::read_dir("/proc").expect("list /proc").flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
         pids.filter(|pid| crate::host::alive(*pid))
@@ -158,6 +198,7 @@ impl User {
                 let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 format!("{pid} {}", line.replace('\0', " "))
             })
+            .filter(ours)
             .collect()
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fs;
 
-use integration::criu::{checkpoint, counter, criu, images, nothing_is_left, restore, start_counter, wait_for_count};
+use integration::criu::{
+    LONG, checkpoint, counter, criu, groups_mode, images, nothing_is_left, restore, start_counter, wait_for_count,
+};
 use integration::host::{self, eventually};
 use integration::requires::{Need, skip_without};
-use integration::{Bundle, case, json};
+use integration::{Bundle, Call, Output, Sandbox, case, json};
 
 #[test]
 fn a_container_goes_on_from_where_it_was() {
@@ -129,12 +131,7 @@ fn memory_that_was_saved_before_is_not_saved_again() {
         let b = counter(sb);
         let before = start_counter(sb, &b);
         let early = sb.host_dir("early");
-        sb.call(&["checkpoint", "--pre-dump", "--image-path"])
-            .arg(&early)
-            .arg(&b.id)
-            .deadline(integration::criu::LONG)
-            .run()
-            .ok();
+        sb.call(&["checkpoint", "--pre-dump", "--image-path"]).arg(&early).arg(&b.id).deadline(LONG).run().ok();
         assert_eq!(sb.status(&b.id), "running");
         checkpoint(sb, &b.id, &["--parent-path", "../early"]);
         assert!(images(sb).join("parent").exists());
@@ -172,5 +169,103 @@ fn what_cannot_be_saved_runs_on() {
         assert!(said.contains("Error (criu/") && said.contains("dump.log"), "{said}");
         assert_eq!(sb.status(&b.id), "running");
         wait_for_count(sb, &b.id, before + 1);
+    });
+}
+
+#[test]
+fn memory_may_come_later() {
+    if skip_without(&[Need::Criu, Need::LazyPages]) {
+        return;
+    }
+    case(|sb| {
+        let b = counter(sb);
+        let before = start_counter(sb, &b);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = port.expect("a free port").port();
+        let status = sb.dir.join("status");
+        let script = format!("exec \"$@\" 3>'{}'", status.display());
+        let call = sb.program("/bin/sh").args(["-c", &script, "sh"]).arg(&sb.runtime.path).arg("--root").arg(&sb.root);
+        let call = call.args(["checkpoint", "--lazy-pages", "--status-fd", "3"]).args(groups_mode(sb));
+        let call = call.arg("--page-server").arg(format!("127.0.0.1:{port}")).arg("--image-path").arg(images(sb));
+        let mut saving = call.arg("--work-path").arg(sb.host_dir("work")).arg(&b.id).spawn();
+        let can_be_fetched = || fs::read(&status).is_ok_and(|bytes| bytes == [0]);
+        eventually("the pages can be fetched", || saving.ended() || can_be_fetched());
+        assert!(can_be_fetched(), "{}", saving.stderr());
+        // What fetches them; CRIU finds its socket in the folder of the logs.
+        let address = ["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", &port.to_string()];
+        let call = sb.program("/usr/sbin/criu").args(address).arg("--images-dir").arg(images(sb));
+        let mut fetching = call.arg("--work-dir").arg(sb.host_dir("work")).args(["--log-file", "lazy.log"]).spawn();
+        let socket = sb.host_dir("work").join("lazy-pages.socket");
+        eventually("the pages are waited for", || fetching.ended() || socket.exists());
+        // The one that was saved is there until its pages are elsewhere.
+        let other = counter(sb);
+        restore(sb, &other, &["-d", "--lazy-pages"]).ok();
+        wait_for_count(sb, &other.id, before + 1);
+        fetching.wait(LONG).ok();
+        saving.wait(LONG).ok();
+        sb.call(&["state", &b.id]).run().fails_saying("does not exist");
+        wait_for_count(sb, &other.id, before + 3);
+    });
+}
+
+/// The runtime whose images are read and that reads ours.
+const RUNC: &str = "/usr/sbin/runc";
+
+/// Prepares `checkpoint` or `restore` by the other runtime. Of the modes for groups its 1.1 has not the one for none.
+fn runc(sb: &Sandbox, verb: &str) -> Call {
+    let call = sb.program(RUNC).arg("--root").arg(sb.host_dir("runc")).args([verb, "--image-path"]).arg(images(sb));
+    call.arg("--work-path").arg(sb.host_dir("work")).deadline(LONG)
+}
+
+fn runc_says(sb: &Sandbox, args: &[&str]) -> Output {
+    sb.program(RUNC).arg("--root").arg(sb.host_dir("runc")).args(args).run()
+}
+
+/// A container with what both runtimes prepare for a restore: a bind mount, a file that is hidden, limits.
+fn with_surroundings(sb: &Sandbox) -> Bundle {
+    let data = sb.host_dir("data");
+    fs::write(data.join("a"), "of the host").expect("write");
+    let b = counter(sb).bind(&data, "/mnt", &["ro"]).set("/linux/maskedPaths", json!(["/proc/uptime"]));
+    b.set("/linux/resources/pids", json!({ "limit": 50 }))
+}
+
+const LOOK: &str = "cat /mnt/a; cat /proc/uptime | wc -c";
+
+#[test]
+fn images_of_runc_are_restored() {
+    if skip_without(&[Need::Criu, Need::Program(RUNC)]) {
+        return;
+    }
+    case(|sb| {
+        let b = with_surroundings(sb);
+        b.write();
+        let call = sb.program(RUNC).arg("--root").arg(sb.host_dir("runc")).args(["run", "-d", "--bundle"]);
+        call.arg(&b.dir).arg(&b.id).run().ok();
+        let count = |args: &[&str]| runc_says(sb, args).stdout.trim().parse().unwrap_or(0);
+        eventually("it counts", || count(&["exec", &b.id, "cat", "/dev/shm/n"]) >= 3);
+        let before: u64 = count(&["exec", &b.id, "cat", "/dev/shm/n"]);
+        runc(sb, "checkpoint").arg(&b.id).run().ok();
+        restore(sb, &b, &["-d"]).ok();
+        wait_for_count(sb, &b.id, before + 1);
+        assert_eq!(sb.exec_sh(&b.id, LOOK).ok(), "of the host0");
+        sb.delete_force(&b.id).ok();
+    });
+}
+
+#[test]
+fn images_are_restored_by_runc() {
+    if skip_without(&[Need::Criu, Need::Program(RUNC)]) {
+        return;
+    }
+    case(|sb| {
+        let b = with_surroundings(sb);
+        let before = start_counter(sb, &b);
+        checkpoint(sb, &b.id, &[]);
+        runc(sb, "restore").args(["-d", "--bundle"]).arg(&b.dir).arg(&b.id).run().ok();
+        let count = || runc_says(sb, &["exec", &b.id, "cat", "/dev/shm/n"]).stdout.trim().parse().unwrap_or(0);
+        eventually("it counts on", || count() > before);
+        let said = runc_says(sb, &["exec", &b.id, "sh", "-c", LOOK]);
+        runc_says(sb, &["delete", "--force", &b.id]).ok();
+        assert_eq!(said.ok(), "of the host0");
     });
 }

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use integration::group;
 use integration::host::{eventually, v2_alone};
-use integration::requires::{Need, skip_without};
-use integration::{Call, Output, Sandbox, case};
+use integration::requires::{Need, PERL, skip_without};
+use integration::{Output, Sandbox, case};
 
 /// Who makes the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +38,20 @@ struct Podman<'a> {
 }
 
 impl Podman<'_> {
-    fn call(&self, args: &[&str]) -> Call {
-        let path = |name: &str| self.sb.dir.join(name);
-        let call =
-            self.sb.program("/usr/bin/podman").arg("--root").arg(path("graph")).arg("--runroot").arg(path("run"));
-        let call = call.arg("--tmpdir").arg(path("tmp")).arg("--runtime").arg(&self.sb.runtime.path);
-        call.args(["--cgroup-manager", self.manager.word(), "--events-backend", "file", "--storage-driver", "vfs"])
-            .args(args)
+    /// The options that come first in every call.
+    fn options(&self) -> Vec<String> {
+        let path = |name: &str| self.sb.dir.join(name).display().to_string();
+        let runtime = self.sb.runtime.path.display().to_string();
+        let places = [("--root", path("graph")), ("--runroot", path("run")), ("--tmpdir", path("tmp"))];
+        let manager = self.manager.word().to_owned();
+        let rest = [("--runtime", runtime), ("--cgroup-manager", manager)];
+        let fixed = [("--events-backend", "file".to_owned()), ("--storage-driver", "vfs".to_owned())];
+        let all = places.into_iter().chain(rest).chain(fixed);
+        all.flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        self.call(args).run()
+        self.sb.program("/usr/bin/podman").args(self.options()).args(args).run()
     }
 
     /// `podman run OPTIONS --rootfs DIR sh -c SCRIPT`.
@@ -149,6 +152,48 @@ fn podman_gives_devices(manager: Manager) {
     });
 }
 
+/// Says that it is ready once it is told to: /data/go.
+const NOTIFY: &str = "use Socket; select undef, undef, undef, 0.1 until -e '/data/go'; \
+    socket(S, PF_UNIX, SOCK_DGRAM, 0) && connect(S, sockaddr_un($ENV{NOTIFY_SOCKET})) or die \"connect: $!\"; \
+    send(S, \"READY=1\\n\", 0) or die \"send: $!\"; $SIG{TERM} = sub { exit 0 }; sleep 1 while 1";
+
+/// A unit of the type `notify` is up when the program in its container says so, and ends with it.
+fn podman_tells_a_unit(manager: Manager) {
+    podman(manager, |podman| {
+        if skip_without(&[PERL]) {
+            return;
+        }
+        let (sb, name) = (podman.sb, format!("{}-unit", podman.sb.name));
+        let (rootfs, data) = (sb.bundle().rootfs(), sb.host_dir("data"));
+        let unit = format!("{name}.service");
+        let property = |name: &str| {
+            sb.program("/usr/bin/systemctl").args(["show", "--value", "--property", name, &unit]).run().ok()
+        };
+        let words = "--quiet --service-type=notify --property=NotifyAccess=all --property=TimeoutStartSec=600";
+        let call = sb.program("/usr/bin/systemd-run").args(words.split(' ')).args(["--unit", &unit, "/usr/bin/podman"]);
+        let call =
+            call.args(podman.options()).args(["run", "-d", "--rm", "--sdnotify=container", "--cgroups=no-conmon"]);
+        let call = call.args(["--network=none", "--security-opt=apparmor=unconfined", &format!("--name={name}")]);
+        let call =
+            ["/usr", "/lib", "/lib64"].iter().fold(call, |call, path| call.arg(format!("--volume={path}:{path}:ro")));
+        let call = call.arg(format!("--volume={}:/data", data.display()));
+        let mut running = call.arg("--rootfs").arg(&rootfs).args(["/usr/bin/perl", "-e", NOTIFY]).spawn();
+        let started = || podman.run(&["container", "exists", &name]).code == 0;
+        eventually("the container is there", || running.ended() || started());
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert!(!running.ended(), "nothing was said yet: {}", running.stderr());
+        assert_eq!(property("ActiveState"), "activating");
+        fs::write(data.join("go"), "").expect("write");
+        running.wait(integration::runtime::DEADLINE).ok();
+        assert_eq!(property("ActiveState"), "active");
+        let main = fs::read_to_string(format!("/proc/{}/comm", property("MainPID"))).expect("the main process");
+        assert_eq!(main.trim(), "conmon");
+        sb.program("/usr/bin/systemctl").args(["stop", &unit]).run().ok();
+        eventually("the container is gone", || !started());
+        assert_eq!(units_named(sb, &name), "");
+    });
+}
+
 macro_rules! of_podman {
     ($($name:ident: $case:ident($manager:ident);)*) => { $(
         #[test]
@@ -167,6 +212,7 @@ of_podman! {
     podman_ends_by_oom_by_systemd: podman_ends_by_oom(Systemd);
     podman_leads_a_life_by_systemd: podman_leads_a_life(Systemd);
     podman_gives_devices_by_systemd: podman_gives_devices(Systemd);
+    podman_tells_a_unit_by_systemd: podman_tells_a_unit(Systemd);
 }
 
 /// A containerd of the test's own.
@@ -213,7 +259,8 @@ impl<'a> Containerd<'a> {
         let rootfs = bundle.rootfs();
         let runtime = self.sb.runtime.path.to_str().expect("UTF-8");
         let base = ["run", "--runc-binary", runtime];
-        let rest = ["--rootfs", rootfs.to_str().expect("UTF-8"), id, "sh", "-c", script];
+        // ctr sets no PATH.
+        let rest = ["--rootfs", rootfs.to_str().expect("UTF-8"), id, "/bin/sh", "-c", script];
         self.ctr(&[&base[..], options, &rest].concat())
     }
 }
@@ -293,8 +340,16 @@ fn containerd_sets_limits_by_systemd() {
 fn containerd_runs_execs_and_pauses() {
     containerd(|containerd, id| {
         containerd.script(&["--detach"], id, "exec sleep 1000").ok();
-        let said =
-            containerd.ctr(&["task", "exec", "--exec-id", "one", id, "sh", "-c", "echo inside; sleep 0.5; exit 4"]);
+        let said = containerd.ctr(&[
+            "task",
+            "exec",
+            "--exec-id",
+            "one",
+            id,
+            "/bin/sh",
+            "-c",
+            "echo inside; sleep 0.5; exit 4",
+        ]);
         assert_eq!(said.code_is(4).stdout.trim(), "inside");
         containerd.ctr(&["task", "pause", id]).ok();
         eventually("it is paused", || containerd.ctr(&["task", "ls"]).ok().contains("PAUSED"));

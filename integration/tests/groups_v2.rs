@@ -154,3 +154,60 @@ fn a_controller_that_a_parent_does_not_hand_on_is_named() {
         assert_eq!(kind.trim(), "domain threaded");
     });
 }
+
+/// A parent that is a partition of one CPU; what it and those above it had comes back with the value.
+struct Partition {
+    path: PathBuf,
+}
+
+impl Partition {
+    fn make(sb: &Sandbox, kind: &str) -> Partition {
+        let path = PathBuf::from("/sys/fs/cgroup").join(&sb.name);
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset").expect("hand cpuset on");
+        fs::create_dir(&path).expect("mkdir");
+        let partition = Partition { path };
+        partition.write("cpuset.cpus", "1");
+        partition.write("cpuset.cpus.exclusive", "1");
+        partition.write("cpuset.cpus.partition", kind);
+        partition
+    }
+
+    fn write(&self, file: &str, value: &str) {
+        fs::write(self.path.join(file), value).unwrap_or_else(|e| panic!("write {value:?} to {file}: {e}"));
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        // Its CPU is everybody's again.
+        if self.path.exists() {
+            fs::write(self.path.join("cpuset.cpus.partition"), "member").expect("give the CPU back");
+        }
+    }
+}
+
+#[test]
+fn a_container_may_be_a_partition_of_cpus() {
+    on_v2(|sb| {
+        if skip_without(&[Need::OwnMachine, Need::Cpus(2)]) {
+            return;
+        }
+        for (parent, kind) in [("root", "root"), ("root", "isolated"), ("member", "isolated")] {
+            let above = Partition::make(sb, parent);
+            let values = json!({ "cpuset.cpus": "1", "cpuset.cpus.exclusive": "1", "cpuset.cpus.partition": kind });
+            let b = sb.bundle().set("/linux/resources/unified", values).sleeper();
+            let c = sb.detached(&b);
+            assert_eq!(read(sb, &c.id, "cpuset.cpus.partition"), kind, "below a {parent}");
+            assert_eq!(read(sb, &c.id, "cpuset.cpus.effective"), "1");
+            assert_eq!(sb.exec(&c.id, &["nproc"]).ok(), "1");
+            // Nobody else has it.
+            let others = fs::read_to_string("/sys/fs/cgroup/cpuset.cpus.effective").expect("read");
+            assert!(!others.trim().ends_with('1'), "{others}");
+            sb.delete_force(&c.id).ok();
+            drop(above);
+            fs::remove_dir(PathBuf::from("/sys/fs/cgroup").join(&sb.name)).expect("rmdir");
+            let all = fs::read_to_string("/sys/fs/cgroup/cpuset.cpus.effective").expect("read");
+            assert!(all.trim().ends_with('1'), "{all}");
+        }
+    });
+}

@@ -3,7 +3,7 @@
 //! What v1 has too is in `resources.rs` and `update.rs`; this is what only v2 has, and what works otherwise there.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use integration::host::eventually;
@@ -72,6 +72,51 @@ fn a_container_that_was_not_killed_for_memory_says_nothing_of_it() {
         sb.start(&b.id).ok();
         sb.wait_status(&b.id, "stopped");
         assert!(sb.state(&b.id).get("oomKills").is_none());
+    });
+}
+
+/// Swap of the machine's own disk, for the time of a test.
+struct Swap<'a> {
+    sb: &'a Sandbox,
+    file: PathBuf,
+}
+
+impl Swap<'_> {
+    fn on(sb: &Sandbox) -> Swap<'_> {
+        let file = sb.dir.join("swap");
+        sb.program("/usr/bin/fallocate").args(["--length", "67108864"]).arg(&file).run().ok();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("chmod");
+        sb.program("/sbin/mkswap").arg(&file).run().ok();
+        sb.program("/sbin/swapon").arg(&file).run().ok();
+        Swap { sb, file }
+    }
+}
+
+impl Drop for Swap<'_> {
+    fn drop(&mut self) {
+        self.sb.program("/sbin/swapoff").arg(&self.file).run();
+    }
+}
+
+#[test]
+fn memory_beyond_the_limit_is_swapped_up_to_the_limit_of_both() {
+    on_v2(|sb| {
+        if skip_without(&[Need::OwnMachine, Need::Program("/sbin/swapon"), Need::Program("/usr/bin/fallocate")]) {
+            return;
+        }
+        let swap = Swap::on(sb);
+        let limit = json!({ "limit": 20_971_520, "swap": 41_943_040 });
+        let script = "dd if=/dev/zero of=/dev/shm/a bs=1M count=30 2>/dev/null && echo fits; \
+                      dd if=/dev/zero of=/dev/shm/b bs=1M count=30 2>/dev/null; echo $?; exec sleep 1000";
+        let c = sb.detached(&sb.bundle().set("/linux/resources/memory", limit).sh(script));
+        eventually("both have ended", || c.output.stdout_now().lines().count() == 2);
+        assert_eq!(c.output.stdout_now(), "fits\n137\n");
+        let number = |file| read(sb, &c.id, file).parse::<u64>().expect("a number");
+        assert!((8 << 20..=20 << 20).contains(&number("memory.swap.current")), "{}", number("memory.swap.current"));
+        let stats = sb.call(&["events", "--stats", &c.id]).run().json();
+        assert_eq!(stats["data"]["memory"]["swap"]["limit"], json!(41_943_040), "{stats}");
+        sb.delete_force(&c.id).ok();
+        drop(swap);
     });
 }
 
@@ -208,18 +253,11 @@ fn a_disk_limit_gives_its_rate() {
         if skip_without(&[Need::Loop]) {
             return;
         }
-        let file = sb.dir.join("disk");
-        fs::File::create(&file).and_then(|f| f.set_len(32 << 20)).expect("a file");
-        let disk = sb.program("/sbin/losetup").args(["-f", "--show"]).arg(&file).run().ok();
-        let numbers = sb.program("/usr/bin/stat").args(["-c", "%Hr %Lr", &disk]).run().ok();
-        let (major, minor) = numbers.split_once(' ').expect("two numbers");
-        let (major, minor): (u64, u64) = (major.parse().expect("major"), minor.parse().expect("minor"));
+        let disk = Disk::attach(sb);
         // Told from inside: starting a container takes long where there is no hardware for virtual machines.
         let seconds = |limited: bool| {
-            let device = json!({ "path": "/dev/d", "type": "b", "major": major, "minor": minor, "fileMode": 0o666 });
-            let rule = json!({ "allow": true, "type": "b", "major": major, "minor": minor, "access": "rwm" });
-            let rate = json!([{ "major": major, "minor": minor, "rate": 524_288 }]);
-            let b = sb.bundle().push("/linux/devices", device).push("/linux/resources/devices", rule);
+            let rate = json!([{ "major": disk.major, "minor": disk.minor, "rate": 524_288 }]);
+            let b = disk.bundle();
             let b = if limited { b.set("/linux/resources/blockIO/throttleWriteBpsDevice", rate) } else { b };
             let write = "dd if=/dev/zero of=/dev/d bs=262144 count=8 oflag=direct 2> /dev/null || exit 1";
             let script = format!("read a _ < /proc/uptime; {write}; read b _ < /proc/uptime; echo $a $b");
@@ -228,28 +266,114 @@ fn a_disk_limit_gives_its_rate() {
             times[1] - times[0]
         };
         let (free, limited) = (seconds(false), seconds(true));
-        sb.program("/sbin/losetup").args(["-d", &disk]).run().ok();
         // 2 MiB at half a MiB a second; the kernel lets a slice of it pass at once.
         assert!((3.0..7.0).contains(&limited) && free * 1.5 < limited, "{limited} s with the limit, {free} s without");
     });
 }
 
+/// Both kinds of limits in one test: the machine has one pool of pages.
 #[test]
-fn huge_pages_beyond_the_limit_cannot_be_mapped() {
+fn huge_pages_beyond_the_limit_cannot_be_mapped_or_not_be_used() {
     on_v2(|sb| {
-        if skip_without(&[integration::requires::PERL]) {
+        if skip_without(&[Need::OwnMachine, integration::requires::PERL]) {
             return;
         }
         let pages = "/proc/sys/vm/nr_hugepages";
         let before = fs::read_to_string(pages).expect("read");
         fs::write(pages, "8").expect("reserve huge pages");
+        // mmap(NULL, length, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0), then a byte of each page.
+        let script = "$| = 1; for my $n (2, 3) { my $at = syscall(9, 0, $n * 2097152, 3, 0x40022, -1, 0); \
+                      if ($at == -1) { print 'no '; next } print 'yes '; \
+                      for (0 .. $n - 1) { unpack 'P1', pack 'Q', $at + $_ * 2097152; print \"$_ \" } \
+                      syscall(11, $at, $n * 2097152) }";
+        let run = |b: Bundle| sb.run(&b.with_perl().args(&["/usr/bin/perl", "-e", script]));
         let limit = json!([{ "pageSize": "2MB", "limit": 4_194_304 }]);
-        // mmap(NULL, length, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0)
-        let script = "for (2, 3) { my $at = syscall(9, 0, $_ * 2097152, 3, 0x40022, -1, 0); print $at == -1 ? \"no\" : \"yes\", \" \"; syscall(11, $at, $_ * 2097152) if $at != -1 }";
-        let b = sb.bundle().with_perl().set("/linux/resources/hugepageLimits", limit);
-        let out = sb.run(&b.args(&["/usr/bin/perl", "-e", script]));
+        let both = run(sb.bundle().set("/linux/resources/hugepageLimits", limit));
+        let used = run(unified(sb.bundle(), json!({ "hugetlb.2MB.max": "4194304" })));
+        let reserved = run(unified(sb.bundle(), json!({ "hugetlb.2MB.rsvd.max": "2097152" })));
         fs::write(pages, before.trim()).expect("give huge pages back");
-        assert_eq!(out.ok(), "yes no");
+        // What is reserved can be used, so the limits of a definition hold at the mapping already.
+        assert_eq!(both.ok(), "yes 0 1 no");
+        // The use alone: the process that goes beyond it gets SIGBUS.
+        assert_eq!((used.stdout.as_str(), used.code), ("yes 0 1 yes 0 1 ", 128 + 7), "{used:#?}");
+        assert_eq!(reserved.ok(), "no no");
+    });
+}
+
+/// A disk of a file that somebody may write to, and its numbers. Detached with the value.
+struct Disk<'a> {
+    sb: &'a Sandbox,
+    path: String,
+    major: u64,
+    minor: u64,
+}
+
+impl Disk<'_> {
+    fn attach(sb: &Sandbox) -> Disk<'_> {
+        let file = sb.dir.join("disk");
+        fs::File::create(&file).and_then(|f| f.set_len(32 << 20)).expect("a file");
+        let path = sb.program("/sbin/losetup").args(["-f", "--show"]).arg(&file).run().ok();
+        let numbers = sb.program("/usr/bin/stat").args(["-c", "%Hr %Lr", &path]).run().ok();
+        let (major, minor) = numbers.split_once(' ').expect("two numbers");
+        Disk { sb, path, major: major.parse().expect("major"), minor: minor.parse().expect("minor") }
+    }
+
+    /// A bundle that has it as /dev/d.
+    fn bundle(&self) -> Bundle {
+        let (major, minor) = (self.major, self.minor);
+        let device = json!({ "path": "/dev/d", "type": "b", "major": major, "minor": minor, "fileMode": 0o666 });
+        let rule = json!({ "allow": true, "type": "b", "major": major, "minor": minor, "access": "rwm" });
+        self.sb.bundle().push("/linux/devices", device).push("/linux/resources/devices", rule)
+    }
+}
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        self.sb.program("/sbin/losetup").args(["-d", &self.path]).run();
+    }
+}
+
+#[test]
+fn weights_of_a_disk_are_those_of_its_scheduler() {
+    on_v2(|sb| {
+        if skip_without(&[Need::OwnMachine, Need::Loop, Need::Program("/sbin/modprobe")]) {
+            return;
+        }
+        sb.program("/sbin/modprobe").arg("bfq").run().ok();
+        let disk = Disk::attach(sb);
+        let name = disk.path.trim_start_matches("/dev/");
+        fs::write(format!("/sys/block/{name}/queue/scheduler"), "bfq").expect("choose bfq");
+        let device = format!("{}:{}", disk.major, disk.minor);
+        let weights = json!([{ "major": disk.major, "minor": disk.minor, "weight": 800 }]);
+        let b = disk.bundle().set("/linux/resources/blockIO", json!({ "weight": 300, "weightDevice": weights }));
+        let c = sb.detached(&b.sleeper());
+        assert_eq!(read(sb, &c.id, "io.bfq.weight"), format!("default 300\n{device} 800"));
+        update(sb, &c.id, &json!({ "blockIO": { "weight": 200 } })).ok();
+        assert!(read(sb, &c.id, "io.bfq.weight").starts_with("default 200"));
+        sb.delete_force(&c.id).ok();
+    });
+}
+
+/// Debian's kernels are built without either.
+#[test]
+fn what_the_kernel_has_no_file_for_is_refused_by_its_name() {
+    on_v2(|sb| {
+        if skip_without(&[Need::Loop]) {
+            return;
+        }
+        let disk = Disk::attach(sb);
+        let target = format!("{}:{} target=10000", disk.major, disk.minor);
+        for (file, value) in [("io.latency", target.as_str()), ("memory.zswap.max", "8192")] {
+            let b = unified(sb.bundle(), json!({ file: value })).sleeper();
+            let out = sb.create(&b);
+            if Path::new("/sys/fs/cgroup/system.slice").join(file).exists() {
+                out.ok();
+                assert_eq!(read(sb, &b.id, file), value);
+            } else {
+                out.fails_saying(file);
+                assert!(!group(sb, &b.id).exists());
+            }
+        }
     });
 }
 
@@ -322,6 +446,7 @@ fn keys_of_unified_that_make_no_sense_are_errors() {
             (json!({ "foo.bar": "1" }), "not available"),
             (json!({ "memory.nonsense": "1" }), "memory.nonsense"),
             (json!({ "misc.max": "nonsense 1" }), "misc.capacity"),
+            (json!({ "rdma.max": "none0 hca_handle=2" }), "rdma.max"),
         ] {
             let b = unified(sb.bundle(), values).sleeper();
             sb.create(&b).fails_saying(said);

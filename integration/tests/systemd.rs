@@ -138,6 +138,36 @@ fn without_a_path_the_unit_has_the_id() {
     });
 }
 
+/// A name that ends in `.slice` is the unit's own: a slice, which systemd starts no process in.
+#[test]
+fn a_container_may_be_a_slice_itself() {
+    with_systemd(|sb| {
+        let (outer, unit) = (slice(sb), slice(sb).replace(".slice", "-own.slice"));
+        let b = limited(sb).set("/linux/cgroupsPath", json!(format!("{outer}:ignored:{unit}")));
+        let c = detached(sb, &b);
+        let path = format!("/{}/{outer}/{unit}", outer.replace("-in", ""));
+        assert_eq!(
+            (property(&unit, "ControlGroup"), property(&unit, "ActiveState")),
+            (path.clone(), "active".to_owned())
+        );
+        let before = groups(c.pid);
+        for group in &before {
+            assert!(group.to_str().expect("UTF-8").ends_with(&path), "{}", group.display());
+        }
+        assert_eq!((property(&unit, "TasksMax"), limit(c.pid, PIDS)), ("20".to_owned(), "20".to_owned()));
+        sb.call(&["update", "--pids-limit", "30", &c.id]).run().ok();
+        systemctl(&["daemon-reload"]);
+        assert_eq!((property(&unit, "TasksMax"), limit(c.pid, PIDS)), ("30".to_owned(), "30".to_owned()));
+        let file = sb.dir.join("exec.pid");
+        let options = ["--detach", "--pid-file", file.to_str().expect("UTF-8")];
+        sb.exec_with(&c.id, &options, &["sleep", "1000"]).ok();
+        assert_eq!(groups(read_pid(&file)), before);
+        sb.delete_force(&c.id).ok();
+        assert!(!is_loaded(&unit));
+        assert!(before.iter().all(|group| !group.exists()), "{before:?}");
+    });
+}
+
 #[test]
 fn limits_are_told_and_written() {
     with_systemd(|sb| {

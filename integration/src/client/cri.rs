@@ -49,13 +49,22 @@ pub struct Pod {
     pub privileged: bool,
     /// Sysctls of the pod.
     pub sysctls: Vec<(&'static str, &'static str)>,
+    /// The parent of the pod's groups: a path, or a slice where systemd makes groups.
+    pub parent: String,
 }
 
 impl Pod {
     /// A pod with a network of its own and a pid namespace for each container, as Kubernetes has it by default.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), network: Mode::Pod, pid: Mode::Container, privileged: false, sysctls: Vec::new() }
+        Self {
+            name: name.into(),
+            network: Mode::Pod,
+            pid: Mode::Container,
+            privileged: false,
+            sysctls: Vec::new(),
+            parent: "/kubepods/pod".to_owned(),
+        }
     }
 
     /// `NamespaceOption`.
@@ -64,11 +73,11 @@ impl Pod {
         message.number(3, Mode::Pod as u64)
     }
 
-    /// `PodSandboxConfig`. The group's parent is fixed, as a kubelet's is.
+    /// `PodSandboxConfig`.
     fn config(&self, logs: &Path) -> Message {
         let metadata = Message::new().bytes(1, &self.name).bytes(2, &self.name).bytes(3, "default");
         let security = Message::new().message(1, &self.namespaces()).number(6, self.privileged.into());
-        let mut linux = Message::new().bytes(1, "/kubepods/pod").message(2, &security);
+        let mut linux = Message::new().bytes(1, &self.parent).message(2, &security);
         for (key, value) in &self.sysctls {
             linux = linux.entry(3, key, value);
         }
@@ -147,6 +156,12 @@ impl<'a> Cri<'a> {
     /// The folder cannot be made.
     pub fn new(test: &'a Test<'_>) -> Result<Self> {
         Ok(Self { curl: test.cli, dir: test.folder()? })
+    }
+
+    /// The same for a caller without a table of cases, in a folder of its own.
+    #[must_use]
+    pub fn at(curl: &'a Cli, dir: PathBuf) -> Self {
+        Self { curl, dir }
     }
 
     /// The words that make curl a caller of the interface at `socket`.
@@ -283,7 +298,7 @@ impl<'a> Cri<'a> {
     }
 }
 
-/// The part of containerd's configuration that makes pods from the runtime under test.
+/// The part of containerd's configuration that makes pods from the runtime under test. It ends in the runtime's options.
 #[must_use]
 pub fn configuration(runtime: &Path, cni: &Path) -> String {
     format!(

@@ -41,7 +41,7 @@ pub struct HostFacts {
     pub apparmor: bool,
     /// Whether the runtime itself is under an AppArmor profile, as inside a container.
     pub apparmor_confined: bool,
-    /// Whether SELinux is on.
+    /// Whether SELinux is on, with a policy.
     pub selinux: bool,
     /// Version of the Landlock interface; 0 for none.
     pub landlock: u32,
@@ -107,7 +107,7 @@ pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
         apparmor_confined: apparmor && is_confined(proc, &own),
         // Whatever keeps the kernel from answering keeps it from taking rules.
         landlock: sys::landlock::abi().unwrap_or(0),
-        selinux: matches!(first_byte("/sys/fs/selinux/enforce"), Some(b'0' | b'1')),
+        selinux: matches!(first_byte("/sys/fs/selinux/enforce"), Some(b'0' | b'1')) && has_policy(proc, &own),
         systemd: None,
     })
 }
@@ -159,6 +159,12 @@ fn is_confined(proc: &sys::ProcFs, thread: &str) -> bool {
         .iter()
         .find_map(|file| proc.read(&format!("{thread}/{file}")).ok())
         .is_some_and(|label| !label.trim_end().is_empty() && label.trim_end() != "unconfined")
+}
+
+/// Whether SELinux has a policy. Until one is loaded, all threads have the name of the kernel's first identifier and no label
+/// can be had.
+fn has_policy(proc: &sys::ProcFs, thread: &str) -> bool {
+    proc.read(&format!("{thread}/attr/current")).is_ok_and(|label| label.trim_end_matches(['\0', '\n']) != "kernel")
 }
 
 /// Asks the service manager what it is like.

@@ -29,7 +29,7 @@ enum Files {
     Only(&'static [&'static str]),
 }
 
-const CHOICES: [Choice; 3] = [
+const CHOICES: [Choice; 4] = [
     Choice {
         boot: recipe::V2,
         files: Files::AllBut(&[
@@ -61,11 +61,65 @@ const CHOICES: [Choice; 3] = [
             ("security_identity", "the same on every layout"),
             ("security_files", "the same on every layout, with hundreds of starts"),
             ("security_races", "a race on an emulated processor is another one"),
+            ("selinux", "has a boot of its own"),
             ("terminal", "the same on every layout"),
         ]),
     },
     Choice { boot: recipe::V1, files: Files::Only(&["overlay", "resources", "systemd", "update"]) },
     Choice { boot: recipe::HYBRID, files: Files::Only(&["resources", "systemd"]) },
+    Choice { boot: recipe::SELINUX, files: Files::Only(&["selinux"]) },
+];
+
+/// Tests of these files that say the same on every layout, by words in their names: they run natively alone, unless the file
+/// is asked for by name.
+const NATIVE_ONLY: [(&str, &[&str]); 4] = [
+    (
+        "lifecycle",
+        &[
+            "of_nothing",
+            "reported_by_run",
+            "bundle",
+            "config",
+            "_id_is_refused",
+            "ids_may_have",
+            "missing",
+            "must_not_be_empty",
+            "interpreter",
+            "list_",
+            "pid_file",
+            "standard_streams",
+            "state_has",
+            "run_gives",
+            "folder_as_program",
+            "rootfs",
+        ],
+    ),
+    (
+        "exec",
+        &[
+            "_is_255_",
+            "standard_streams",
+            "environment",
+            "cwd_is",
+            "number_pair",
+            "additional_gids",
+            "cap_is",
+            "no_new_privs",
+            "process_file",
+            "without_a_program",
+            "options_of",
+            "descriptor",
+            "listen_fds",
+            "keyring",
+            "mapped_user",
+            "seccomp",
+        ],
+    ),
+    (
+        "rootless",
+        &["own_file", "helper", "refused_range", "ids_of", "terminal", "hidden", "binds", "below", "filter", "hooks"],
+    ),
+    ("update", &["bad_", "of_nothing", "by_a_file"]),
 ];
 
 /// How long one test program may take.
@@ -103,7 +157,7 @@ pub(crate) enum Lane {
 /// A narrower choice than everything.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Narrow {
-    /// One boot of the virtual machine only: vm-v2, vm-v1 or vm-hybrid
+    /// One boot of the virtual machine only: vm-v2, vm-v1, vm-hybrid or vm-selinux
     #[arg(long)]
     boot: Option<String>,
     /// These test programs only in the virtual machine, separated by commas, such as resources,exec
@@ -131,9 +185,19 @@ pub(crate) fn run_lanes(root: &Path, narrow: &Narrow, filter: Option<&str>) -> R
     let until = Instant::now() + Duration::from_secs(60 * minutes);
     for choice in CHOICES.iter().filter(|choice| only.is_none_or(|boot| boot == choice.boot)) {
         let files = choose(&programs, &choice.files, &narrow.files)?;
-        counts.add(run_boot(root, &image, choice.boot, &files, filter, until)?);
+        let part = Part { filter, whole: !narrow.files.is_empty() || filter.is_some() };
+        counts.add(run_boot(root, &image, choice.boot, &files, part, until)?);
     }
     Ok(counts)
+}
+
+/// Which tests of a file.
+#[derive(Debug, Clone, Copy)]
+struct Part<'a> {
+    /// Those whose names contain this.
+    filter: Option<&'a str>,
+    /// Those of [`NATIVE_ONLY`] too.
+    whole: bool,
 }
 
 fn skip(root: &Path, reason: &str) -> Result<Counts> {
@@ -189,7 +253,7 @@ fn run_boot(
     image: &Image,
     boot: Boot,
     files: &[(String, PathBuf)],
-    filter: Option<&str>,
+    part: Part<'_>,
     until: Instant,
 ) -> Result<Counts> {
     let begin = Instant::now();
@@ -203,7 +267,7 @@ fn run_boot(
             continue;
         }
         let dir = store.join(format!("group-{number}"));
-        pack(root, &dir, boot, group, filter)?;
+        pack(root, &dir, boot, group, part)?;
         let limit = FILE_LIMIT * u32::try_from(group.len()).context("a group is small")? + FILE_LIMIT;
         let out = dir.join("out");
         let mut say = |line: &str| print_progress(boot, line);
@@ -221,7 +285,7 @@ fn run_boot(
 }
 
 /// Fills the folder of a job: the runtime, test programs without what only a debugger reads, and what they are told.
-fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], filter: Option<&str>) -> Result<()> {
+fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], part: Part<'_>) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let log = dir.join("log");
     let runtime = std::env::var_os("RUNTIME").filter(|value| !value.is_empty());
@@ -231,18 +295,25 @@ fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], filter
     let mut list = String::new();
     for (name, path) in group {
         strip(path, &dir.join(name), &log)?;
-        list += &format!("{name} {}\n", FILE_LIMIT.as_secs());
+        list += &render_entry(name, part);
     }
     let user = recipe::USER.0;
     let environment = format!(
         "RUNTIME=/job/{name}\nLANE={}\nTIME_FACTOR={TIME_FACTOR}\nTEST_THREADS={TEST_THREADS}\nTEST_USER={user}\nFILTER='{}'\n",
         boot.name,
-        filter.unwrap_or_default().replace('\'', "")
+        part.filter.unwrap_or_default().replace('\'', "")
     );
     for (name, text) in [("tests", list.as_str()), ("environment", &environment), ("run.sh", TESTS_SCRIPT)] {
         fs::write(dir.join(name), text).with_context(|| format!("cannot write {name}"))?;
     }
     Ok(())
+}
+
+/// A line of `tests`: the program, the seconds that it may take, words of tests that it leaves out.
+fn render_entry(name: &str, part: Part<'_>) -> String {
+    let left_out =
+        NATIVE_ONLY.iter().find(|(file, _)| *file == name && !part.whole).map_or(&[][..], |(_, words)| *words);
+    format!("{name} {} {}\n", FILE_LIMIT.as_secs(), left_out.join(" "))
 }
 
 fn strip(from: &Path, to: &Path, log: &Path) -> Result<()> {
@@ -325,6 +396,27 @@ mod tests {
         check(Files::Only(&["b"]), &["a"], "a");
         check(Files::Only(&["d"]), &[], "no test program is called d");
         check(Files::Only(&["a"]), &["e"], "no test program is called e");
+    }
+
+    #[test]
+    fn what_is_left_out_of_a_file_is_in_it() {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../integration/tests");
+        for (file, words) in NATIVE_ONLY {
+            let text = fs::read_to_string(tests.join(format!("{file}.rs"))).unwrap();
+            let names: Vec<&str> =
+                text.lines().filter_map(|line| line.strip_prefix("fn ")?.strip_suffix("() {")).collect();
+            for word in words {
+                assert!(names.iter().any(|name| name.contains(word)), "{file} has no test with {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_asked_for_is_whole() {
+        let part = |whole| Part { filter: None, whole };
+        assert_eq!(render_entry("update", part(false)), "update 600 bad_ of_nothing by_a_file\n");
+        assert_eq!(render_entry("update", part(true)), "update 600 \n");
+        assert_eq!(render_entry("systemd", part(false)), "systemd 600 \n");
     }
 
     fn result_of(code: Option<&str>, log: &str) -> Counts {

@@ -27,7 +27,7 @@ pub(crate) enum Task {
     Run {
         /// The folder with run.sh; symbolic links in it are followed
         dir: PathBuf,
-        /// The boot: vm-v2, vm-v1 or vm-hybrid
+        /// The boot: vm-v2, vm-v1, vm-hybrid or vm-selinux
         #[arg(long, default_value = recipe::V2.name)]
         boot: String,
         /// How long it may take, in seconds

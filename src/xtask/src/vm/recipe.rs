@@ -34,14 +34,21 @@ pub(crate) const HYBRID: Boot = Boot {
                 systemd.legacy_systemd_cgroup_controller=0",
 };
 
+/// SELinux in the place of AppArmor, without a policy: a test loads its own.
+pub(crate) const SELINUX: Boot = Boot {
+    name: "vm-selinux",
+    kernel: "linux-image-6.12-cloud-amd64",
+    arguments: "systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all security=selinux",
+};
+
 /// All boots.
-pub(crate) const BOOTS: [Boot; 3] = [V2, V1, HYBRID];
+pub(crate) const BOOTS: [Boot; 4] = [V2, V1, HYBRID, SELINUX];
 
 /// The kernel command line of every boot. Mitigations cost time and protect nothing here.
 pub(crate) const COMMAND_LINE: &str = "console=ttyS0 panic=1 quiet mitigations=off net.ifnames=0";
 
 /// Debian packages of the root file system.
-pub(crate) const PACKAGES: [&str; 44] = [
+pub(crate) const PACKAGES: [&str; 46] = [
     // The system itself, with user managers for a caller without root.
     "systemd",
     "systemd-sysv",
@@ -82,6 +89,8 @@ pub(crate) const PACKAGES: [&str; 44] = [
     "crun",
     "criu",
     "containernetworking-plugins",
+    "curl",
+    "checkpolicy",
     "golang-github-containers-common",
     "fuse-overlayfs",
     "slirp4netns",

@@ -1,14 +1,18 @@
 #!/bin/bash
-# Runs test programs one after the other. `tests` lists them with the seconds that each may take; what one prints is in
-# out/NAME.log, and a line on the console says how it ended. Each result leaves at once: a machine that dies later has told it.
+# Runs test programs one after the other. `tests` lists them with the seconds that each may take and words of tests to leave
+# out; what one prints is in out/NAME.log, and a line on the console says how it ended. Each result leaves at once: a machine that dies later has told it.
 set -a
 . ./environment
 set +a
 port=$(dirname "$(grep -lx results /sys/class/virtio-ports/*/name)")
-while read -r name seconds; do
+while read -r name seconds words; do
     begin=$SECONDS
-    timeout --kill-after=10 "$seconds" "./$name" --show-output --test-threads="$TEST_THREADS" ${FILTER:+"$FILTER"} \
-        >"out/$name.log" 2>&1
+    skips=()
+    for word in $words; do
+        skips+=(--skip "$word")
+    done
+    timeout --kill-after=10 "$seconds" "./$name" --show-output --test-threads="$TEST_THREADS" "${skips[@]}" \
+        ${FILTER:+"$FILTER"} >"out/$name.log" 2>&1
     code=$?
     echo "$code" >"out/$name.code"
     tar -C out -cf "/dev/${port##*/}" "$name.log" "$name.code"
