@@ -5,7 +5,11 @@
 mod busybox;
 #[cfg(feature = "import")]
 mod compress;
+#[cfg(feature = "import")]
+mod copy;
 mod digest;
+#[cfg(feature = "import")]
+mod export;
 #[cfg(feature = "import")]
 mod extract;
 #[cfg(feature = "import")]
@@ -16,12 +20,18 @@ mod limits;
 mod progress;
 #[cfg(feature = "import")]
 mod source;
+#[cfg(feature = "import")]
+mod stack;
 pub mod store;
 #[cfg(feature = "import")]
 mod tar;
 
 pub use busybox::{Error, busybox};
+#[cfg(feature = "import")]
+pub use copy::copy_stack;
 pub use digest::{Digest, DigestError};
+#[cfg(feature = "import")]
+pub use export::write_stack;
 #[cfg(feature = "import")]
 pub use extract::{ExtractError, Refusal};
 #[cfg(feature = "import")]
@@ -35,5 +45,7 @@ pub use source::{
     Platform, Select, SourceError,
     folder::{Marks, TreeError, write_tree},
 };
+#[cfg(feature = "import")]
+pub use stack::{Folder, Found, Stack};
 #[cfg(feature = "import")]
 pub use tar::TarError;

@@ -13,13 +13,8 @@ use sys::entry::{self, ResolveFlags};
 use sys::fs::{FileType, OFlags, Stat};
 
 use crate::extract::shown;
+use crate::stack::HERE;
 use crate::tar::{Entry, Kind, Time, Writer};
-
-/// One name at a time: no link and no other mount on the way.
-const HERE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_XDEV);
 
 /// Why a tree cannot be archived.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +35,9 @@ pub enum TreeError {
         /// Why.
         source: io::Error,
     },
+    /// The root of a layer is not there any more.
+    #[error("{0} is gone")]
+    Gone(String),
     /// A name means something else in a layer.
     #[error("{0} has a name that a layer keeps for what is gone")]
     Mark(String),
@@ -62,9 +60,8 @@ pub enum Marks {
 /// # Errors
 /// [`TreeError`] for the first entry that cannot be read; one that vanishes meanwhile is left out.
 pub fn write_tree<W: Write>(root: OwnedFd, marks: Marks, sink: W) -> Result<(W, Vec<String>), TreeError> {
-    let mut walk = Walk { root, marks, writer: Writer::new(sink), links: HashMap::new(), notes: Vec::new() };
-    let top = walk.root.try_clone().map_err(|source| TreeError::Copy { path: "/".into(), source })?;
-    walk.write_folder_entry(top.as_fd(), b"")?;
+    let mut walk = Walk::new(root, marks, sink);
+    walk.write_root()?;
     // Folders whose entries are to come, the next one last: no depth is too great for it.
     let mut pending = vec![Vec::new()];
     while let Some(path) = pending.pop() {
@@ -72,11 +69,11 @@ pub fn write_tree<W: Write>(root: OwnedFd, marks: Marks, sink: W) -> Result<(W, 
         folders.reverse();
         pending.append(&mut folders);
     }
-    let sink = walk.writer.finish().map_err(TreeError::Write)?;
-    Ok((sink, walk.notes))
+    walk.finish()
 }
 
-struct Walk<W> {
+/// An archive that is being written.
+pub(crate) struct Walk<W> {
     root: OwnedFd,
     marks: Marks,
     writer: Writer<W>,
@@ -86,6 +83,21 @@ struct Walk<W> {
 }
 
 impl<W: Write> Walk<W> {
+    pub(crate) fn new(root: OwnedFd, marks: Marks, sink: W) -> Walk<W> {
+        Walk { root, marks, writer: Writer::new(sink), links: HashMap::new(), notes: Vec::new() }
+    }
+
+    /// Writes the entry of the root, which is the first one.
+    pub(crate) fn write_root(&mut self) -> Result<(), TreeError> {
+        let top = self.root.try_clone().map_err(|source| TreeError::Copy { path: "/".into(), source })?;
+        self.write_folder_entry(top.as_fd(), b"")
+    }
+
+    pub(crate) fn finish(self) -> Result<(W, Vec<String>), TreeError> {
+        let sink = self.writer.finish().map_err(TreeError::Write)?;
+        Ok((sink, self.notes))
+    }
+
     /// Writes what is in a folder, and returns the folders among it, whose own entries are to follow.
     fn write_entries(&mut self, path: &[u8]) -> Result<Vec<Vec<u8>>, TreeError> {
         let at = if path.is_empty() { b"." } else { path };
@@ -103,14 +115,11 @@ impl<W: Write> Walk<W> {
         let mut folders = Vec::new();
         for name in names {
             let full = if path.is_empty() { name.clone() } else { [path, b"/", name.as_slice()].concat() };
-            if name.starts_with(b".wh.") {
-                return Err(TreeError::Mark(shown(&full)));
-            }
             match entry::stat(folder.as_fd(), &name) {
                 Err(error) if error.is(Errno::NOENT) => {}
                 Err(error) => return Err(called(&full)(error)),
                 Ok(stat) => {
-                    if self.write_entry(folder.as_fd(), &name, &full, &stat)? {
+                    if self.write_named(folder.as_fd(), &name, &full, &stat)? {
                         folders.push(full);
                     }
                 }
@@ -120,6 +129,23 @@ impl<W: Write> Walk<W> {
     }
 
     /// Writes one entry. Returns whether it is a folder, whose entries follow later.
+    pub(crate) fn write_named(
+        &mut self,
+        folder: BorrowedFd<'_>,
+        name: &[u8],
+        full: &[u8],
+        stat: &Stat,
+    ) -> Result<bool, TreeError> {
+        if name.starts_with(b".wh.") {
+            return Err(TreeError::Mark(shown(full)));
+        }
+        match self.write_entry(folder, name, full, stat) {
+            // Gone since it was looked at.
+            Err(TreeError::Call { source, .. }) if source.is(Errno::NOENT) => Ok(false),
+            other => other,
+        }
+    }
+
     fn write_entry(
         &mut self,
         folder: BorrowedFd<'_>,
@@ -261,13 +287,13 @@ impl<W: Write> Walk<W> {
     }
 }
 
-fn called(path: &[u8]) -> impl FnOnce(sys::Error) -> TreeError + use<> {
+pub(crate) fn called(path: &[u8]) -> impl FnOnce(sys::Error) -> TreeError + use<> {
     let path = if path.is_empty() { "/".to_owned() } else { shown(path) };
     move |source| TreeError::Call { path, source }
 }
 
-/// The pieces of a file between its holes.
-fn read_map(file: &File, size: u64) -> sys::Result<Vec<(u64, u64)>> {
+/// The pieces of a file between its holes: where each begins, and its length.
+pub(crate) fn read_map(file: &File, size: u64) -> sys::Result<Vec<(u64, u64)>> {
     let mut map = Vec::new();
     let mut at = 0;
     while let Some((start, end)) = entry::next_data(file.as_fd(), at)? {

@@ -209,6 +209,14 @@ pub fn set_length(file: BorrowedFd<'_>, length: u64) -> Result<()> {
     fs::ftruncate(file, length).call(|| format!("ftruncate({}, {length})", fd(file)))
 }
 
+/// The ioctl FICLONE: an empty file gets the content of another, whose blocks both share from then on (btrfs, xfs).
+///
+/// # Errors
+/// What the kernel says; EOPNOTSUPP, EINVAL or ENOTTY where the file system cannot, EXDEV where it is not the same one.
+pub fn share_content(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    fs::ioctl_ficlone(to, from).call(|| format!("ioctl({}, FICLONE, {})", fd(to), fd(from)))
+}
+
 /// `lseek(2)` to a place from the start.
 ///
 /// # Errors
