@@ -29,10 +29,13 @@ fn rules(net: &Net<'_>) -> String {
 const SERVER: [&str; 3] =
     ["sh", "-c", "mkdir -p /www; hostname > /www/index.html; exec busybox httpd -f -p 80 -h /www"];
 
-fn get(net: &Net<'_>, url: &str) -> String {
+/// The command that reads the page of a host.
+const READ: [&str; 6] = ["timeout", "2", "busybox", "wget", "-q", "-O-"];
+
+fn get(net: &Net<'_>, host: &str) -> String {
     let mut said = String::new();
-    eventually(&format!("{url} answers"), || {
-        let output = net.call("/bin/busybox", &["timeout", "2", "busybox", "wget", "-q", "-O-", url]).run();
+    eventually(&format!("{host} answers"), || {
+        let output = net.call("/bin/busybox", &[&READ[..], &[host]].concat()).run();
         said = output.stdout_now().trim().to_owned();
         output.code == 0
     });
@@ -64,10 +67,9 @@ fn containers_reach_each_other_the_host_and_the_world() {
         let six = d.listed(&b)["ipv6"][0].as_str().expect("an address").to_owned();
 
         let page = |from: &str, host: &str| {
-            let url = format!("http://{host}/");
             let mut said = String::new();
-            eventually(&format!("{from} reads {url}"), || {
-                let output = sb.exec(from, &["busybox", "timeout", "2", "busybox", "wget", "-q", "-O-", &url]);
+            eventually(&format!("{from} reads {host}"), || {
+                let output = sb.exec(from, &[&["busybox"], &READ[..], &[host]].concat());
                 said = output.stdout_now().trim().to_owned();
                 output.code == 0
             });
@@ -81,18 +83,12 @@ fn containers_reach_each_other_the_host_and_the_world() {
             sb.exec(&a, &["busybox", "ping", "-c", "1", "-W", "5", address]).ok();
         }
         // The published port: from the world, from the host, from a neighbour; nothing else is let in.
-        assert_eq!(get(&world, "http://192.0.2.1:8080/"), a);
-        assert_eq!(get(&world, "http://[2001:db8::1]:8080/"), a);
-        assert_eq!(get(net, "http://127.0.0.1:8080/"), a);
+        assert_eq!(get(&world, "192.0.2.1:8080"), a);
+        assert_eq!(get(&world, "[2001:db8::1]:8080"), a);
+        assert_eq!(get(net, "127.0.0.1:8080"), a);
         assert_eq!(page(&b, "10.20.0.1:8080"), a);
         world.ip("route add 10.20.0.0/24 via 192.0.2.1");
-        assert_ne!(
-            world
-                .call("/bin/busybox", &["timeout", "2", "busybox", "wget", "-q", "-O-", "http://10.20.0.77/"])
-                .run()
-                .code,
-            0
-        );
+        assert_ne!(world.call("/bin/busybox", &[&READ[..], &["10.20.0.77"]].concat()).run().code, 0);
 
         d.call(&["stop", "-t", "0", &a, &b]).ok();
         assert!(!rules(net).contains("8080"), "{}", rules(net));
