@@ -7,9 +7,12 @@
 //! undo_device_move, undo_link, delete_link               for the undo list: may be called again, and when nothing is there
 //!      \ attach -> veth, stacked, phys -> link, address, route, tc -> socket (request, answers, verdict) -> codec (bytes)
 //! ```
+//! [`managed`] has networks that outlive containers, with a folder and a table of rules of their own; [`names`] renders the
+//! files that give containers names.
+//!
 //! Another network namespace is given by a descriptor of it. Work inside is done through a socket that was opened there;
 //! the calling thread itself is inside for that one call only, and only where its way back is known to work. Nothing here
-//! is resolved by path, waits for anything but the kernel's answer, or is cached.
+//! outside those two is resolved by path, waits for anything but the kernel's answer, or is cached.
 
 mod address;
 mod attach;
@@ -20,7 +23,9 @@ mod link;
 mod link_text;
 mod list;
 mod loopback;
+pub mod managed;
 mod name;
+pub mod names;
 mod neighbour;
 mod phys;
 mod rate;

@@ -215,6 +215,18 @@ pub(crate) fn render_up(index: u32) -> Request {
     Request::new(NEWLINK, codec::ACK, &render_header(index, UP, UP))
 }
 
+/// Lets a port of a bridge get back what it sent (IFLA_BRPORT_MODE).
+pub(crate) fn set_hairpin(socket: &mut Socket, index: u32, name: &str) -> Result<(), Error> {
+    let mut request = Request::new(NEWLINK, codec::ACK, &render_header(index, 0, 0));
+    // IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA.
+    request.put_nested(INFO, &[], |info| {
+        info.put_text(4, "bridge").put_nested(5, &[], |port| {
+            port.put(4, &[1]);
+        });
+    });
+    socket.change(request, || format!("let the bridge send back to its port {name:?}"))
+}
+
 /// Deletes a link. False where it is gone already.
 pub(crate) fn delete(socket: &mut Socket, link: &Link) -> Result<bool, Error> {
     let request = Request::new(DELLINK, codec::ACK, &render_header(link.index, 0, 0));

@@ -28,7 +28,20 @@ const VLAN_IDS: std::ops::RangeInclusive<u16> = 1..=4094;
 const KINDS: [(&str, &[&str]); 5] = [
     (
         "veth",
-        &["host", "host-address", "bridge", "mode", "parent", "egress", "ingress", "gateway", "route", "mtu", "mac"],
+        &[
+            "host",
+            "host-address",
+            "bridge",
+            "hairpin",
+            "mode",
+            "parent",
+            "egress",
+            "ingress",
+            "gateway",
+            "route",
+            "mtu",
+            "mac",
+        ],
     ),
     ("macvlan", &["parent", "mode", "gateway", "route", "mtu", "mac"]),
     ("vlan", &["parent", "id", "gateway", "route", "mtu", "mac"]),
@@ -98,6 +111,14 @@ pub enum LinkError {
         kind: &'static str,
         /// The modes.
         known: &'static str,
+    },
+    /// Neither on nor off.
+    #[error("{key} {text:?} is neither on nor off")]
+    Switch {
+        /// The key.
+        key: &'static str,
+        /// As given.
+        text: String,
     },
     /// No tag.
     #[error("id {0:?} is no number from 1 to 4094")]
@@ -185,7 +206,7 @@ fn known_keys(kind: &str) -> String {
 ///
 /// Every kind: `address` (any number, both families, each with its prefix length), `gateway` (one per family), `route`
 /// (`PREFIX` or `PREFIX via ADDRESS`, any number), `mtu` (bytes), `mac`. A veth: `host` (a name), `host-address`,
-/// `bridge`, `mode` (`pair`, `bridge` or `routed`), `parent` (with `routed`), `egress` and `ingress` (rates). The others:
+/// `bridge`, `hairpin` (`on`, `off`), `mode` (`pair`, `bridge` or `routed`), `parent` (with `routed`), `egress` and `ingress` (rates). The others:
 /// `parent`, `mode`, `id`; `phys` has `device`, and no `mtu` or `mac`.
 ///
 /// # Errors
@@ -220,6 +241,7 @@ struct Fields {
     parent: Option<String>,
     device: Option<String>,
     mode: Option<String>,
+    hairpin: Option<bool>,
     id: Option<u16>,
     addresses: Vec<Prefix>,
     gateways: Vec<IpAddr>,
@@ -256,6 +278,7 @@ fn read_part(key: &'static str, value: &str, fields: &mut Fields) -> Result<(), 
         "id" => set_once(key, &mut fields.id, parse_vlan_id(value)?),
         "mtu" => set_once(key, &mut fields.mtu, parse_mtu(value)?),
         "mac" => set_once(key, &mut fields.mac, parse_mac(value)?),
+        "hairpin" => set_once(key, &mut fields.hairpin, parse_switch(key, value)?),
         "egress" => set_once(key, &mut fields.veth.egress, rate(value)?),
         "ingress" => set_once(key, &mut fields.veth.ingress, rate(value)?),
         "address" => push(&mut fields.addresses, parse_prefix(key, value)?),
@@ -318,6 +341,10 @@ fn finish_veth(fields: &mut Fields, mode: Option<&str>) -> Result<Veth, LinkErro
             return Err(LinkError::Mode { mode: mode.to_owned(), kind: "veth", known });
         }
     };
+    if fields.hairpin.is_some() && veth.bridge.is_none() {
+        return Err(LinkError::Without { key: "hairpin", with: "bridge" });
+    }
+    veth.hairpin = fields.hairpin.unwrap_or(false);
     veth.parent = fields.parent.take();
     if veth.routed {
         return finish_routed(fields, veth);
@@ -374,6 +401,14 @@ fn parse_ipvlan(mode: Option<&str>) -> Result<IpvlanMode, LinkError> {
         "l3s" => IpvlanMode::L3s,
         mode => return Err(LinkError::Mode { mode: mode.to_owned(), kind: "ipvlan", known: "l2, l3 and l3s" }),
     })
+}
+
+fn parse_switch(key: &'static str, text: &str) -> Result<bool, LinkError> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(LinkError::Switch { key, text: text.to_owned() }),
+    }
 }
 
 fn parse_vlan_id(text: &str) -> Result<u16, LinkError> {

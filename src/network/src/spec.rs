@@ -98,6 +98,10 @@ pub struct Veth {
     /// The bridge whose port the host's end becomes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
+    /// Whether the bridge may send a packet back to the port that it came from, as where a container asks for its own
+    /// published port and the bridge itself does the translation (`bridge-nf-call-iptables`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hairpin: bool,
     /// Whether the host routes to each of the container's addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub routed: bool,
@@ -234,6 +238,11 @@ pub(crate) fn plan_mac(spec: &LinkSpec) -> Option<HardwareAddress> {
 
 fn ten_digits(hash: u64) -> String {
     format!("{:010x}", hash & 0xff_ffff_ffff)
+}
+
+/// A hardware address that belongs to a name.
+pub(crate) fn mac_of(name: &str) -> HardwareAddress {
+    mac(hash(&[name]))
 }
 
 fn mac(hash: u64) -> HardwareAddress {

@@ -45,6 +45,9 @@ pub(crate) fn create(
     let request = render_pair(spec, host, mac, bridge, container.as_raw_fd());
     link::create(&mut outside, request, "veth", pair)?;
     let near = attach::configure(&mut outside, &host.name, Place::Host, &veth.host_addresses)?;
+    if veth.hairpin {
+        link::set_hairpin(&mut outside, near, &host.name)?;
+    }
     if veth.routed {
         attach::write_forwarding(&host.name)?;
         for prefix in &spec.addresses {

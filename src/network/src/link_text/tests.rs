@@ -115,6 +115,8 @@ fn errors_of_the_kinds() {
         "address 10.0.0.1/24 of a routed veth: it has no neighbours, so /32 or /128",
     );
     check_link("veth:mode=routed,bridge=b,address=10.0.0.1/32", "bridge goes with mode=bridge alone");
+    check_link("veth:hairpin=yes,bridge=b", r#"hairpin "yes" is neither on nor off"#);
+    check_link("veth:hairpin=on", "hairpin goes with bridge alone");
     check_link("veth:parent=eth0", "parent goes with mode=routed alone");
     check_link(
         "veth:mac=01:00:00:00:00:01",
@@ -154,7 +156,7 @@ fn errors_say_what_is_wrong() {
     check("eth0,up", r#""up" is not of the form key=value"#);
     check(
         "eth0,adress=1",
-        r#"unknown key "adress": a veth has name, address, host, host-address, bridge, mode, parent, egress, ingress, gateway, route, mtu, mac"#,
+        r#"unknown key "adress": a veth has name, address, host, host-address, bridge, hairpin, mode, parent, egress, ingress, gateway, route, mtu, mac"#,
     );
     check("eth0,host=a,host=b", "host is given twice");
     check("eth0,mtu=1500,mtu=1500", "mtu is given twice");

@@ -1,0 +1,96 @@
+//! What can go wrong with a managed network, and how it is said.
+
+use super::{LeaseError, NetworkError};
+
+/// A network, address or port that could not be had or taken back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No such network.
+    #[error("no network {name:?}")]
+    Missing {
+        /// As given.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("a network {name:?} exists")]
+    Exists {
+        /// As given.
+        name: String,
+    },
+    /// A definition that makes no sense.
+    #[error("cannot define network {name:?}")]
+    Definition {
+        /// As given.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: NetworkError,
+    },
+    /// Containers have addresses in it.
+    #[error("network {name:?} is in use by {}", users.join(", "))]
+    InUse {
+        /// The network.
+        name: String,
+        /// The containers.
+        users: Vec<String>,
+    },
+    /// No address could be given.
+    #[error("no address in network {network:?}")]
+    Lease {
+        /// The network.
+        network: String,
+        /// Why not.
+        #[source]
+        source: LeaseError,
+    },
+    /// Ports lead to an address, which is not there.
+    #[error("container {container:?} has no address in network {network:?}")]
+    NoLease {
+        /// The network.
+        network: String,
+        /// The container.
+        container: String,
+    },
+    /// Two containers cannot have one port.
+    #[error("port {forward} of the host leads to container {by:?} already")]
+    PortTaken {
+        /// The forward that was asked for.
+        forward: String,
+        /// Who has it.
+        by: String,
+    },
+    /// An IPv6 address of the host cannot lead to an IPv4 one of a container.
+    #[error("port {forward}: container {container:?} has no address of that family")]
+    Family {
+        /// The forward that was asked for.
+        forward: String,
+        /// The container.
+        container: String,
+    },
+    /// A file that was not written by this library, or not by this version.
+    #[error("{path} cannot be read")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// nft or iptables could not do its work.
+    #[error("{program} {arguments}: {reason}")]
+    Program {
+        /// Its path.
+        program: String,
+        /// What it was asked.
+        arguments: String,
+        /// Its own words, or why it could not be started.
+        reason: String,
+    },
+    /// The bridge.
+    #[error(transparent)]
+    Link(#[from] crate::Error),
+    /// A file.
+    #[error(transparent)]
+    Call(#[from] sys::Error),
+}

@@ -1,0 +1,148 @@
+//! The rules in the kernel: our own table by nft, and what docker's chains need by iptables.
+//!
+//! A packet that one table accepts still passes the others, and a drop anywhere is final. dockerd sets the policy of
+//! `filter FORWARD` to drop; so containers of ours reach nothing beside it unless that table accepts their packets too.
+//! Our rules there carry a comment that begins with `skep:`, by which they are found again, and no other rule is touched.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::definition::Network;
+use super::error::Error;
+use super::lease::Leases;
+use super::rules::render_rules;
+
+/// What the comments of our rules begin with.
+const TAG: &str = "skep:";
+
+/// Absolute paths of programs; `None` where they are not installed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tools {
+    /// nft(8). Without it networks with NAT or port forwards cannot be had.
+    pub nft: Option<String>,
+    /// iptables(8). Without it there is no dockerd either, which needs it itself.
+    pub iptables: Option<String>,
+    /// ip6tables(8).
+    pub ip6tables: Option<String>,
+}
+
+/// Puts all rules in place, or takes them away where there is no network.
+pub(super) fn apply(tools: &Tools, all: &[(Network, Leases)]) -> Result<(), Error> {
+    let nft = tools.nft.as_deref().ok_or_else(|| Error::Program {
+        program: "nft".to_owned(),
+        arguments: "-f -".to_owned(),
+        reason: "is not installed (package nftables)".to_owned(),
+    })?;
+    run(nft, &["-f", "-"], &render_rules(all))?;
+    let bridges: Vec<&str> = all.iter().map(|(network, _)| network.bridge.as_str()).collect();
+    for program in [&tools.iptables, &tools.ip6tables].into_iter().flatten() {
+        let present = run(program, &["-w", "-S"], "")?;
+        for change in plan_legacy_rules(&present, &bridges) {
+            let arguments: Vec<&str> = ["-w"].into_iter().chain(change.iter().map(String::as_str)).collect();
+            run(program, &arguments, "")?;
+        }
+    }
+    Ok(())
+}
+
+/// Decides what to change in the filter table of iptables. Pure.
+///
+/// `present` is what `iptables -S` prints, `bridges` are those of all networks. Each change is the arguments of one call.
+/// The rules go to the top of `DOCKER-USER`, which docker keeps for others; without docker, of a `FORWARD` that drops.
+#[must_use]
+pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
+    let chain = if present.lines().any(|line| line == "-N DOCKER-USER") {
+        Some("DOCKER-USER")
+    } else {
+        present.lines().any(|line| line == "-P FORWARD DROP").then_some("FORWARD")
+    };
+    let wanted: Vec<String> = chain.map_or_else(Vec::new, |chain| {
+        let both = bridges.iter().flat_map(|bridge| ["-i", "-o"].map(|way| (way, bridge)));
+        both.map(|(way, bridge)| format!("{chain} {way} {bridge} -m comment --comment {TAG}{bridge} -j ACCEPT"))
+            .collect()
+    });
+    let ours: Vec<String> = present
+        .lines()
+        .filter_map(|line| line.strip_prefix("-A "))
+        // Some versions put the comment into quotes.
+        .map(|rule| rule.replace('"', ""))
+        .filter(|rule| rule.contains(&format!("--comment {TAG}")))
+        .collect();
+    let words = |verb: &str, rule: &str| {
+        std::iter::once(verb).chain(rule.split(' ')).map(str::to_owned).collect::<Vec<String>>()
+    };
+    let mut kept: Vec<&String> = Vec::new();
+    let mut changes = Vec::new();
+    for rule in &ours {
+        if wanted.contains(rule) && !kept.contains(&rule) {
+            kept.push(rule);
+        } else {
+            changes.push(words("-D", rule));
+        }
+    }
+    changes.extend(wanted.iter().filter(|rule| !kept.contains(rule)).map(|rule| words("-I", rule)));
+    changes
+}
+
+/// Runs a program with a text as its input and returns what it prints. It is told nothing of our environment but where
+/// programs are, which a wrapper may want.
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Error> {
+    let fail = |reason: String| Error::Program { program: program.to_owned(), arguments: arguments.join(" "), reason };
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| fail(format!("cannot be started: {error}")))?;
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().map_err(|error| fail(error.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        return Err(fail(if said.is_empty() { output.status.to_string() } else { said }));
+    }
+    written.map_err(|error| fail(format!("does not read its input: {error}")))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(present: &str, bridges: &[&str], expected: &[&str]) {
+        let changes: Vec<String> = plan_legacy_rules(present, bridges).iter().map(|change| change.join(" ")).collect();
+        assert_eq!(changes, expected);
+    }
+
+    const DOCKER: &str = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n-N DOCKER\n-N DOCKER-USER\n\
+                          -A FORWARD -j DOCKER-USER\n-A DOCKER-USER -j RETURN\n";
+    const IN: &str = "DOCKER-USER -i skep-a -m comment --comment skep:skep-a -j ACCEPT";
+    const OUT: &str = "DOCKER-USER -o skep-a -m comment --comment skep:skep-a -j ACCEPT";
+
+    #[test]
+    fn docker_gets_rules_once() {
+        check(DOCKER, &["skep-a"], &[&format!("-I {IN}"), &format!("-I {OUT}")]);
+        check(&format!("{DOCKER}-A {IN}\n-A {OUT}\n"), &["skep-a"], &[]);
+        let quoted = OUT.replace("skep:skep-a", "\"skep:skep-a\"");
+        check(&format!("{DOCKER}-A {IN}\n-A {quoted}\n"), &["skep-a"], &[]);
+    }
+
+    #[test]
+    fn what_is_missing_or_too_much_is_changed() {
+        check(&format!("{DOCKER}-A {IN}\n"), &["skep-a"], &[&format!("-I {OUT}")]);
+        check(&format!("{DOCKER}-A {IN}\n-A {IN}\n-A {OUT}\n"), &["skep-a"], &[&format!("-D {IN}")]);
+        check(&format!("{DOCKER}-A {IN}\n-A {OUT}\n"), &[], &[&format!("-D {IN}"), &format!("-D {OUT}")]);
+    }
+
+    #[test]
+    fn without_docker_a_forward_that_drops_gets_them() {
+        let forward = |rule: &str| rule.replace("DOCKER-USER", "FORWARD");
+        check("-P FORWARD DROP\n", &["skep-a"], &[&format!("-I {}", forward(IN)), &format!("-I {}", forward(OUT))]);
+        check("-P FORWARD ACCEPT\n", &["skep-a"], &[]);
+        let before = format!("-P FORWARD ACCEPT\n-A {}\n", forward(IN));
+        check(&before, &["skep-a"], &[&format!("-D {}", forward(IN))]);
+        check("", &["skep-a"], &[]);
+    }
+
+    #[test]
+    fn other_rules_stay() {
+        check("-P FORWARD DROP\n-N DOCKER-USER\n-A DOCKER-USER -s 10.0.0.1/32 -j DROP\n", &[], &[]);
+    }
+}
