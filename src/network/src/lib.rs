@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! parse_link, parse_veth, plan_record, validate_name     text -> values             pure
-//! read_device_move, read_phys, list_addresses            looks
-//! loopback_up, create_link, apply_device_move            changes; takes back what it did when a later step of it fails
+//! read_device_move, read_phys, list_addresses, counters  looks
+//! loopback_up, create_link, apply_classes, apply_device_move    changes; takes back what it did when a later step of it fails
 //! undo_device_move, undo_link, delete_link               for the undo list: may be called again, and when nothing is there
 //!      \ attach -> veth, stacked, phys -> link, address, route, tc -> socket (request, answers, verdict) -> codec (bytes)
 //! ```
@@ -16,7 +16,9 @@
 
 mod address;
 mod attach;
+mod classes;
 mod codec;
+mod counters;
 mod device;
 mod error;
 mod link;
@@ -42,6 +44,8 @@ mod cross_check;
 
 pub use address::{LinkAddress, Prefix, PrefixError};
 pub use attach::{create_link, delete_link, undo_link};
+pub use classes::{Class, Classes, Member, apply_classes, render_class_rules, render_no_class_rules, undo_classes};
+pub use counters::{Counters, counters};
 pub use device::{DeviceMove, Undone, apply_device_move, read_device_move, undo_device_move};
 pub use error::{Error, Place};
 pub use link::{HardwareAddress, HardwareAddressError, Link};

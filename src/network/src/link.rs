@@ -19,7 +19,7 @@ const DELLINK: u16 = 17;
 const GETLINK: u16 = 18;
 
 /// Bytes of `struct ifinfomsg`: family u8, padding u8, hardware type u16, index i32, flags u32, mask of flags u32.
-const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// IFLA_ADDRESS.
 pub(crate) const ADDRESS: u16 = 1;
@@ -156,11 +156,25 @@ pub(crate) fn read_link(socket: &mut Socket, name: &str, place: Place) -> Result
     }
 }
 
+/// Whether the counters of links are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    WithCounters,
+    WithoutCounters,
+}
+
+/// Asks for all links.
+pub(crate) fn render_dump(detail: Detail) -> Request {
+    let mut request = Request::new(GETLINK, codec::DUMP, &render_header(0, 0, 0));
+    if detail == Detail::WithoutCounters {
+        request.put_u32(EXTENSIONS, SKIP_STATS);
+    }
+    request
+}
+
 /// All links of a network namespace, in the kernel's order.
 pub(crate) fn read_links(socket: &mut Socket) -> Result<Vec<Link>, Error> {
-    let mut request = Request::new(GETLINK, codec::DUMP, &render_header(0, 0, 0));
-    request.put_u32(EXTENSIONS, SKIP_STATS);
-    socket.dump(&request, || "list network devices".to_owned(), decode_link)
+    socket.dump(&render_dump(Detail::WithoutCounters), || "list network devices".to_owned(), decode_link)
 }
 
 /// The kernel says no more than EEXIST, which leaves open whose name it is.

@@ -23,6 +23,9 @@ pub struct Rate(u64);
 pub struct RateError(String);
 
 impl Rate {
+    /// The least that can be said.
+    pub const LEAST: Rate = Rate(*RANGE.start());
+
     /// Bits per second.
     #[must_use]
     pub fn bits(self) -> u64 {

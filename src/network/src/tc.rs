@@ -1,4 +1,4 @@
-//! Traffic control over route netlink: schedulers and one filter.
+//! Traffic control over route netlink: schedulers, classes, and one filter.
 //!
 //! Kernel: include/uapi/linux/{rtnetlink,pkt_sched,pkt_cls}.h, include/uapi/linux/tc_act/tc_mirred.h.
 
@@ -10,6 +10,8 @@ use crate::rate::Rate;
 use crate::socket::Socket;
 
 const NEWQDISC: u16 = 36;
+const DELQDISC: u16 = 37;
+const NEWCLASS: u16 = 40;
 const NEWFILTER: u16 = 44;
 
 const KIND: u16 = 1;
@@ -128,6 +130,45 @@ pub(crate) fn render_redirect(index: u32, to: u32) -> Request {
     request
 }
 
+/// Classes as the whole of what a device sends, under the handle `1:`; what belongs to none has the class `other`.
+pub(crate) fn render_htb(index: u32, other: u16) -> Request {
+    let header = render_header(index, 1 << 16, ROOT, 0);
+    let mut request = Request::new(NEWQDISC, codec::ACK | codec::CREATE | codec::REPLACE, &header);
+    // struct tc_htb_glob: version 3, rate2quantum 10, default class, debug, direct packets.
+    let glob: Vec<u8> = [3, 10, u32::from(other), 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect();
+    request.put_text(KIND, "htb").put_nested(OPTIONS, &[], |options| {
+        options.put(2, &glob);
+    });
+    request
+}
+
+/// A class `1:minor` below `1:parent` (0: below htb itself) with what it is sure of and what it may borrow up to.
+pub(crate) fn render_htb_class(
+    index: u32,
+    (parent, minor): (u16, u16),
+    rate: Rate,
+    ceil: Rate,
+    priority: u32,
+) -> Request {
+    let at = |minor: u16| 1 << 16 | u32::from(minor);
+    let header = render_header(index, at(minor), at(parent), 0);
+    let mut request = Request::new(NEWCLASS, codec::ACK | codec::CREATE | codec::REPLACE, &header);
+    // struct tc_htb_opt: two rates, then buffer, cbuffer, quantum, level, priority. The quantum is what a class sends before
+    // its neighbour's turn: two packets.
+    let mut parms = Vec::with_capacity(44);
+    parms.extend(render_ratespec(rate));
+    parms.extend(render_ratespec(ceil));
+    let numbers = [ticks(burst(rate), rate), ticks(burst(ceil), ceil), 2 * 1514, 0, priority];
+    parms.extend(numbers.into_iter().flat_map(u32::to_ne_bytes));
+    request.put_text(KIND, "htb").put_nested(OPTIONS, &[], |options| {
+        // TCA_HTB_PARMS, TCA_HTB_RATE64, TCA_HTB_CEIL64.
+        options.put(1, &parms);
+        put_rate64(options, 6, rate);
+        put_rate64(options, 7, ceil);
+    });
+    request
+}
+
 /// Has the kernel do it; where it lacks the part, that is said.
 pub(crate) fn apply(
     socket: &mut Socket,
@@ -140,5 +181,14 @@ pub(crate) fn apply(
             Err(Error::NoTrafficControl { what, name: device.1.to_owned() })
         }
         other => other,
+    }
+}
+
+/// Takes the scheduler of a device away, with its classes. False where it has none of its own.
+pub(crate) fn delete_root(socket: &mut Socket, device: Device<'_>) -> Result<bool, Error> {
+    let request = Request::new(DELQDISC, codec::ACK, &render_header(device.0, 0, ROOT, 0));
+    match socket.change(request, || format!("take the scheduler of network device {:?} away", device.1)) {
+        Err(Error::Refused { errno: Errno::NOENT | Errno::NODEV, .. }) => Ok(false),
+        other => other.map(|()| true),
     }
 }
