@@ -17,10 +17,12 @@
 mod address;
 mod attach;
 mod classes;
+pub mod cni;
 mod codec;
 mod counters;
 mod device;
 mod error;
+mod files;
 mod link;
 mod link_text;
 mod list;
@@ -30,6 +32,7 @@ mod name;
 pub mod names;
 mod neighbour;
 mod phys;
+mod program;
 mod rate;
 mod route;
 mod shape;
@@ -48,6 +51,7 @@ pub use classes::{Class, Classes, Member, apply_classes, render_class_rules, ren
 pub use counters::{Counters, counters};
 pub use device::{DeviceMove, Undone, apply_device_move, read_device_move, undo_device_move};
 pub use error::{Error, Place};
+pub use files::FileError;
 pub use link::{HardwareAddress, HardwareAddressError, Link};
 pub use link_text::{LinkError, parse_link, parse_veth};
 pub use list::list_addresses;

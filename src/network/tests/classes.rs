@@ -96,15 +96,17 @@ impl NetCls {
         let mount = std::env::temp_dir().join(format!("network-net-cls-{}", std::process::id()));
         std::fs::create_dir_all(&mount).unwrap();
         let path = mount.to_str().unwrap();
-        let made = ["net_cls", "net_cls,net_prio"].iter().any(|options| {
-            Command::new("mount").args(["-t", "cgroup", "-o", options, "none", path]).status().unwrap().success()
-        });
+        let mount_with = |options: &&str| {
+            let arguments = ["-t", "cgroup", "-o", options, "none", path];
+            Command::new("mount").args(arguments).stderr(Stdio::null()).status().unwrap().success()
+        };
+        let made = ["net_cls", "net_cls,net_prio"].iter().any(mount_with);
         if !made {
             std::fs::remove_dir(&mount).unwrap();
             eprintln!("skipped: this machine has no v1 net_cls");
             return None;
         }
-        let group = mount.join("network-test-classes");
+        let group = mount.join(format!("network-test-classes-{}", std::process::id()));
         std::fs::create_dir_all(&group).unwrap();
         std::fs::write(group.join("net_cls.classid"), class_id.to_string()).unwrap();
         Some(NetCls { mount, group })

@@ -303,3 +303,77 @@ fn loopback_is_not_needed_for_a_link() {
     attach(&host, &container, "veth:address=10.7.0.2/24,host-address=10.7.0.1/24");
     reaches(&container, &host, "10.7.0.1:0");
 }
+
+/// Bits per second at which iperf3 gets 400 MB through, to an address where its server listens; None while it does not.
+fn iperf3(from: &Netns, address: &str) -> Option<f64> {
+    let output = from.run(|| {
+        std::process::Command::new("iperf3")
+            .args(["-c", address, "-n", "400M", "-J", "--connect-timeout", "5000"])
+            .output()
+            .unwrap()
+    });
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    answer.pointer("/end/sum_received/bits_per_second").and_then(serde_json::Value::as_f64)
+}
+
+/// A program that is killed at the end.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Pairs of runs, one through our link and one through a link made by hand, until the median of their ratios says enough.
+#[test]
+fn a_link_is_as_fast_as_one_made_by_hand() {
+    if std::process::Command::new("iperf3").arg("-v").output().is_err() {
+        eprintln!("skipped: needs iperf3");
+        return;
+    }
+    let Some((host, container)) = pair() else { return };
+    attach(&host, &container, "veth:address=10.7.0.2/24,host-address=10.7.0.1/24");
+    host.ip("link add hand0 type veth peer name hand1");
+    host.ip("addr add 10.8.0.1/24 dev hand0");
+    host.ip("link set hand0 up");
+    host.run(|| {
+        // The namespace of the container, as ip(8) can find it.
+        let pid = container.run(|| Server(std::process::Command::new("sleep").arg("60").spawn().unwrap()));
+        host.ip(&format!("link set hand1 netns {}", pid.0.id()));
+    });
+    container.ip("addr add 10.8.0.2/24 dev hand1");
+    container.ip("link set hand1 up");
+    let serve =
+        || std::process::Command::new("iperf3").args(["-s"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let _server = Server(host.run(serve));
+    // The server takes a moment to begin, and between two clients.
+    let carried = |address: &str| {
+        let begun = Instant::now();
+        loop {
+            if let Some(rate) = iperf3(&container, address) {
+                return rate;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "the server does not answer");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    carried("10.7.0.1");
+    let mut ratios: Vec<f64> = Vec::new();
+    let median = |ratios: &mut Vec<f64>| {
+        ratios.sort_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    };
+    while ratios.len() < 60 {
+        let ours = carried("10.7.0.1");
+        let hand = carried("10.8.0.1");
+        ratios.push(ours / hand);
+        if ratios.len() >= 7 && median(&mut ratios) >= 0.97 {
+            break;
+        }
+    }
+    let (pairs, ratio) = (ratios.len(), median(&mut ratios));
+    eprintln!("{ratio:.3} of a link made by hand (median of {pairs} pairs)");
+    assert!(ratio >= 0.97, "{ratios:?}");
+}

@@ -1,6 +1,7 @@
 //! What can go wrong with a managed network, and how it is said.
 
 use super::{LeaseError, NetworkError};
+use crate::FileError;
 
 /// A network, address or port that could not be had or taken back.
 #[derive(Debug, thiserror::Error)]
@@ -68,15 +69,6 @@ pub enum Error {
         /// The container.
         container: String,
     },
-    /// A file that was not written by this library, or not by this version.
-    #[error("{path} cannot be read")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
     /// nft or iptables could not do its work.
     #[error("{program} {arguments}: {reason}")]
     Program {
@@ -90,7 +82,10 @@ pub enum Error {
     /// The bridge.
     #[error(transparent)]
     Link(#[from] crate::Error),
-    /// A file.
+    /// A file of the store.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A parameter of the kernel.
     #[error(transparent)]
     Call(#[from] sys::Error),
 }

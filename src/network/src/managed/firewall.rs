@@ -4,13 +4,11 @@
 //! `filter FORWARD` to drop; so containers of ours reach nothing beside it unless that table accepts their packets too.
 //! Our rules there carry a comment that begins with `skep:`, by which they are found again, and no other rule is touched.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use super::definition::Network;
 use super::error::Error;
 use super::lease::Leases;
 use super::rules::render_rules;
+use crate::program;
 
 /// What the comments of our rules begin with.
 const TAG: &str = "skep:";
@@ -84,22 +82,17 @@ pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
     changes
 }
 
-/// Runs a program with a text as its input and returns what it prints. It is told nothing of our environment but where
-/// programs are, which a wrapper may want.
-pub(crate) fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, Error> {
-    let fail = |reason: String| Error::Program { program: program.to_owned(), arguments: arguments.join(" "), reason };
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| fail(format!("cannot be started: {error}")))?;
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
-    let output = child.wait_with_output().map_err(|error| fail(error.to_string()))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-        return Err(fail(if said.is_empty() { output.status.to_string() } else { said }));
+/// Runs a program with a text as its input and returns what it prints.
+fn run(path: &str, arguments: &[&str], input: &str) -> Result<String, Error> {
+    let fail = |reason| Error::Program { program: path.to_owned(), arguments: arguments.join(" "), reason };
+    let output = program::run(path, input.as_bytes(), |command| {
+        command.args(arguments);
+    });
+    let output = output.map_err(|error| fail(error.to_string()))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(fail(program::complaint(&output))),
     }
-    written.map_err(|error| fail(format!("does not read its input: {error}")))?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

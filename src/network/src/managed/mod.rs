@@ -62,7 +62,7 @@ pub fn create(store: &Store, new: &NewNetwork) -> Result<Network, Error> {
 /// All networks, by name.
 ///
 /// # Errors
-/// [`Error::Damaged`], what the kernel says.
+/// [`Error::File`], what the kernel says.
 pub fn list(store: &Store) -> Result<Vec<Network>, Error> {
     store.networks()
 }
@@ -70,7 +70,7 @@ pub fn list(store: &Store) -> Result<Vec<Network>, Error> {
 /// One network and who has addresses in it.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Damaged`], what the kernel says.
+/// [`Error::Missing`], [`Error::File`], what the kernel says.
 pub fn read(store: &Store, name: &str) -> Result<(Network, Leases), Error> {
     Ok((store.network(name)?, store.leases(name)?))
 }
@@ -257,7 +257,7 @@ pub fn plan_link(network: &Network, lease: &Lease, link_name: &str) -> LinkSpec 
 /// Names and addresses of the containers in some networks, for [`crate::names::render_hosts`].
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Damaged`], what the kernel says.
+/// [`Error::Missing`], [`Error::File`], what the kernel says.
 pub fn read_names(store: &Store, networks: &[&str]) -> Result<Vec<(String, Vec<IpAddr>)>, Error> {
     let mut names = Vec::new();
     for name in networks {

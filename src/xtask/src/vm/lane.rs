@@ -35,6 +35,7 @@ const CHOICES: [Choice; 4] = [
         files: Files::AllBut(&[
             ("clients_containerd", "hundreds of an engine's commands take too long here; `engines` has the essence"),
             ("clients_docker", "the image has no dockerd"),
+            ("networks_docker", "as clients_docker"),
             ("clients_podman", "as clients_containerd"),
             ("nested", "as clients_containerd"),
             ("checkpoint_protocol", "the same on every layout"),
