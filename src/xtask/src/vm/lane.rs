@@ -54,6 +54,7 @@ const CHOICES: [Choice; 4] = [
             ("network", "the same on every layout"),
             ("notify", "the same on every layout"),
             ("seccomp_notify", "the same on every layout"),
+            ("overlay", "the same on every layout"),
             ("past_filter", "the same on every layout"),
             ("process", "the same on every layout"),
             ("paths", "the same on every layout"),
