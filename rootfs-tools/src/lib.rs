@@ -18,6 +18,8 @@ mod import;
 mod limits;
 #[cfg(feature = "import")]
 mod progress;
+#[cfg(feature = "registry")]
+pub mod registry;
 #[cfg(feature = "import")]
 mod source;
 #[cfg(feature = "import")]

@@ -13,6 +13,8 @@ mod kill;
 #[cfg(test)]
 mod place;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod same;
 #[cfg(test)]
 mod tree;

@@ -45,6 +45,9 @@ pub enum Source {
     Folder(PathBuf),
     /// What a program builds that installs a distribution.
     Bootstrap(Bootstrap),
+    /// An image of a registry.
+    #[cfg(feature = "registry")]
+    Registry(crate::registry::Registry),
     /// An archive of any kind that comes as a stream.
     Stream {
         /// The bytes.
@@ -79,6 +82,8 @@ impl Source {
         match self {
             Source::Layout(path, _) | Source::Archive(path, _) | Source::Folder(path) => path.display().to_string(),
             Source::Bootstrap(bootstrap) => bootstrap.to_string(),
+            #[cfg(feature = "registry")]
+            Source::Registry(registry) => registry.reference.to_string(),
             Source::Stream { label, .. } => label.clone(),
         }
     }
@@ -100,6 +105,15 @@ pub enum ImportError {
         label: String,
         /// Why.
         source: SourceError,
+    },
+    /// The registry did not give the image.
+    #[cfg(feature = "registry")]
+    #[error("cannot pull {label}")]
+    Pull {
+        /// The image.
+        label: String,
+        /// Why.
+        source: crate::registry::PullError,
     },
     /// A layer failed.
     #[error("cannot import layer {number} of {count}")]
@@ -225,6 +239,12 @@ pub fn import(
         Source::Archive(path, select) => import.archive(&path, &select)?,
         Source::Folder(path) => import.folder(&path)?,
         Source::Bootstrap(bootstrap) => bootstrap::build(&import, &bootstrap)?,
+        #[cfg(feature = "registry")]
+        Source::Registry(registry) => {
+            let (remote, plan) =
+                crate::registry::resolve(&registry, limits).map_err(|source| import.unpulled(source))?;
+            import.planned(&plan, &remote)?
+        }
         Source::Stream { reader, select, .. } => {
             import.started(None);
             import.stream(reader, &select)?
@@ -239,6 +259,11 @@ pub fn import(
 impl<'p> Import<'p> {
     fn failed(&self, source: SourceError) -> ImportError {
         ImportError::Source { label: self.label.clone(), source }
+    }
+
+    #[cfg(feature = "registry")]
+    fn unpulled(&self, source: crate::registry::PullError) -> ImportError {
+        ImportError::Pull { label: self.label.clone(), source }
     }
 
     fn started(&self, total: Option<u64>) {
@@ -467,7 +492,11 @@ impl<'p> Import<'p> {
             self.teller.advanced(layer.size.unwrap_or(0));
             return Ok((self.store.layer(layer.diff_id)?.bytes, layer.size.unwrap_or(0)));
         }
-        let opened = files.open(&layer.file).map_err(|source| self.failed(source))?;
+        let opened = match layer.size {
+            Some(size) => files.open_sized(&layer.file, size),
+            None => files.open(&layer.file),
+        };
+        let opened = opened.map_err(|source| self.failed(source))?;
         let (mut source, size) = opened.ok_or_else(|| self.failed(SourceError::Missing(layer.file.clone())))?;
         let expected = Expected { digest: layer.digest, size: layer.size.or(Some(size)), diff_id: Some(layer.diff_id) };
         let (record, read) = import_layer(&self.shared(), name, &mut *source, expected)?;

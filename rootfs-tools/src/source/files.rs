@@ -23,6 +23,11 @@ pub(crate) trait Files: Sync {
     /// Opens a file; none where there is no such file.
     fn open(&self, name: &str) -> Result<Option<Opened<'_>>, SourceError>;
 
+    /// Opens a file whose length its name's owner knows.
+    fn open_sized(&self, name: &str, _size: u64) -> Result<Option<Opened<'_>>, SourceError> {
+        self.open(name)
+    }
+
     /// Reads a document, which is no longer than `limit` bytes.
     fn document(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
         let Some((mut file, size)) = self.open(name)? else { return Ok(None) };
