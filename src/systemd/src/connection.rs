@@ -45,10 +45,8 @@ impl Connection {
             match Connection::enter(&socket, endpoint.direct, uid) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => {
-                    let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                    let reason = format!("{error}{}", source.unwrap_or_default());
                     let (Socket::Path(address) | Socket::Abstract(address)) = socket;
-                    tries.push(Try { address, reason });
+                    tries.push(Try { address, reason: error.in_one_line() });
                 }
             }
         }
@@ -83,14 +81,18 @@ impl Connection {
             Socket::Abstract(name) => Address::Abstract(name),
         };
         let connected = sys::stream::connect(address, CONNECT_BOUND);
-        let socket = connected.map_err(|source| failure(source, "connecting", CONNECT_BOUND))?;
-        let mut connection = Connection { socket, serial: 0, received: Vec::new(), signals: VecDeque::new() };
-        connection.send(lines.as_bytes(), "authenticating", deadline)?;
+        let socket = connected.map_err(|source| failure(source, "connecting", silent(CONNECT_BOUND)))?;
+        let mut connection = Connection::over(socket);
+        connection.send(lines.as_bytes(), "authenticating", deadline, CONNECT_BOUND)?;
         let mut answer = connection.line(deadline)?;
         if answer.starts_with("DATA") {
             answer = connection.line(deadline)?;
         }
         if answer.starts_with("OK ") { Ok(connection) } else { Err(Error::Rejected(answer)) }
+    }
+
+    fn over(socket: OwnedFd) -> Connection {
+        Connection { socket, serial: 0, received: Vec::new(), signals: VecDeque::new() }
     }
 
     fn line(&mut self, deadline: Instant) -> Result<String> {
@@ -107,9 +109,9 @@ impl Connection {
         }
     }
 
-    fn send(&self, bytes: &[u8], doing: &str, deadline: Instant) -> Result<()> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        sys::stream::send_all(self.socket.as_fd(), bytes, left).map_err(|source| failure(source, doing, CALL_BOUND))
+    fn send(&self, bytes: &[u8], doing: &str, deadline: Instant, bound: Duration) -> Result<()> {
+        let stuck = |doing| Error::Stuck { doing, bound };
+        sys::stream::send_all(self.socket.as_fd(), bytes, deadline).map_err(|source| failure(source, doing, stuck))
     }
 
     /// Receives at least a byte.
@@ -120,7 +122,7 @@ impl Connection {
         }
         let mut buffer = [0u8; 4096];
         let count = sys::stream::receive(self.socket.as_fd(), &mut buffer, left)
-            .map_err(|source| failure(source, doing, bound))?;
+            .map_err(|source| failure(source, doing, silent(bound)))?;
         if count == 0 {
             return Err(Error::Closed { doing: doing.to_owned() });
         }
@@ -147,14 +149,18 @@ impl Connection {
     }
 
     /// Makes a call and waits for its answer.
-    pub(crate) fn call(&mut self, mut message: Message) -> Result<Vec<Value>> {
-        let deadline = Instant::now() + CALL_BOUND;
+    pub(crate) fn call(&mut self, message: Message) -> Result<Vec<Value>> {
+        self.call_within(message, CALL_BOUND)
+    }
+
+    fn call_within(&mut self, mut message: Message, bound: Duration) -> Result<Vec<Value>> {
+        let deadline = Instant::now() + bound;
         self.serial += 1;
         message.serial = self.serial;
         let doing = describe(&message);
-        self.send(&message.encode(), &doing, deadline)?;
+        self.send(&message.encode(), &doing, deadline, bound)?;
         loop {
-            let answer = self.message(&doing, deadline, CALL_BOUND)?;
+            let answer = self.message(&doing, deadline, bound)?;
             match answer.kind {
                 Kind::Return if answer.reply_to == Some(message.serial) => return Ok(answer.body),
                 Kind::Error if answer.reply_to == Some(message.serial) => {
@@ -198,15 +204,76 @@ impl Connection {
     }
 }
 
-fn failure(source: sys::Error, doing: &str, bound: Duration) -> Error {
+/// What the kernel says; `late` where it says that the bound is over.
+fn failure(source: sys::Error, doing: &str, late: impl FnOnce(String) -> Error) -> Error {
     let doing = doing.to_owned();
-    if source.is(Errno::AGAIN) { Error::Silent { doing, bound } } else { Error::Connection { doing, source } }
+    if source.is(Errno::AGAIN) { late(doing) } else { Error::Connection { doing, source } }
 }
 
-/// Method and first argument, for errors.
+fn silent(bound: Duration) -> impl FnOnce(String) -> Error {
+    move |doing| Error::Silent { doing, bound }
+}
+
+/// Method and first argument, for errors; of a property its name, which is the second.
 fn describe(message: &Message) -> String {
-    match message.body.first().and_then(Value::as_text) {
+    let subject = if message.member == "Get" { message.body.get(1) } else { message.body.first() };
+    match subject.and_then(Value::as_text) {
         Some(subject) => format!("{} {subject}", message.member),
         None => message.member.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_millis(200);
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Connection::over(ours.into()), theirs)
+    }
+
+    fn call_on(unit: &str, size: usize) -> Message {
+        let body = vec![Value::text(unit), Value::text("x".repeat(size))];
+        Message::call(BUS, "/", BUS, "SetUnitProperties", body)
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_an_error() {
+        let (mut connection, _theirs) = pair();
+        let error = connection.call_within(call_on("u.scope", 4 << 20), BOUND).unwrap_err();
+        let expected = "systemd did not take the whole message within 200ms (SetUnitProperties u.scope)";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    /// Each of its reads makes some room, so that no single send waits for long.
+    #[test]
+    fn a_peer_that_takes_little_at_a_time_is_an_error() {
+        let (mut connection, mut theirs) = pair();
+        let peer = std::thread::spawn(move || {
+            let mut taken = vec![0; 32 << 10];
+            while theirs.read(&mut taken).unwrap() > 0 {
+                std::thread::sleep(BOUND / 4);
+            }
+        });
+        let begun = Instant::now();
+        let error = connection.call_within(call_on("u.scope", 8 << 20), BOUND).unwrap_err();
+        let took = begun.elapsed();
+        drop(connection);
+        peer.join().unwrap();
+        assert!(matches!(error, Error::Stuck { .. }), "{error}");
+        assert!(took < BOUND * 10, "{took:?}");
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_is_an_error() {
+        let (mut connection, _theirs) = pair();
+        let body = vec![Value::text("org.freedesktop.systemd1.Manager"), Value::text("Version")];
+        let error = connection.call_within(Message::call(BUS, "/", BUS, "Get", body), BOUND).unwrap_err();
+        assert_eq!(error.to_string(), "systemd did not answer within 200ms (Get Version)");
     }
 }

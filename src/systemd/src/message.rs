@@ -152,22 +152,18 @@ impl Message {
         let [Value::Byte(code), Value::Variant(value)] = parts.as_slice() else {
             return Err(WireError::Invalid("header"));
         };
-        let place = match (*code, &**value) {
-            (field::PATH, Value::Path(_)) => &mut self.path,
-            (field::INTERFACE, Value::Text(_)) => &mut self.interface,
-            (field::MEMBER, Value::Text(_)) => &mut self.member,
-            (field::ERROR_NAME, Value::Text(_)) => &mut self.error,
-            (field::DESTINATION, Value::Text(_)) => &mut self.destination,
-            (field::SIGNATURE, Value::Signature(_)) => signature,
-            (field::REPLY_SERIAL, Value::U32(serial)) => {
-                self.reply_to = Some(*serial);
-                return Ok(());
-            }
+        match (*code, &**value) {
+            (field::PATH, Value::Path(path)) => self.path.clone_from(path),
+            (field::INTERFACE, Value::Text(name)) => self.interface.clone_from(name),
+            (field::MEMBER, Value::Text(name)) => self.member.clone_from(name),
+            (field::ERROR_NAME, Value::Text(name)) => self.error.clone_from(name),
+            (field::DESTINATION, Value::Text(name)) => self.destination.clone_from(name),
+            (field::SIGNATURE, Value::Signature(types)) => signature.clone_from(types),
+            (field::REPLY_SERIAL, Value::U32(serial)) => self.reply_to = Some(*serial),
             // A known field of another type is an error; fields that come after this version are to be ignored.
             (field::PATH..=field::DESTINATION | field::SIGNATURE, _) => return Err(WireError::Invalid("header")),
-            _ => return Ok(()),
-        };
-        value.as_text().unwrap_or_default().clone_into(place);
+            _ => {}
+        }
         Ok(())
     }
 }
