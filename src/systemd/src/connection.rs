@@ -21,7 +21,7 @@ const CONNECT_BOUND: Duration = Duration::from_secs(10);
 const CALL_BOUND: Duration = Duration::from_secs(25);
 /// The longest line of the authentication that is taken.
 const MAX_LINE: usize = 1024;
-/// How many signals may wait; older ones are dropped, since only the latest of a job is ever waited for.
+/// How many signals that are waited for may wait for us; older ones are dropped, since only the latest job's is taken.
 const MAX_SIGNALS: usize = 1024;
 
 const BUS: &str = "org.freedesktop.DBus";
@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     serial: u32,
     /// Bytes that came and are not a whole message yet.
     received: Vec<u8>,
+    /// Interface and member of the signals that are kept.
+    wanted: Option<(&'static str, &'static str)>,
     signals: VecDeque<Message>,
 }
 
@@ -92,7 +94,7 @@ impl Connection {
     }
 
     fn over(socket: OwnedFd) -> Connection {
-        Connection { socket, serial: 0, received: Vec::new(), signals: VecDeque::new() }
+        Connection { socket, serial: 0, received: Vec::new(), wanted: None, signals: VecDeque::new() }
     }
 
     fn line(&mut self, deadline: Instant) -> Result<String> {
@@ -172,8 +174,13 @@ impl Connection {
         }
     }
 
+    /// From now on keeps this signal for [`Connection::wait_signal`]. Without a bus in between, systemd sends all others too.
+    pub(crate) fn keep_signal(&mut self, interface: &'static str, member: &'static str) {
+        self.wanted = Some((interface, member));
+    }
+
     fn keep(&mut self, message: Message) {
-        if message.kind == Kind::Signal {
+        if self.wanted.is_some_and(|(interface, member)| message.is_signal(interface, member)) {
             self.signals.push_back(message);
             if self.signals.len() > MAX_SIGNALS {
                 self.signals.pop_front();
@@ -181,7 +188,8 @@ impl Connection {
         }
     }
 
-    /// The first signal, of those that came and those that will, that `wanted` takes. `None` after the bound.
+    /// The first of the signals that are kept, of those that came and those that will, that `wanted` takes. `None` after
+    /// the bound.
     pub(crate) fn wait_signal<T>(
         &mut self,
         doing: &str,
@@ -225,8 +233,10 @@ fn describe(message: &Message) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -267,6 +277,29 @@ mod tests {
         peer.join().unwrap();
         assert!(matches!(error, Error::Stuck { .. }), "{error}");
         assert!(took < BOUND * 10, "{took:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a peer writes before it goes: the wait ends with an error, and nothing is kept that was not sent.
+        #[test]
+        fn a_peer_that_says_anything(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(b'l'), Just(1)], 0..512), lines in any::<bool>(),
+        ) {
+            let (mut connection, mut theirs) = pair();
+            theirs.write_all(&bytes).unwrap();
+            drop(theirs);
+            let deadline = Instant::now() + BOUND;
+            if lines {
+                while let Ok(line) = connection.line(deadline) {
+                    prop_assert!(!line.contains("\r\n"));
+                }
+            } else {
+                while connection.message("reading", deadline, BOUND).is_ok() {}
+            }
+            prop_assert!(connection.received.len() <= bytes.len());
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const JOB_REMOVED: &str = "JobRemoved";
 const BUS: &str = "org.freedesktop.DBus";
 
 /// A connection to a service manager, of the machine or of a user.
@@ -96,8 +97,9 @@ impl Manager {
         if self.subscribed {
             return Ok(());
         }
+        self.connection.keep_signal(MANAGER, JOB_REMOVED);
         if self.over_bus {
-            let rule = format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='JobRemoved'");
+            let rule = format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='{JOB_REMOVED}'");
             let call = Message::call(BUS, "/org/freedesktop/DBus", BUS, "AddMatch", vec![Value::text(rule)]);
             self.connection.call(call)?;
         }
@@ -144,7 +146,7 @@ impl Manager {
         let job = first_text(answer, || format!("{what} {unit}"))?;
         let doing = format!("waiting for the {what} of {unit}");
         let result = self.connection.wait_signal(&doing, JOB_BOUND, |signal| {
-            let of_job = signal.is_signal(MANAGER, "JobRemoved") && signal.body.get(1)?.as_text() == Some(&job);
+            let of_job = signal.body.get(1)?.as_text() == Some(&job);
             of_job.then(|| {
                 first_text(signal.body.get(3..).unwrap_or_default(), || format!("result of the {what} of {unit}"))
             })

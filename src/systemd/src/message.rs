@@ -3,10 +3,8 @@
 //! Spec: D-Bus Specification, "Message Format".
 
 use crate::value::{Value, signature_of};
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{MAX_MESSAGE, Reader, WireError, Writer};
 
-/// The largest message that is taken: 8 MiB. The specification allows 128; what systemd answers has some kilobytes.
-pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 /// Bytes of a header that say how long the message is.
 pub(crate) const FIXED: usize = 16;
 

@@ -7,6 +7,10 @@ use crate::value::{MAX_DEPTH, Value, first_type, split};
 
 /// The largest array that the specification allows: 64 MiB.
 const MAX_ARRAY: usize = 64 << 20;
+/// The largest message that is taken, and the most memory that the values of a header or a body may take: 8 MiB. The
+/// specification allows messages of 128; what systemd answers has some kilobytes. Memory has a bound of its own since a
+/// byte of an array becomes a whole [`Value`].
+pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 
 /// What is wrong with bytes that came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,12 +123,14 @@ pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     big_endian: bool,
+    /// Bytes of memory that values may still take.
+    memory: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Begins at a multiple of 8 of the message.
     pub(crate) fn new(bytes: &'a [u8], big_endian: bool) -> Reader<'a> {
-        Reader { bytes, at: 0, big_endian }
+        Reader { bytes, at: 0, big_endian, memory: MAX_MESSAGE }
     }
 
     pub(crate) fn is_at_end(&self) -> bool {
@@ -157,11 +163,18 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(self.number()?))
     }
 
+    /// Takes the memory of what is going to be allocated.
+    fn spend(&mut self, bytes: usize) -> Result<(), WireError> {
+        self.memory = self.memory.checked_sub(bytes).ok_or(WireError::Large("number of values"))?;
+        Ok(())
+    }
+
     fn terminated(&mut self, count: usize) -> Result<String, WireError> {
         let text = self.take(count)?;
         if self.take(1)? != [0] || text.contains(&0) {
             return Err(WireError::Invalid("text"));
         }
+        self.spend(count)?;
         String::from_utf8(text.to_vec()).map_err(|_| WireError::Invalid("text"))
     }
 
@@ -181,6 +194,7 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH {
             return Err(WireError::Large("nesting"));
         }
+        self.spend(size_of::<Value>())?;
         Ok(match signature.as_bytes().first() {
             Some(b'y') => Value::Byte(self.take(1)?[0]),
             Some(b'b') => match self.u32()? {
@@ -206,7 +220,11 @@ impl<'a> Reader<'a> {
             Some(b'(') => {
                 self.align(8)?;
                 let fields = split(&signature[1..signature.len() - 1]).ok_or(WireError::Invalid("signature"))?;
-                Value::Struct(fields.iter().map(|field| self.value_at(field, depth + 1)).collect::<Result<_, _>>()?)
+                let mut values = Vec::with_capacity(fields.len());
+                for field in fields {
+                    values.push(self.value_at(field, depth + 1)?);
+                }
+                Value::Struct(values)
             }
             Some(b'{') => {
                 self.align(8)?;
@@ -232,10 +250,13 @@ impl<'a> Reader<'a> {
         }
         self.align(element.bytes().next().map_or(1, alignment))?;
         let end = self.at.checked_add(size).filter(|end| *end <= self.bytes.len()).ok_or(WireError::Short)?;
+        self.spend(element.len())?;
         let mut values = Vec::new();
         while self.at < end {
             values.push(self.value_at(element, depth + 1)?);
         }
+        // A vector takes room for four at least, which many short arrays would multiply.
+        values.shrink_to_fit();
         if self.at == end { Ok(Value::Array(element.to_owned(), values)) } else { Err(WireError::Invalid("array")) }
     }
 
