@@ -155,11 +155,11 @@ const CALLS: [Call; 12] = [
     Call::SetMempolicy,
 ];
 
-/// Looks at the host. `search` is a `PATH` to find programs in.
+/// Looks at the host. `find` tells where a program is.
 ///
 /// # Errors
 /// When `/proc` or the cgroup hierarchies cannot be read.
-pub fn probe(proc: &ProcFs, search: &str) -> Result<Offer> {
+pub fn probe(proc: &ProcFs, find: impl Fn(&str) -> Option<String>) -> Result<Offer> {
     let facts = facts::probe(proc)?;
     let of_call = |call: Call| {
         let (name, since) = call.origin();
@@ -179,7 +179,7 @@ pub fn probe(proc: &ProcFs, search: &str) -> Result<Offer> {
         lsm: lsm(&facts),
         file_systems: file_systems(&proc.read("filesystems")?),
         systemd: sys::fs::open_dir("/run/systemd/system").is_ok(),
-        programs: PROGRAMS.iter().map(|&(name, purpose)| Program { name, purpose, path: find(name, search) }).collect(),
+        programs: PROGRAMS.iter().map(|&(name, purpose)| Program { name, purpose, path: find(name) }).collect(),
     })
 }
 
@@ -322,12 +322,6 @@ fn lsm(facts: &HostFacts) -> Lsm {
 /// The lines of `/proc/filesystems` with `nodev`, and no others: what lies on a block device says little of containers.
 fn file_systems(list: &str) -> Vec<String> {
     list.lines().filter_map(|line| line.strip_prefix("nodev\t")).map(str::to_owned).collect()
-}
-
-fn find(name: &str, search: &str) -> Option<String> {
-    let candidates =
-        search.split(':').filter(|folder| folder.starts_with('/')).map(|folder| format!("{folder}/{name}"));
-    candidates.into_iter().find(|path| sys::fs::may_execute(path).is_ok())
 }
 
 #[cfg(test)]
