@@ -85,7 +85,8 @@ fn features(args: FeaturesArgs) -> anyhow::Result<u8> {
     if !args.host {
         return print(&render_features()?);
     }
-    let offer = engine::offer::probe(&sys::ProcFs::open()?, caller::find_program)?;
+    let systemd = Caller::probe()?.systemd()?;
+    let offer = engine::offer::probe(&sys::ProcFs::open()?, &systemd, caller::find_program)?;
     print(&if args.json { host::render_document(&offer)? } else { host::render_text(&offer) })
 }
 

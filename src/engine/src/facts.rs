@@ -172,7 +172,7 @@ fn has_policy(proc: &sys::ProcFs, thread: &str) -> bool {
 /// # Errors
 /// [`Error::Unsupported`] where none runs, [`Error::Systemd`] where none answers.
 pub fn probe_systemd(options: &SystemdOptions, proc: &sys::ProcFs) -> Result<Systemd> {
-    if !options.user && sys::fs::open_dir(RUNNING).is_err() {
+    if !options.user && !is_booted_by_systemd() {
         return Err(Error::Unsupported(format!(
             "systemd does not run this host ({RUNNING} is missing), so that it cannot make the container's cgroup"
         )));
@@ -188,6 +188,11 @@ pub fn probe_systemd(options: &SystemdOptions, proc: &sys::ProcFs) -> Result<Sys
 
 /// Where systemd says that it has booted the host: sd_booted(3).
 const RUNNING: &str = "/run/systemd/system";
+
+/// Whether systemd is the first process of the host.
+pub(crate) fn is_booted_by_systemd() -> bool {
+    sys::fs::open_dir(RUNNING).is_ok()
+}
 
 /// Whether the first process has a group of its own in the unified hierarchy.
 fn is_in_unified(text: &str) -> bool {

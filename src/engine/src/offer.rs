@@ -16,6 +16,7 @@ use sys::{Errno, ProcFs};
 use crate::error::{Error, Result};
 use crate::facts::{self, HostFacts};
 use crate::host::idmap;
+use crate::options::SystemdOptions;
 
 /// The answer.
 #[derive(Debug, Clone, Serialize)]
@@ -41,8 +42,8 @@ pub struct Offer {
     pub lsm: Lsm,
     /// Types of file system that the kernel has loaded and that need no block device or server.
     pub file_systems: Vec<String>,
-    /// Whether systemd manages the machine.
-    pub systemd: bool,
+    /// The service manager.
+    pub systemd: Systemd,
     /// Programs that some features need, and where they are.
     pub programs: Vec<Program>,
 }
@@ -57,6 +58,24 @@ pub struct Cgroups {
     pub controllers: Vec<String>,
     /// Where the hierarchies are mounted.
     pub mountpoints: Vec<String>,
+}
+
+/// The service manager that would make groups with `--systemd-cgroup`: the machine's, or the user's own.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Systemd {
+    /// Whether systemd has booted the machine and is its first process.
+    pub booted: bool,
+    /// Whether a user's manager was asked.
+    pub user: bool,
+    /// Its version, such as 252, where it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Whether it can make groups.
+    pub cgroup_driver: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Something that a kernel may have.
@@ -159,7 +178,7 @@ const CALLS: [Call; 12] = [
 ///
 /// # Errors
 /// When `/proc` or the cgroup hierarchies cannot be read.
-pub fn probe(proc: &ProcFs, find: impl Fn(&str) -> Option<String>) -> Result<Offer> {
+pub fn probe(proc: &ProcFs, systemd: &SystemdOptions, find: impl Fn(&str) -> Option<String>) -> Result<Offer> {
     let facts = facts::probe(proc)?;
     let of_call = |call: Call| {
         let (name, since) = call.origin();
@@ -178,7 +197,7 @@ pub fn probe(proc: &ProcFs, find: impl Fn(&str) -> Option<String>) -> Result<Off
         seccomp: seccomp(),
         lsm: lsm(&facts),
         file_systems: file_systems(&proc.read("filesystems")?),
-        systemd: sys::fs::open_dir("/run/systemd/system").is_ok(),
+        systemd: probe_systemd(proc, systemd),
         programs: PROGRAMS.iter().map(|&(name, purpose)| Program { name, purpose, path: find(name) }).collect(),
     })
 }
@@ -322,6 +341,19 @@ fn lsm(facts: &HostFacts) -> Lsm {
 /// The lines of `/proc/filesystems` with `nodev`, and no others: what lies on a block device says little of containers.
 fn file_systems(list: &str) -> Vec<String> {
     list.lines().filter_map(|line| line.strip_prefix("nodev\t")).map(str::to_owned).collect()
+}
+
+/// A service manager that does not answer is one that no group can be had from.
+fn probe_systemd(proc: &ProcFs, options: &SystemdOptions) -> Systemd {
+    let found = facts::probe_systemd(options, proc);
+    let reason = found.as_ref().err().map(|error| error.chain().join(": "));
+    Systemd {
+        booted: facts::is_booted_by_systemd(),
+        user: options.user,
+        version: found.ok().map(|found| found.version),
+        cgroup_driver: reason.is_none(),
+        reason,
+    }
 }
 
 #[cfg(test)]
