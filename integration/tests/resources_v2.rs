@@ -431,7 +431,9 @@ fn a_memory_limit_below_what_cannot_be_reclaimed_is_refused() {
     on_v2(|sb| {
         let c = user_of_memory(sb, "/dev/shm/f");
         sb.call(&["update", "--memory", "20971520", &c.id]).run().fails_saying("20971520");
-        update(sb, &c.id, &json!({ "unified": { "memory.max": "20971520" } })).fails_saying("20971520");
+        for notation in ["20971520", "20M"] {
+            update(sb, &c.id, &json!({ "unified": { "memory.max": notation } })).fails_saying("20971520");
+        }
         assert_eq!(read(sb, &c.id, "memory.max"), "104857600");
         assert_eq!((sb.status(&c.id).as_str(), count(sb, &c.id, "memory.events", "oom_kill")), ("running", 0));
     });
