@@ -9,6 +9,7 @@ use engine::options::{IdMapHelpers, SystemdOptions};
 use systemd::Endpoint;
 
 use crate::args::Global;
+use crate::args::command::HandoverArgs;
 
 /// What the command line leaves to the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,9 +38,6 @@ pub struct StateRoot {
     /// Specification, `$XDG_RUNTIME_DIR`).
     pub needs_sticky_bit: bool,
 }
-
-/// The identity map of a process that is not in a user namespace (user_namespaces(7)).
-const WHOLE_ID_RANGE: &str = "0 0 4294967295";
 
 impl Caller {
     /// Looks at the process and its environment.
@@ -193,6 +191,12 @@ fn find_in(path: &str, name: &str) -> Option<String> {
         .find(|file| sys::fs::may_execute(file).is_ok() && fs::metadata(file).is_ok_and(|metadata| metadata.is_file()))
 }
 
+/// How many descriptors from 3 on stay open for a new container: those of socket activation, and those that were asked for.
+#[must_use]
+pub fn kept_fds(handover: &HandoverArgs) -> u32 {
+    handover.preserve_fds.saturating_add(listen_fds())
+}
+
 /// How many descriptors socket activation passed to this very process. It is asked for once before the program protects
 /// itself, to keep them, and once by the protected program, which knows nothing but the environment.
 pub fn listen_fds() -> u32 {
@@ -221,8 +225,15 @@ fn is_ordinary() -> io::Result<bool> {
     if sys::process::effective_uid() != 0 {
         return Ok(true);
     }
-    let map = std::fs::read_to_string("/proc/self/uid_map")?;
-    Ok(!map.split_whitespace().eq(WHOLE_ID_RANGE.split(' ')))
+    Ok(!has_every_id()?)
+}
+
+/// Whether the process is not in a user namespace that somebody made.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn has_every_id() -> io::Result<bool> {
+    fs::read_to_string("/proc/self/uid_map").map(|map| sys::namespace::maps_every_id(&map))
 }
 
 #[cfg(test)]

@@ -73,8 +73,8 @@ fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8>
 /// Whoever enters a container runs from a copy of the program that nobody can write to.
 fn protect_if_needed(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Create(args) => protect::protect(args.handover.preserve_fds.saturating_add(caller::listen_fds())),
-        Command::Run(args) => protect::protect(args.create.handover.preserve_fds.saturating_add(caller::listen_fds())),
+        Command::Create(args) => protect::protect(caller::kept_fds(&args.handover)),
+        Command::Run(args) => protect::protect(caller::kept_fds(&args.create.handover)),
         Command::Exec(args) => protect::protect(args.handover.preserve_fds),
         _ => Ok(()),
     }
