@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, case, json};
+use integration::requires::Need;
+use integration::{Bundle, case, case_with, json};
 
 /// Capabilities with which a container makes device nodes by itself.
 const MKNOD: &[&str] = &["CAP_MKNOD", "CAP_CHOWN", "CAP_DAC_OVERRIDE"];
@@ -243,10 +243,7 @@ fn a_node_may_be_made_but_not_opened_without_access() {
 
 #[test]
 fn the_v1_file_lists_what_was_allowed() {
-    case(|sb| {
-        if skip_without(&[Need::V1("devices")]) {
-            return;
-        }
+    case_with(&[Need::V1("devices")], |sb| {
         let list = json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "b", "major": 7, "minor": 42, "access": "rw" }]);
         let b = rules(sb.bundle(), list).sleeper();
         sb.detached(&b);
@@ -269,10 +266,7 @@ fn rules_hold_in_exec() {
 
 #[test]
 fn rules_are_set_before_the_hooks_and_a_hook_may_widen_them() {
-    case(|sb| {
-        if skip_without(&[Need::V1("devices")]) {
-            return;
-        }
+    case_with(&[Need::V1("devices")], |sb| {
         let b = sb.bundle().capabilities(MKNOD);
         let file = sb.cgroup("devices", &b.id).join("devices.allow");
         let b = b.hook("createRuntime", &format!("echo 'c 10:229 rwm' > {}", file.display())).sh(OPEN_FUSE);

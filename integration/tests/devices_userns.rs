@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use integration::host::parse_mountinfo;
+use integration::host::{mount_at, parse_mountinfo};
 use integration::{Bundle, Output, Sandbox, case, json};
 
 fn devices(sb: &Sandbox, list: integration::Value) -> Bundle {
@@ -106,9 +106,9 @@ fn the_default_devices_are_the_hosts_and_work() {
 fn devices_are_neither_programs_nor_suid() {
     case(|sb| {
         let b = devices(sb, json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666 }]));
-        let seen = parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok());
+        let seen = sb.mounts_of(b);
         for target in ["/dev/x", "/dev/null"] {
-            let mount = seen.iter().find(|m| m.target == target).unwrap_or_else(|| panic!("{target}: {seen:#?}"));
+            let mount = mount_at(&seen, target);
             assert!(["nosuid", "noexec"].iter().all(|o| mount.options.iter().any(|seen| seen == o)), "{mount:?}");
         }
     });
@@ -190,7 +190,7 @@ fn sys_is_there_with_the_hosts_network_and_keeps_its_options() {
         let (found, mounts) = text.split_once('\n').expect("lines");
         assert_eq!(found, "lo");
         let seen = parse_mountinfo(mounts);
-        let mount = seen.iter().find(|m| m.target == "/sys").unwrap_or_else(|| panic!("{seen:#?}"));
+        let mount = mount_at(&seen, "/sys");
         assert_eq!(mount.fstype, "sysfs");
         for option in ["ro", "nosuid", "noexec", "nodev"] {
             assert!(mount.options.iter().any(|o| o == option), "{option}: {mount:?}");
@@ -203,7 +203,7 @@ fn sys_is_there_with_the_hosts_network_and_keeps_its_options() {
 fn what_is_mounted_below_the_hosts_sys_is_read_only_too() {
     case(|sb| {
         let b = sys_with(hosts_network(sb), &["nosuid", "noexec", "nodev", "ro"]);
-        let seen = parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok());
+        let seen = sb.mounts_of(b);
         let below: Vec<_> = seen.iter().filter(|m| m.target.starts_with("/sys/")).collect();
         assert!(below.iter().any(|m| m.target == "/sys/fs/cgroup"), "the host has groups there: {seen:#?}");
         let open: Vec<_> = below.iter().filter(|m| !m.options.iter().any(|o| o == "ro")).collect();
@@ -231,7 +231,7 @@ fn a_sys_that_is_a_link_is_refused_with_the_hosts_network() {
 fn a_network_of_its_own_has_a_sysfs_of_its_own() {
     case(|sb| {
         let b = sys_with(sb.bundle().user_namespace(), &["nosuid", "noexec", "nodev", "ro"]);
-        let seen = parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok());
+        let seen = sb.mounts_of(b);
         assert!(!seen.iter().any(|m| m.target.starts_with("/sys/fs")), "{seen:#?}");
     });
 }

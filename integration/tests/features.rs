@@ -6,8 +6,8 @@ use std::path::Path;
 
 use integration::console::FdSocket;
 use integration::host;
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Sandbox, Value, case, json};
+use integration::requires::Need;
+use integration::{Bundle, Sandbox, Value, case, case_with, json};
 
 fn document(sb: &Sandbox) -> Value {
     sb.call(&["features"]).run().json()
@@ -269,10 +269,7 @@ fn the_claimed_cgroup_version_has_limits() {
 
 #[test]
 fn memory_policies_are_set_and_other_names_refused() {
-    case(|sb| {
-        if skip_without(&[Need::MemoryPolicy]) {
-            return;
-        }
+    case_with(&[Need::MemoryPolicy], |sb| {
         let document = document(sb);
         let policy = |mode: &str, flags: &[&str]| {
             let nodes = if matches!(mode, "MPOL_DEFAULT" | "MPOL_LOCAL") { "" } else { "0" };
@@ -420,10 +417,7 @@ fn the_host_offers_the_systemd_driver_where_it_works() {
 /// Without rights the command answers all the same, and says what is out of reach.
 #[test]
 fn an_ordinary_user_is_told_what_is_out_of_reach() {
-    case(|sb| {
-        if skip_without(&[Need::Program("/usr/bin/setpriv")]) {
-            return;
-        }
+    case_with(&[Need::Program("/usr/bin/setpriv")], |sb| {
         let copy = sb.dir.join("runtime");
         fs::copy(&sb.runtime.path, &copy).expect("copy the runtime");
         let call = sb.program("/usr/bin/setpriv").args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);

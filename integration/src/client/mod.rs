@@ -15,7 +15,6 @@ pub mod expectations;
 pub mod image;
 pub mod leftovers;
 pub mod privileges;
-pub mod protobuf;
 pub mod pty;
 pub mod table;
 pub mod traces;
