@@ -23,6 +23,7 @@ pub mod defined;
 pub mod group;
 pub mod host;
 pub mod net;
+pub mod nodes;
 pub mod oracle;
 pub mod protobuf;
 pub mod race;

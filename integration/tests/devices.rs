@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use integration::requires::Need;
-use integration::{Bundle, case, case_with, json};
+use integration::{Bundle, case, case_with, json, nodes};
 
 /// Capabilities with which a container makes device nodes by itself.
 const MKNOD: &[&str] = &["CAP_MKNOD", "CAP_CHOWN", "CAP_DAC_OVERRIDE"];
@@ -76,16 +76,7 @@ fn nothing_else_is_in_dev() {
 
 #[test]
 fn a_listed_device_is_made_as_written() {
-    case(|sb| {
-        let b = sb.bundle().set("/linux/devices", json!([
-            { "path": "/dev/deep/er/char", "type": "c", "major": 1, "minor": 11, "fileMode": 0o640, "uid": 5, "gid": 6 },
-            { "path": "/dev/block", "type": "b", "major": 7, "minor": 3, "fileMode": 0o600 },
-            { "path": "/dev/fifo", "type": "p", "fileMode": 0o622, "uid": 0, "gid": 7 }
-        ]));
-        let b = b.sh("stat -c '%t:%T %a %u:%g %F' /dev/deep/er/char /dev/block /dev/fifo");
-        let expected = "1:b 640 5:6 character special file\n7:3 600 0:0 block special file\n0:0 622 0:7 fifo";
-        assert_eq!(sb.run(&b).ok(), expected);
-    });
+    case(|sb| nodes::are_made_as_written(sb, sb.bundle()));
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod expectations;
 pub mod image;
 pub mod leftovers;
+pub mod lifecycle;
 pub mod privileges;
 pub mod pty;
 pub mod table;
