@@ -3,10 +3,10 @@
 //! The definition is written for v1. What has no counterpart in v2 runc passes over, and so does this, saying so in
 //! [`Limits::ignored`]: realtime, net_cls, net_prio, swappiness, the OOM killer's switch, kernel memory, leaf weights.
 
-use runtime_spec::model::{BlockIo, CpuLimits, HugepageLimit, Limit, MemoryLimits, Resources, ThrottleDevice};
+use runtime_spec::model::{BlockIo, CpuLimits, Limit, MemoryLimits, Resources, ThrottleDevice};
 
 use crate::convert::{blkio_to_io_weight, shares_to_weight};
-use crate::legacy::rdma;
+use crate::legacy::{hugetlb, rdma};
 use crate::limit::{
     Absent, Context, FileWrite, Ignored, LimitError, Limits, burst_first, or_max, set, set_number, weight_and_idle,
 };
@@ -27,7 +27,7 @@ pub fn writes(resources: &Resources, context: &Context<'_>) -> Result<Limits, Li
     rest.extend(memory(&resources.memory, context)?);
     rest.extend(io(&resources.block_io));
     rest.extend(cpu(&resources.cpu, context));
-    rest.extend(resources.hugepages.iter().flat_map(hugetlb));
+    rest.extend(resources.hugepages.iter().flat_map(|page| hugetlb(page, "max")));
     rest.extend(resources.rdma.iter().map(|(device, limit)| rdma(device, *limit)));
     for write in limits.attach.iter().chain(&limits.rest) {
         if !context.has(&write.controller) {
@@ -202,17 +202,6 @@ fn io(block: &BlockIo) -> Vec<FileWrite> {
 fn io_max(device: &ThrottleDevice, key: &str) -> String {
     let rate = if device.rate == 0 { Limit::Max } else { Limit::Value(device.rate) };
     format!("{}:{} {key}={}", device.major, device.minor, or_max(rate))
-}
-
-fn hugetlb(page: &HugepageLimit) -> [FileWrite; 2] {
-    let write = |suffix: &str, absent| FileWrite {
-        controller: "hugetlb".into(),
-        file: format!("hugetlb.{}.{suffix}", page.page_size).into(),
-        value: page.limit.to_string(),
-        field: "hugepageLimits".into(),
-        absent,
-    };
-    [write("max", Absent::Fails), write("rsvd.max", Absent::Skipped)]
 }
 
 /// One write per line of the value, because files such as `io.max` take one device at a time.
