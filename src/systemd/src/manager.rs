@@ -165,10 +165,11 @@ impl Manager {
 
     /// What a unit is now, in words; part of an error, so it has none of its own.
     fn describe_unit(&mut self, unit: &str) -> String {
-        let mut read = |name: &str| self.common_property(unit, name);
-        match (read("ActiveState"), read("SubState")) {
-            (Ok(active), Ok(sub)) => format!("the unit is {active} ({sub})"),
-            (Err(error), _) | (_, Err(error)) => format!("its state is not known: {}", error.in_one_line()),
+        // The second is not asked for where the first is not told: a manager that hangs is waited for once.
+        let active = self.common_property(unit, "ActiveState");
+        match active.and_then(|active| Ok((active, self.common_property(unit, "SubState")?))) {
+            Ok((active, sub)) => format!("the unit is {active} ({sub})"),
+            Err(error) => format!("its state is not known: {}", error.in_one_line()),
         }
     }
 
