@@ -153,8 +153,7 @@ fn the_source_of_a_bind_keeps_its_own_options() {
 }
 
 fn own_options(dir: &Path) -> Vec<String> {
-    let mounts = integration::host::own_mounts();
-    mounts.into_iter().find(|m| Path::new(&m.target) == dir).expect("the host's mount").options
+    mount_at(&integration::host::own_mounts(), dir.to_str().expect("UTF-8")).options.clone()
 }
 
 #[test]
