@@ -11,6 +11,9 @@ use serde::{Serialize, Serializer};
 /// 32 for arrays and 32 for structs).
 pub(crate) const MAX_DEPTH: usize = 64;
 
+/// The longest signature (D-Bus Specification, "Valid Signatures"); its length is one byte on the wire.
+pub(crate) const MAX_SIGNATURE: usize = 255;
+
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {

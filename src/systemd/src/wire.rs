@@ -59,7 +59,7 @@ impl Writer {
     }
 
     fn put_signature(&mut self, signature: &str) {
-        // The specification's bound is 255; what is sent from here has a handful of codes.
+        // What is sent from here has a handful of codes, and what an annotation says is held to the bound by its parser.
         self.bytes.push(u8::try_from(signature.len()).unwrap_or(u8::MAX));
         self.bytes.extend(signature.as_bytes());
         self.bytes.push(0);
@@ -273,7 +273,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::signature_of;
+    use crate::value::{MAX_SIGNATURE, signature_of};
 
     pub(crate) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -293,7 +293,10 @@ pub(crate) mod tests {
         leaf.prop_recursive(4, 32, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 1..4).prop_map(Value::Struct),
-                inner.clone().prop_map(|value| Value::Variant(Box::new(value))),
+                inner
+                    .clone()
+                    .prop_filter("a signature has a bound", |value| value.signature().len() <= MAX_SIGNATURE)
+                    .prop_map(|value| Value::Variant(Box::new(value))),
                 // All elements have one type: the same value several times.
                 (inner.clone(), 0usize..4)
                     .prop_map(|(value, count)| Value::Array(value.signature(), vec![value; count])),
