@@ -108,7 +108,7 @@ fn mutate(bytes: &mut Vec<u8>, at: usize, change: Change) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
@@ -119,7 +119,7 @@ proptest! {
     #[test]
     fn any_bytes_below_a_header(
         big in any::<bool>(), kind in 0u8..6, fields in 0u32..96, body in 0u32..160,
-        rest in prop::collection::vec(prop_oneof![3 => any::<u8>(), 2 => Just(0), 1 => 0u8..12], 0..256),
+        rest in prop::collection::vec(prop_oneof![3 => any::<u8>(), 2 => Just(0), 1 => 0u8..12], 0..160),
     ) {
         let number = |n: u32| if big { n.to_be_bytes() } else { n.to_le_bytes() };
         let start = [if big { b'B' } else { b'l' }, kind, 0, 1];
