@@ -32,6 +32,16 @@ pub fn parse_mountinfo(text: &str) -> Vec<Mount> {
     text.lines().map(parse_mount).collect()
 }
 
+/// The mount that is seen at a path: the last of those that are there.
+///
+/// # Panics
+/// When there is none.
+#[track_caller]
+pub fn mount_at<'m>(mounts: &'m [Mount], target: &str) -> &'m Mount {
+    let found = mounts.iter().rfind(|mount| mount.target == target);
+    found.unwrap_or_else(|| panic!("no mount at {target} in {mounts:#?}"))
+}
+
 fn parse_mount(line: &str) -> Mount {
     let (left, right) = line.split_once(" - ").unwrap_or_else(|| panic!("not a mountinfo line: {line}"));
     let left: Vec<&str> = left.split(' ').collect();

@@ -6,7 +6,7 @@
 //! same cases run on runc and crun, the oracle. Where an oracle is known to differ, [`oracle`] says so as data.
 //!
 //! ```text
-//! case(|sb| ...)      a Sandbox per test: own folder, --root, ids and cgroup subtree; removed even on a panic
+//! case(|sb| ...)      a Sandbox per test (case_with where the machine must have more than root): own folder, --root, ids and cgroup subtree; removed even on a panic
 //!   sb.bundle()       the default config.json and a rootfs of one static busybox, changed fluently
 //!   sb.run(&bundle)   any verb with a deadline -> Output { code, stdout, stderr }
 //! ```
@@ -23,7 +23,9 @@ pub mod defined;
 pub mod group;
 pub mod host;
 pub mod net;
+pub mod nodes;
 pub mod oracle;
+pub mod protobuf;
 pub mod race;
 pub mod requires;
 pub mod rootless;
@@ -31,7 +33,7 @@ pub mod runtime;
 pub mod sandbox;
 
 pub use bundle::Bundle;
-pub use oracle::case;
+pub use oracle::{case, case_with};
 pub use runtime::{Call, Output, Running, Runtime};
 pub use sandbox::{Container, Sandbox};
 pub use serde_json::{Value, json};

@@ -121,6 +121,17 @@ pub fn case<F: FnOnce(&Sandbox)>(body: F) {
     assert!(fine, "{name} passes, but it is listed as a deviation: {why}");
 }
 
+/// [`case`] on a machine that has all of these; elsewhere the test is skipped, saying which is missing.
+///
+/// # Panics
+/// As [`case`], and when the skip is not listed in `allowed-skips.txt`.
+#[track_caller]
+pub fn case_with<F: FnOnce(&Sandbox)>(needs: &[Need], body: F) {
+    if !skip_without(needs) {
+        case(body);
+    }
+}
+
 /// `file::test` of the running test: the test binary's name and the name that libtest gives to the thread.
 fn test_name() -> String {
     let path = std::env::current_exe().expect("the own path");

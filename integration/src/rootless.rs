@@ -14,6 +14,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::bundle::Bundle;
+use crate::oracle::case_with;
+use crate::requires::Need;
 use crate::runtime::Call;
 use crate::sandbox::Sandbox;
 
@@ -30,6 +32,25 @@ cd "$home" || exit 121
 exec setpriv --reuid "$uid" --regid "$uid" --clear-groups --inh-caps=-all -- \
     env HOME="$home" XDG_RUNTIME_DIR="$home/run" USER=skepuser "$@"
 "#;
+
+/// A [`case`](crate::case) in which an ordinary user calls the runtime.
+///
+/// # Panics
+/// As [`case_with`].
+#[track_caller]
+pub fn user_case<F: FnOnce(&Sandbox, &User)>(body: F) {
+    user_case_with(&[], body);
+}
+
+/// [`user_case`] on a machine that has all of these.
+///
+/// # Panics
+/// As [`case_with`].
+#[track_caller]
+pub fn user_case_with<F: FnOnce(&Sandbox, &User)>(needs: &[Need], body: F) {
+    let own = [Need::Program("/usr/bin/setpriv"), Need::Program("/usr/bin/newuidmap")];
+    case_with(&[&own, needs].concat(), |sb| body(sb, &User::of(sb)));
+}
 
 /// The user of a sandbox.
 #[derive(Debug, Clone)]

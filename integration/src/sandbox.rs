@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::bundle::Bundle;
 use crate::group;
-use crate::host;
+use crate::host::{self, Mount};
 use crate::rootless::User;
 use crate::runtime::{Call, Output, Runtime};
 
@@ -153,6 +153,12 @@ impl Sandbox {
     /// `run` in the foreground.
     pub fn run(&self, bundle: &Bundle) -> Output {
         self.verb("run", bundle, &[]).run()
+    }
+
+    /// The mounts that the first process of this bundle's container sees; its program is replaced by one that tells.
+    #[track_caller]
+    pub fn mounts_of(&self, bundle: Bundle) -> Vec<Mount> {
+        host::parse_mountinfo(&self.run(&bundle.args(&["cat", "/proc/self/mountinfo"])).ok())
     }
 
     /// `create`.

@@ -6,15 +6,12 @@ use integration::criu::{
     LONG, checkpoint, counter, criu, groups_mode, images, nothing_is_left, restore, start_counter, wait_for_count,
 };
 use integration::host::{self, eventually};
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Call, Output, Sandbox, case, json};
+use integration::requires::Need;
+use integration::{Bundle, Call, Output, Sandbox, case_with, json};
 
 #[test]
 fn a_container_goes_on_from_where_it_was() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let b = counter(sb);
         let before = start_counter(sb, &b);
         checkpoint(sb, &b.id, &[]);
@@ -34,10 +31,7 @@ fn a_container_goes_on_from_where_it_was() {
 
 #[test]
 fn processes_of_an_exec_are_saved_too_also_after_a_restore() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let b = counter(sb);
         start_counter(sb, &b);
         for _ in 0..2 {
@@ -52,10 +46,7 @@ fn processes_of_an_exec_are_saved_too_also_after_a_restore() {
 
 #[test]
 fn limits_and_groups_are_those_of_the_bundle_and_not_of_the_images() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let limit = |b: Bundle, limit: u32| b.set("/linux/resources/pids", json!({ "limit": limit }));
         let b = limit(counter(sb), 50);
         start_counter(sb, &b);
@@ -75,10 +66,7 @@ fn limits_and_groups_are_those_of_the_bundle_and_not_of_the_images() {
 
 #[test]
 fn mounts_come_back_and_their_mount_points_are_made() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let (outer, inner) = (sb.host_dir("outer"), sb.host_dir("inner"));
         fs::write(outer.join("a"), "from the outer").expect("write");
         fs::write(inner.join("b"), "from the inner").expect("write");
@@ -101,10 +89,7 @@ fn mounts_come_back_and_their_mount_points_are_made() {
 
 #[test]
 fn a_pipe_is_the_callers_new_one() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let script = "exec >/dev/null 2>&1; while read line; do echo $line >> /dev/shm/lines; done; sleep 1000";
         let b = sb.bundle().sh(script);
         let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("pipe");
@@ -124,10 +109,7 @@ fn a_pipe_is_the_callers_new_one() {
 
 #[test]
 fn memory_that_was_saved_before_is_not_saved_again() {
-    if skip_without(&[Need::Criu, Need::DirtyTracking]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu, Need::DirtyTracking], |sb| {
         let b = counter(sb);
         let before = start_counter(sb, &b);
         let early = sb.host_dir("early");
@@ -142,10 +124,7 @@ fn memory_that_was_saved_before_is_not_saved_again() {
 
 #[test]
 fn images_that_are_broken_leave_no_container() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let b = counter(sb);
         start_counter(sb, &b);
         checkpoint(sb, &b.id, &[]);
@@ -158,10 +137,7 @@ fn images_that_are_broken_leave_no_container() {
 
 #[test]
 fn what_cannot_be_saved_runs_on() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         // Its standard streams are files of the host.
         let b = sb.bundle().sh("n=0; while :; do n=$((n+1)); echo $n > /dev/shm/n; sleep 0.1; done");
         let before = start_counter(sb, &b);
@@ -174,10 +150,7 @@ fn what_cannot_be_saved_runs_on() {
 
 #[test]
 fn memory_may_come_later() {
-    if skip_without(&[Need::Criu, Need::LazyPages]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu, Need::LazyPages], |sb| {
         let b = counter(sb);
         let before = start_counter(sb, &b);
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -233,10 +206,7 @@ const LOOK: &str = "cat /mnt/a; cat /proc/uptime | wc -c";
 
 #[test]
 fn images_of_runc_are_restored() {
-    if skip_without(&[Need::Criu, Need::Program(RUNC)]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu, Need::Program(RUNC)], |sb| {
         let b = with_surroundings(sb);
         b.write();
         let call = sb.program(RUNC).arg("--root").arg(sb.host_dir("runc")).args(["run", "-d", "--bundle"]);
@@ -254,10 +224,7 @@ fn images_of_runc_are_restored() {
 
 #[test]
 fn images_are_restored_by_runc() {
-    if skip_without(&[Need::Criu, Need::Program(RUNC)]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu, Need::Program(RUNC)], |sb| {
         let b = with_surroundings(sb);
         let before = start_counter(sb, &b);
         checkpoint(sb, &b.id, &[]);

@@ -5,15 +5,12 @@ use std::fs;
 use integration::console::FdSocket;
 use integration::criu::{LONG, checkpoint, counter, criu, nothing_is_left, restore, start_counter, wait_for_count};
 use integration::host::{self, eventually};
-use integration::requires::{Need, skip_without};
-use integration::{case, json};
+use integration::requires::Need;
+use integration::{case_with, json};
 
 #[test]
 fn a_container_may_be_left_running() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let b = counter(sb);
         let before = start_counter(sb, &b);
         checkpoint(sb, &b.id, &["--leave-running"]);
@@ -29,10 +26,7 @@ fn a_container_may_be_left_running() {
 
 #[test]
 fn a_terminal_comes_back_through_the_console_socket() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let socket = FdSocket::bind(&sb.dir, "tty");
         let b = sb.bundle().set("/process/terminal", json!(true)).sh("while read line; do echo \"got $line\"; done");
         sb.verb("run", &b, &["-d", "--console-socket", socket.text()]).run().ok();
@@ -50,10 +44,7 @@ fn a_terminal_comes_back_through_the_console_socket() {
 
 #[test]
 fn hooks_run_and_the_loopback_device_is_up() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let log = sb.host_dir("hooks").join("log");
         let say = |word: &str| format!("cat > /dev/null; echo {word} >> {}", log.display());
         let b = counter(sb)
@@ -73,10 +64,7 @@ fn hooks_run_and_the_loopback_device_is_up() {
 
 #[test]
 fn a_hook_that_fails_leaves_no_container() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let b = counter(sb);
         start_counter(sb, &b);
         checkpoint(sb, &b.id, &[]);
@@ -88,10 +76,7 @@ fn a_hook_that_fails_leaves_no_container() {
 
 #[test]
 fn in_the_foreground_the_exit_status_is_that_of_the_container() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let b =
             sb.bundle().sh("exec </dev/null >/dev/null 2>&1; while [ ! -e /dev/shm/end ]; do sleep 0.1; done; exit 7");
         sb.detached(&b);
@@ -106,10 +91,7 @@ fn in_the_foreground_the_exit_status_is_that_of_the_container() {
 
 #[test]
 fn a_joined_network_namespace_is_joined_again() {
-    if skip_without(&[Need::Criu]) {
-        return;
-    }
-    case(|sb| {
+    case_with(&[Need::Criu], |sb| {
         let holder = sb.program("/usr/bin/unshare").args(["--net", "sleep", "1000"]).spawn();
         let path = format!("/proc/{}/ns/net", holder.pid());
         let own = fs::read_link("/proc/self/ns/net").expect("readlink");

@@ -5,8 +5,8 @@
 
 use std::fs;
 
-use integration::requires::{PERL, skip_without};
-use integration::{Bundle, Call, Output, Sandbox, case};
+use integration::requires::PERL;
+use integration::{Bundle, Call, Output, Sandbox, case_with};
 
 /// Perl: loads a filter that answers an errno to these calls, then executes the rest of its arguments.
 /// Arguments: the errno, the numbers of the calls separated by commas, the program.
@@ -41,10 +41,7 @@ fn run(sb: &Sandbox, errno: i32, numbers: &str, b: &Bundle) -> Output {
 /// Without the call a container is refused, says why, and leaves neither state nor group nor process.
 #[track_caller]
 fn refused(call: &str, since: &str, numbers: &str) {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         for (errno, name) in [(ENOSYS, "ENOSYS"), (EPERM, "EPERM")] {
             let b = sb.bundle().sh("echo started");
             let out = run(sb, errno, numbers, &b);
@@ -107,10 +104,7 @@ fn close_range() {
 /// Whether the program may be executed can be asked in an older way, where the ids that count are the process' only ones.
 #[test]
 fn faccessat2() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         assert_eq!(run(sb, ENOSYS, "439", &sb.bundle().sh("echo started")).ok(), "started");
         let b = sb.bundle().file("/tmp/plain", "#!/bin/sh\n", 0o644).args(&["/tmp/plain"]);
         run(sb, ENOSYS, "439", &b).fails_saying("permission denied");
@@ -128,10 +122,7 @@ fn a_kernel_without_any_of_them() {
 /// A container that runs can be looked at; what would need the call is refused and changes nothing.
 #[test]
 fn pidfd_open() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         for errno in [ENOSYS, EPERM] {
             let c = sb.detached(&sb.bundle().sleeper());
             assert_eq!(denied(sb, errno, "434", &["state", &c.id]).run().json()["status"], "running");
@@ -148,10 +139,7 @@ fn pidfd_open() {
 /// The process that a failed creation has begun ends without a signal, too: it sees the end of its gate.
 #[test]
 fn pidfd_send_signal() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         for errno in [ENOSYS, EPERM] {
             let c = sb.detached(&sb.bundle().sleeper());
             let said = denied(sb, errno, "424", &["kill", &c.id, "KILL"]).run().fails();
@@ -169,10 +157,7 @@ fn pidfd_send_signal() {
 /// Self-protection has two ways: without the mount calls a sealed copy in memory.
 #[test]
 fn the_own_file_is_protected_without_mount_calls() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let c = sb.detached(&sb.bundle().sleeper());
         for errno in [ENOSYS, EPERM] {
             let out = denied(sb, errno, "428,442", &["exec", &c.id, "echo", "inside"]).run();

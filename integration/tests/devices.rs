@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, case, json};
+use integration::requires::Need;
+use integration::{Bundle, case, case_with, json, nodes};
 
 /// Capabilities with which a container makes device nodes by itself.
 const MKNOD: &[&str] = &["CAP_MKNOD", "CAP_CHOWN", "CAP_DAC_OVERRIDE"];
@@ -76,16 +76,7 @@ fn nothing_else_is_in_dev() {
 
 #[test]
 fn a_listed_device_is_made_as_written() {
-    case(|sb| {
-        let b = sb.bundle().set("/linux/devices", json!([
-            { "path": "/dev/deep/er/char", "type": "c", "major": 1, "minor": 11, "fileMode": 0o640, "uid": 5, "gid": 6 },
-            { "path": "/dev/block", "type": "b", "major": 7, "minor": 3, "fileMode": 0o600 },
-            { "path": "/dev/fifo", "type": "p", "fileMode": 0o622, "uid": 0, "gid": 7 }
-        ]));
-        let b = b.sh("stat -c '%t:%T %a %u:%g %F' /dev/deep/er/char /dev/block /dev/fifo");
-        let expected = "1:b 640 5:6 character special file\n7:3 600 0:0 block special file\n0:0 622 0:7 fifo";
-        assert_eq!(sb.run(&b).ok(), expected);
-    });
+    case(|sb| nodes::are_made_as_written(sb, sb.bundle()));
 }
 
 #[test]
@@ -243,10 +234,7 @@ fn a_node_may_be_made_but_not_opened_without_access() {
 
 #[test]
 fn the_v1_file_lists_what_was_allowed() {
-    case(|sb| {
-        if skip_without(&[Need::V1("devices")]) {
-            return;
-        }
+    case_with(&[Need::V1("devices")], |sb| {
         let list = json!([{ "allow": false, "access": "rwm" }, { "allow": true, "type": "b", "major": 7, "minor": 42, "access": "rw" }]);
         let b = rules(sb.bundle(), list).sleeper();
         sb.detached(&b);
@@ -269,10 +257,7 @@ fn rules_hold_in_exec() {
 
 #[test]
 fn rules_are_set_before_the_hooks_and_a_hook_may_widen_them() {
-    case(|sb| {
-        if skip_without(&[Need::V1("devices")]) {
-            return;
-        }
+    case_with(&[Need::V1("devices")], |sb| {
         let b = sb.bundle().capabilities(MKNOD);
         let file = sb.cgroup("devices", &b.id).join("devices.allow");
         let b = b.hook("createRuntime", &format!("echo 'c 10:229 rwm' > {}", file.display())).sh(OPEN_FUSE);

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use integration::host::parse_mountinfo;
-use integration::{Bundle, Output, Sandbox, case, json};
+use integration::host::{mount_at, parse_mountinfo};
+use integration::{Bundle, Output, Sandbox, case, json, nodes};
 
 fn devices(sb: &Sandbox, list: integration::Value) -> Bundle {
     let b = sb.bundle().user_namespace().set("/linux/devices", list);
@@ -22,19 +22,7 @@ fn hosts_network(sb: &Sandbox) -> Bundle {
 
 #[test]
 fn a_device_has_the_mode_and_the_owner_of_the_definition() {
-    case(|sb| {
-        let b = devices(
-            sb,
-            json!([
-                { "path": "/dev/deep/er/char", "type": "c", "major": 1, "minor": 11, "fileMode": 0o640, "uid": 5, "gid": 6 },
-                { "path": "/dev/block", "type": "b", "major": 7, "minor": 3, "fileMode": 0o600 },
-                { "path": "/dev/fifo", "type": "p", "fileMode": 0o622, "uid": 0, "gid": 7 }
-            ]),
-        );
-        let b = b.sh("stat -c '%t:%T %a %u:%g %F' /dev/deep/er/char /dev/block /dev/fifo");
-        let expected = "1:b 640 5:6 character special file\n7:3 600 0:0 block special file\n0:0 622 0:7 fifo";
-        assert_eq!(sb.run(&b).ok(), expected);
-    });
+    case(|sb| nodes::are_made_as_written(sb, devices(sb, json!([]))));
 }
 
 #[test]
@@ -106,9 +94,9 @@ fn the_default_devices_are_the_hosts_and_work() {
 fn devices_are_neither_programs_nor_suid() {
     case(|sb| {
         let b = devices(sb, json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666 }]));
-        let seen = parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok());
+        let seen = sb.mounts_of(b);
         for target in ["/dev/x", "/dev/null"] {
-            let mount = seen.iter().find(|m| m.target == target).unwrap_or_else(|| panic!("{target}: {seen:#?}"));
+            let mount = mount_at(&seen, target);
             assert!(["nosuid", "noexec"].iter().all(|o| mount.options.iter().any(|seen| seen == o)), "{mount:?}");
         }
     });
@@ -190,7 +178,7 @@ fn sys_is_there_with_the_hosts_network_and_keeps_its_options() {
         let (found, mounts) = text.split_once('\n').expect("lines");
         assert_eq!(found, "lo");
         let seen = parse_mountinfo(mounts);
-        let mount = seen.iter().find(|m| m.target == "/sys").unwrap_or_else(|| panic!("{seen:#?}"));
+        let mount = mount_at(&seen, "/sys");
         assert_eq!(mount.fstype, "sysfs");
         for option in ["ro", "nosuid", "noexec", "nodev"] {
             assert!(mount.options.iter().any(|o| o == option), "{option}: {mount:?}");
@@ -203,7 +191,7 @@ fn sys_is_there_with_the_hosts_network_and_keeps_its_options() {
 fn what_is_mounted_below_the_hosts_sys_is_read_only_too() {
     case(|sb| {
         let b = sys_with(hosts_network(sb), &["nosuid", "noexec", "nodev", "ro"]);
-        let seen = parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok());
+        let seen = sb.mounts_of(b);
         let below: Vec<_> = seen.iter().filter(|m| m.target.starts_with("/sys/")).collect();
         assert!(below.iter().any(|m| m.target == "/sys/fs/cgroup"), "the host has groups there: {seen:#?}");
         let open: Vec<_> = below.iter().filter(|m| !m.options.iter().any(|o| o == "ro")).collect();
@@ -231,7 +219,7 @@ fn a_sys_that_is_a_link_is_refused_with_the_hosts_network() {
 fn a_network_of_its_own_has_a_sysfs_of_its_own() {
     case(|sb| {
         let b = sys_with(sb.bundle().user_namespace(), &["nosuid", "noexec", "nodev", "ro"]);
-        let seen = parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok());
+        let seen = sb.mounts_of(b);
         assert!(!seen.iter().any(|m| m.target.starts_with("/sys/fs")), "{seen:#?}");
     });
 }

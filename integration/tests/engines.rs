@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use integration::group;
 use integration::host::{eventually, v2_alone};
 use integration::requires::{Need, PERL, skip_without};
-use integration::{Output, Sandbox, case};
+use integration::{Output, Sandbox, case_with};
 
 /// Who makes the groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,11 +66,9 @@ impl Podman<'_> {
 
 /// Runs a case with podman where the machine may be changed.
 fn podman(manager: Manager, body: impl FnOnce(&Podman<'_>)) {
-    case(|sb| {
-        if !skip_without(&[Need::OwnMachine, Need::Systemd, PODMAN]) {
-            sb.host_dir("tmp");
-            body(&Podman { sb, manager });
-        }
+    case_with(&[Need::OwnMachine, Need::Systemd, PODMAN], |sb| {
+        sb.host_dir("tmp");
+        body(&Podman { sb, manager });
     });
 }
 
@@ -273,10 +271,8 @@ impl Drop for Containerd<'_> {
 }
 
 fn containerd(body: impl FnOnce(&Containerd<'_>, &str)) {
-    case(|sb| {
-        if !skip_without(&[Need::OwnMachine, Need::Systemd, CONTAINERD]) {
-            body(&Containerd::start(sb), &format!("{}-t", sb.name));
-        }
+    case_with(&[Need::OwnMachine, Need::Systemd, CONTAINERD], |sb| {
+        body(&Containerd::start(sb), &format!("{}-t", sb.name));
     });
 }
 

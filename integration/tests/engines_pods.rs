@@ -7,9 +7,9 @@ use std::process::Command;
 
 use integration::client::cri::{self, Container, Cri, Mode, Pod, State};
 use integration::client::daemon::Daemon;
-use integration::client::protobuf::Message;
 use integration::client::{Cli, image};
 use integration::host::{self, eventually, v2_alone};
+use integration::protobuf::Message;
 use integration::requires::{Need, skip_without};
 use integration::{Sandbox, case};
 

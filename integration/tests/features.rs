@@ -2,11 +2,12 @@
 //! says so, passed over). The cases are read from the document itself, so a new claim without a meaning fails here.
 
 use std::fs;
+use std::path::Path;
 
 use integration::console::FdSocket;
 use integration::host;
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Sandbox, Value, case, json};
+use integration::requires::Need;
+use integration::{Bundle, Sandbox, Value, case, case_with, json};
 
 fn document(sb: &Sandbox) -> Value {
     sb.call(&["features"]).run().json()
@@ -266,25 +267,9 @@ fn the_claimed_cgroup_version_has_limits() {
     });
 }
 
-/// The driver is claimed exactly if it is there.
-#[test]
-fn the_systemd_driver_is_refused_where_it_is_not_claimed() {
-    case(|sb| {
-        if document(sb).pointer("/linux/cgroup/systemd") == Some(&json!(true)) {
-            return;
-        }
-        let b = sb.bundle().set("/linux/cgroupsPath", json!("system.slice:skep:test")).args(&["true"]);
-        b.write();
-        sb.call(&["--systemd-cgroup", "run", "--bundle"]).arg(&b.dir).arg(&b.id).run().fails_saying("systemd");
-    });
-}
-
 #[test]
 fn memory_policies_are_set_and_other_names_refused() {
-    case(|sb| {
-        if skip_without(&[Need::MemoryPolicy]) {
-            return;
-        }
+    case_with(&[Need::MemoryPolicy], |sb| {
         let document = document(sb);
         let policy = |mode: &str, flags: &[&str]| {
             let nodes = if matches!(mode, "MPOL_DEFAULT" | "MPOL_LOCAL") { "" } else { "0" };
@@ -402,18 +387,43 @@ fn what_the_host_offers_is_what_it_shows() {
     });
 }
 
+/// What is said of systemd is what `--systemd-cgroup` finds: a container in a unit, or the same reason why there is none.
+#[test]
+fn the_host_offers_the_systemd_driver_where_it_works() {
+    case(|sb| {
+        let systemd = sb.call(&["features", "--host", "--format=json"]).run().json()["systemd"].clone();
+        let row = sb.call(&["features", "--host"]).run().ok();
+        assert_eq!(systemd["booted"], json!(Path::new("/run/systemd/system").is_dir()));
+        assert_eq!(systemd["user"], json!(false));
+        assert_eq!(document(sb).pointer("/linux/cgroup/systemd"), Some(&json!(true)));
+        let b = sb.bundle().args(&["true"]);
+        let unit = json!(format!("system.slice:skep:{}", b.id));
+        let b = b.set("/linux/cgroupsPath", unit);
+        b.write();
+        let ran = sb.call(&["--systemd-cgroup", "run", "--bundle"]).arg(&b.dir).arg(&b.id).run();
+        if systemd["cgroupDriver"] == json!(true) {
+            ran.ok();
+            let version = sb.program("systemctl").arg("--version").run().ok();
+            assert_eq!(version.split_whitespace().nth(1), Some(systemd["version"].to_string().as_str()));
+            assert!(row.contains(&format!("by the machine's systemd {}", systemd["version"])), "{row}");
+        } else {
+            let reason = systemd["reason"].as_str().expect("a reason");
+            ran.fails_saying(reason);
+            assert!(systemd["version"].is_null() && row.contains(&format!("no: {reason}")), "{row}");
+        }
+    });
+}
+
 /// Without rights the command answers all the same, and says what is out of reach.
 #[test]
 fn an_ordinary_user_is_told_what_is_out_of_reach() {
-    case(|sb| {
-        if skip_without(&[Need::Program("/usr/bin/setpriv")]) {
-            return;
-        }
+    case_with(&[Need::Program("/usr/bin/setpriv")], |sb| {
         let copy = sb.dir.join("runtime");
         fs::copy(&sb.runtime.path, &copy).expect("copy the runtime");
         let call = sb.program("/usr/bin/setpriv").args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
         let offer = call.args(["features", "--host", "--format=json"]).cwd(&sb.dir).run().json();
         assert_eq!(offer["euid"], json!(65534));
+        assert_eq!(offer["systemd"]["user"], json!(true));
         let feature = |name: &str| {
             offer["features"].as_array().expect("an array").iter().find(|f| f["name"] == json!(name)).cloned()
         };

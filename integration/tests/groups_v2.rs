@@ -4,28 +4,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use integration::group::hierarchy;
 use integration::host::eventually;
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Container, Sandbox, case, json};
+use integration::requires::Need;
+use integration::{Bundle, Container, Sandbox, case_with, json};
 
-/// Calls a test where v2 has the controllers.
-fn on_v2(test: impl FnOnce(&Sandbox)) {
-    case(|sb| {
-        if !skip_without(&[Need::V2Alone]) {
-            test(sb);
-        }
-    });
-}
-
-fn group(sb: &Sandbox, id: &str) -> PathBuf {
-    PathBuf::from("/sys/fs/cgroup").join(&sb.name).join(id)
-}
-
-#[track_caller]
-fn read(sb: &Sandbox, id: &str, file: &str) -> String {
-    let path = group(sb, id).join(file);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())).trim().to_owned()
-}
+/// Where v2 has the controllers.
+const V2: &[Need] = &[Need::V2Alone];
 
 /// A bundle with its own groups mounted read-write.
 fn with_groups(sb: &Sandbox) -> Bundle {
@@ -35,7 +20,7 @@ fn with_groups(sb: &Sandbox) -> Bundle {
 
 #[test]
 fn a_frozen_container_makes_no_progress() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let dir = sb.host_dir("count");
         let b = sb.bundle().bind(&dir, "/data", &[]).sh("while :; do echo x >> /data/n; done");
         let c = sb.detached(&b);
@@ -63,7 +48,7 @@ fn nested(sb: &Sandbox) -> Container {
 
 #[test]
 fn exec_joins_the_first_process_where_the_own_group_takes_none() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let c = nested(sb);
         assert_eq!(sb.exec(&c.id, &["cat", "/proc/self/cgroup"]).ok(), "0::/init");
         let placed = sb.exec_with(&c.id, &["--cgroup", "deep/er"], &["cat", "/proc/self/cgroup"]);
@@ -75,35 +60,35 @@ fn exec_joins_the_first_process_where_the_own_group_takes_none() {
 
 #[test]
 fn groups_that_the_container_made_go_with_it() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let c = nested(sb);
         let listed = sb.call(&["ps", "--format", "json", &c.id]).run().json();
         assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
         sb.delete_force(&c.id).ok();
-        assert!(!group(sb, &c.id).exists());
+        assert!(!sb.cgroup("cgroup", &c.id).exists());
     });
 }
 
 #[test]
 fn kill_all_reaches_groups_that_the_container_made() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let script = "cd /sys/fs/cgroup && mkdir -p a/b && { sleep 1000 & echo $! > a/b/cgroup.procs; } && echo ready; wait; sleep 1000";
         let c = sb.detached(&with_groups(sb).without_namespace("pid").sh(script));
         eventually("it is ready", || c.output.stdout_now().contains("ready"));
         sb.call(&["kill", "--all", &c.id, "KILL"]).run().ok();
-        eventually("all are gone", || read(sb, &c.id, "cgroup.events").contains("populated 0"));
+        eventually("all are gone", || sb.cgroup_read("cgroup", &c.id, "cgroup.events").contains("populated 0"));
         sb.delete(&c.id).ok();
     });
 }
 
 #[test]
 fn a_group_that_was_removed_by_somebody_is_noticed() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let c = sb.detached(&sb.bundle().sleeper());
-        let aside = PathBuf::from("/sys/fs/cgroup").join(&sb.name).join("aside");
+        let aside = sb.cgroup("cgroup", "aside");
         fs::create_dir(&aside).expect("mkdir");
         fs::write(aside.join("cgroup.procs"), c.pid.to_string()).expect("move");
-        fs::remove_dir(group(sb, &c.id)).expect("rmdir");
+        fs::remove_dir(sb.cgroup("cgroup", &c.id)).expect("rmdir");
         sb.exec(&c.id, &["true"]).fails_saying("was removed by somebody");
         sb.call(&["update", "--pids-limit", "5", &c.id]).run().fails_saying("was removed by somebody");
         assert_eq!(sb.status(&c.id), "running");
@@ -116,12 +101,12 @@ fn a_group_that_was_removed_by_somebody_is_noticed() {
 
 #[test]
 fn the_group_is_the_containers_by_the_rule_of_the_specification() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let owner = |b: Bundle| {
             let b = b.set("/process/user/uid", json!(1000)).sleeper();
             sb.create(&b).ok();
             let uid = |file: &str| {
-                std::os::unix::fs::MetadataExt::uid(&fs::metadata(group(sb, &b.id).join(file)).expect("stat"))
+                std::os::unix::fs::MetadataExt::uid(&fs::metadata(sb.cgroup("cgroup", &b.id).join(file)).expect("stat"))
             };
             (uid("."), uid("cgroup.procs"), uid("pids.max"))
         };
@@ -135,8 +120,8 @@ fn the_group_is_the_containers_by_the_rule_of_the_specification() {
 
 #[test]
 fn a_controller_that_a_parent_does_not_hand_on_is_named() {
-    on_v2(|sb| {
-        let busy = PathBuf::from("/sys/fs/cgroup").join(&sb.name);
+    case_with(V2, |sb| {
+        let busy = hierarchy("cgroup").join(&sb.name);
         fs::create_dir(&busy).expect("mkdir");
         let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
         fs::write(busy.join("cgroup.procs"), sleeper.id().to_string()).expect("move");
@@ -162,7 +147,7 @@ struct Partition {
 
 impl Partition {
     fn make(sb: &Sandbox, kind: &str) -> Partition {
-        let path = PathBuf::from("/sys/fs/cgroup").join(&sb.name);
+        let path = hierarchy("cgroup").join(&sb.name);
         fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset").expect("hand cpuset on");
         fs::create_dir(&path).expect("mkdir");
         let partition = Partition { path };
@@ -188,24 +173,21 @@ impl Drop for Partition {
 
 #[test]
 fn a_container_may_be_a_partition_of_cpus() {
-    on_v2(|sb| {
-        if skip_without(&[Need::OwnMachine, Need::Cpus(2)]) {
-            return;
-        }
+    case_with(&[Need::V2Alone, Need::OwnMachine, Need::Cpus(2)], |sb| {
         for (parent, kind) in [("root", "root"), ("root", "isolated"), ("member", "isolated")] {
             let above = Partition::make(sb, parent);
             let values = json!({ "cpuset.cpus": "1", "cpuset.cpus.exclusive": "1", "cpuset.cpus.partition": kind });
             let b = sb.bundle().set("/linux/resources/unified", values).sleeper();
             let c = sb.detached(&b);
-            assert_eq!(read(sb, &c.id, "cpuset.cpus.partition"), kind, "below a {parent}");
-            assert_eq!(read(sb, &c.id, "cpuset.cpus.effective"), "1");
+            assert_eq!(sb.cgroup_read("cpuset", &c.id, "cpuset.cpus.partition"), kind, "below a {parent}");
+            assert_eq!(sb.cgroup_read("cpuset", &c.id, "cpuset.cpus.effective"), "1");
             assert_eq!(sb.exec(&c.id, &["nproc"]).ok(), "1");
             // Nobody else has it.
             let others = fs::read_to_string("/sys/fs/cgroup/cpuset.cpus.effective").expect("read");
             assert!(!others.trim().ends_with('1'), "{others}");
             sb.delete_force(&c.id).ok();
             drop(above);
-            fs::remove_dir(PathBuf::from("/sys/fs/cgroup").join(&sb.name)).expect("rmdir");
+            fs::remove_dir(hierarchy("cgroup").join(&sb.name)).expect("rmdir");
             let all = fs::read_to_string("/sys/fs/cgroup/cpuset.cpus.effective").expect("read");
             assert!(all.trim().ends_with('1'), "{all}");
         }

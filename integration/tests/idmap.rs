@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration::requires::{Need, skip_without};
-use integration::{Bundle, Sandbox, Value, case, json};
+use integration::{Bundle, Sandbox, Value, case, case_with, json};
 use rustix::mount::{MountFlags, mount, mount_bind};
 
 /// What a user namespace shows for an id that it does not map (/proc/sys/kernel/overflowuid).
@@ -102,11 +102,7 @@ fn check_ranges(sb: &Sandbox, dir: &Path) {
 
 #[test]
 fn several_ranges_on_tmpfs() {
-    case(|sb| {
-        if !skip_without(&[Need::IdmappedTmpfs]) {
-            check_ranges(sb, &host_mount(sb, "tmpfs"));
-        }
-    });
+    case_with(&[Need::IdmappedTmpfs], |sb| check_ranges(sb, &host_mount(sb, "tmpfs")));
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use integration::group::freeze;
 use integration::host::{alive, eventually, status_field, within};
 use integration::race::{ATTACK, Attacker};
-use integration::requires::{PERL, skip_without};
+use integration::requires::PERL;
 use integration::runtime::wait_pid;
-use integration::{Bundle, Sandbox, case, json};
+use integration::{Bundle, Sandbox, case, case_with, json};
 
 /// How long `delete --force` may take, whatever the container does.
 const BOUND: Duration = Duration::from_secs(15);
@@ -310,10 +310,7 @@ const TRACER: &str = r#"
 
 #[test]
 fn stopped_tracees_go() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let b = sb.bundle().with_perl().without_namespace("pid").args(&["/usr/bin/perl", "-e", TRACER]);
         let c = sb.detached(&b);
         eventually("the child is traced", || c.output.stdout_now().contains("traced"));

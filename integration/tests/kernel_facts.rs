@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use integration::bundle::BUSYBOX;
 use integration::requires::{Need, PERL, skip_without};
 use integration::runtime::Kind;
-use integration::{Bundle, Output, Sandbox, case, host, json};
+use integration::{Bundle, Output, Sandbox, case, case_with, host, json};
 
 const STRACE: Need = Need::Program("/usr/bin/strace");
 
@@ -54,8 +54,8 @@ fn run_args(b: &Bundle) -> [&str; 4] {
 /// Every kind that one clone can make, and the user namespace with its mappings, come from one clone3.
 #[test]
 fn one_clone3_makes_the_namespaces_with_the_user_namespace_and_its_mappings() {
-    case(|sb| {
-        if !of_skep_alone(sb) || skip_without(&[STRACE]) {
+    case_with(&[STRACE], |sb| {
+        if !of_skep_alone(sb) {
             return;
         }
         let b = sb.bundle().user_namespace().namespace("time", None).args(&["cat", "/proc/self/uid_map"]);
@@ -206,8 +206,8 @@ fn enters_by_itself(trace: &[Traced]) {
 
 #[test]
 fn groups_are_entered_by_one_zero_each_and_by_the_clone() {
-    case(|sb| {
-        if !of_skep_alone(sb) || skip_without(&[STRACE, Need::V1("memory"), Need::V1("freezer")]) {
+    case_with(&[STRACE, Need::V1("memory"), Need::V1("freezer")], |sb| {
+        if !of_skep_alone(sb) {
             return;
         }
         let (out, trace) = traced(sb, "clone3,write", &run_args(&sb.bundle().args(&["true"])));
@@ -223,8 +223,8 @@ fn groups_are_entered_by_one_zero_each_and_by_the_clone() {
 /// Device rules and limits come before the hooks; after the first hook nothing writes to a group.
 #[test]
 fn nothing_is_written_to_the_groups_after_the_hooks() {
-    case(|sb| {
-        if !of_skep_alone(sb) || skip_without(&[STRACE, Need::V1("devices")]) {
+    case_with(&[STRACE, Need::V1("devices")], |sb| {
+        if !of_skep_alone(sb) {
             return;
         }
         let b = sb.bundle().hook("createRuntime", ":").set("/linux/resources/pids", json!({ "limit": 50 }));
@@ -254,10 +254,7 @@ fn enter(sb: &Sandbox, group: &Path, then: &str) -> integration::Call {
 
 #[test]
 fn a_cpuset_without_cpus_refuses_an_attach() {
-    case(|sb| {
-        if skip_without(&[Need::V1("cpuset")]) {
-            return;
-        }
+    case_with(&[Need::V1("cpuset")], |sb| {
         let group = own_group(sb, "cpuset");
         fs::write(group.join("cpuset.cpus"), "\n").expect("empty the cpus");
         enter(sb, &group, "true").run().fails_saying("No space left on device");
@@ -268,10 +265,7 @@ fn a_cpuset_without_cpus_refuses_an_attach() {
 /// takes no exec.
 #[test]
 fn a_task_that_enters_a_frozen_group_stops() {
-    case(|sb| {
-        if skip_without(&[Need::V1("freezer")]) {
-            return;
-        }
+    case_with(&[Need::V1("freezer")], |sb| {
         let group = own_group(sb, "freezer");
         fs::write(group.join("freezer.state"), "FROZEN").expect("freeze");
         let mut entering = enter(sb, &group, "echo on").spawn();
@@ -285,10 +279,7 @@ fn a_task_that_enters_a_frozen_group_stops() {
 
 #[test]
 fn a_paused_container_takes_no_exec() {
-    case(|sb| {
-        if skip_without(&[Need::V1("freezer")]) {
-            return;
-        }
+    case_with(&[Need::V1("freezer")], |sb| {
         let c = sb.detached(&sb.bundle().sleeper());
         sb.call(&["pause", &c.id]).run().ok();
         sb.exec(&c.id, &["true"]).fails_saying("paused");
@@ -299,10 +290,7 @@ fn a_paused_container_takes_no_exec() {
 
 #[test]
 fn device_rules_cannot_be_reset_once_a_group_has_children() {
-    case(|sb| {
-        if skip_without(&[Need::V1("devices")]) {
-            return;
-        }
+    case_with(&[Need::V1("devices")], |sb| {
         let group = own_group(sb, "devices");
         fs::write(group.join("devices.deny"), "a").expect("a group without children takes it");
         fs::create_dir(group.join("below")).expect("make a child");
@@ -318,10 +306,7 @@ const SESSION_KEYRING: &str =
 
 #[test]
 fn the_session_keyring_is_apart_from_the_callers_and_exec_joins_it() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let perl = ["/usr/bin/perl", "-e", SESSION_KEYRING];
         let callers = sb.program("/usr/bin/perl").args(["-e", SESSION_KEYRING]).run().ok();
         let script = format!("/usr/bin/perl -e '{}'; sleep 1000", SESSION_KEYRING.replace('\'', "'\\''"));

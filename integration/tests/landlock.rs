@@ -1,7 +1,7 @@
 //! Landlock rules in an annotation (docs/landlock.md), by what a process may still do.
 
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Sandbox, Value, case, json};
+use integration::requires::Need;
+use integration::{Bundle, Sandbox, Value, case, case_with, json};
 
 /// Rights to what a shell needs to run at all are not handled in these tests, so that only what is looked at is denied.
 const WRITES: [&str; 3] = ["write_file", "make_reg", "make_dir"];
@@ -22,9 +22,8 @@ fn only_tmp() -> Value {
     })
 }
 
-fn skip() -> bool {
-    skip_without(&[Need::Landlock(4)])
-}
+/// What the cases need.
+const NEEDS: &[Need] = &[Need::Landlock(4)];
 
 /// Says of each path whether a file can be made there.
 const SCRIPT: &str = "for f in /tmp/a /home/b; do echo x 2>/dev/null > $f && echo made || echo denied; done; \
@@ -37,10 +36,7 @@ fn open(sb: &Sandbox) -> Bundle {
 
 #[test]
 fn what_no_rule_grants_is_denied() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         assert_eq!(sb.run(&open(sb).sh(SCRIPT)).ok(), "made\nmade\nold");
         assert_eq!(sb.run(&with(open(sb), &only_tmp()).sh(SCRIPT)).ok(), "made\ndenied\ndenied\nold");
     });
@@ -48,10 +44,7 @@ fn what_no_rule_grants_is_denied() {
 
 #[test]
 fn an_exec_is_under_the_same_rules() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let c = sb.detached(&with(open(sb), &only_tmp()).sleeper());
         assert_eq!(sb.exec_sh(&c.id, SCRIPT).ok(), "made\ndenied\ndenied\nold");
         sb.delete_force(&c.id).ok();
@@ -60,10 +53,7 @@ fn an_exec_is_under_the_same_rules() {
 
 #[test]
 fn the_rules_hold_for_a_user_without_no_new_privileges_and_under_a_filter() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let b = with(open(sb), &only_tmp()).set("/process/noNewPrivileges", json!(false)).capabilities(&[]);
         let b = b.set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
         // The filter denies the calls that made the rules: they were made before.
@@ -78,10 +68,7 @@ fn the_rules_hold_for_a_user_without_no_new_privileges_and_under_a_filter() {
 
 #[test]
 fn the_rules_hold_in_a_user_namespace() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let b = with(open(sb).user_namespace(), &only_tmp()).set("/process/noNewPrivileges", json!(false));
         assert_eq!(sb.run(&b.sh(SCRIPT)).ok(), "made\ndenied\ndenied\nold");
     });
@@ -89,10 +76,7 @@ fn the_rules_hold_in_a_user_namespace() {
 
 #[test]
 fn the_program_itself_needs_the_right_to_be_executed() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let rules = |paths: Value| {
             json!({
                 "ruleset": { "handledAccessFS": ["execute"] },
@@ -116,10 +100,7 @@ const NETWORK: &str = "try() { timeout 5 nc \"$@\" < /dev/null > /dev/null 2>/tm
 
 #[test]
 fn ports_are_granted_one_by_one() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let rules = json!({
             "ruleset": { "handledAccessNet": ["bind_tcp", "connect_tcp"] },
             "rules": { "netPort": [
@@ -136,10 +117,7 @@ fn ports_are_granted_one_by_one() {
 
 #[test]
 fn signals_do_not_leave_the_domain() {
-    case(|sb| {
-        if skip_without(&[Need::Landlock(6)]) {
-            return;
-        }
+    case_with(&[Need::Landlock(6)], |sb| {
         let rules = json!({ "ruleset": { "scoped": ["signal"] } });
         let c = sb.detached(&with(open(sb), &rules).sleeper());
         // The exec has a domain of its own, beside that of the first process.
@@ -154,10 +132,7 @@ fn signals_do_not_leave_the_domain() {
 /// Links in the image lead inside the container, whatever they say.
 #[test]
 fn a_path_is_resolved_in_the_container() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let b = with(open(sb).folder("/data").link("/tmp", "/data"), &only_tmp());
         let script = "echo x > /data/a && echo made; echo x 2>/dev/null > /home/b || echo denied";
         assert_eq!(sb.run(&b.sh(script)).ok(), "made\ndenied");
@@ -169,10 +144,7 @@ fn a_path_is_resolved_in_the_container() {
 /// CRIU would bring the processes back free of the rules.
 #[test]
 fn a_container_under_rules_is_not_saved() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let c = sb.detached(&with(open(sb), &only_tmp()).sleeper());
         let images = sb.host_dir("images");
         let out = sb.call(&["checkpoint", "--image-path"]).arg(&images).arg(&c.id).run();
@@ -184,10 +156,7 @@ fn a_container_under_rules_is_not_saved() {
 
 #[test]
 fn a_path_that_is_not_there_is_an_error_that_names_it() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let mut rules = only_tmp();
         rules["rules"]["pathBeneath"][0]["paths"] = json!(["/no/such"]);
         let out = sb.create(&with(open(sb), &rules).sh("true"));
@@ -199,10 +168,7 @@ fn a_path_that_is_not_there_is_an_error_that_names_it() {
 
 #[test]
 fn a_file_has_no_rights_of_folders() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let mut rules = only_tmp();
         rules["rules"]["pathBeneath"][1]["allowedAccess"] = json!(["make_dir"]);
         sb.create(&with(open(sb), &rules).sh("true")).code_is(1).fails_saying("/dev/null is no folder");

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Sandbox, case, json};
+use integration::requires::Need;
+use integration::{Bundle, Sandbox, case, case_with, json};
 
 const PARSER: &str = "/sbin/apparmor_parser";
 
@@ -47,9 +47,8 @@ impl Drop for Profile {
     }
 }
 
-fn skip() -> bool {
-    skip_without(&[Need::Apparmor, Need::Program(PARSER)])
-}
+/// What the cases need.
+const NEEDS: &[Need] = &[Need::Apparmor, Need::Program(PARSER)];
 
 /// Shows the label and tries to read the file that a profile may deny.
 const SCRIPT: &str = "cat /proc/self/attr/apparmor/current; cat /secret 2>&1";
@@ -69,10 +68,7 @@ fn denied(text: &str, shown: &str) {
 
 #[test]
 fn a_profile_confines_the_process() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let profile = Profile::load(sb, "p", "/secret");
         for no_new_privileges in [true, false] {
             let b = with_profile(sb, &profile).set("/process/noNewPrivileges", json!(no_new_privileges));
@@ -85,10 +81,7 @@ fn a_profile_confines_the_process() {
 
 #[test]
 fn a_profile_confines_a_user_in_a_user_namespace() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let profile = Profile::load(sb, "p", "/secret");
         let b = with_profile(sb, &profile).user_namespace().set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
         denied(&sb.run(&b.sh(SCRIPT)).stdout, &profile.shown());
@@ -97,10 +90,7 @@ fn a_profile_confines_a_user_in_a_user_namespace() {
 
 #[test]
 fn an_exec_has_the_profile_of_the_container_or_its_own() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let (profile, other) = (Profile::load(sb, "p", "/secret"), Profile::load(sb, "q", "/etc/passwd"));
         let c = sb.detached(&with_profile(sb, &profile).sleeper());
         denied(&sb.exec_sh(&c.id, SCRIPT).stdout, &profile.shown());
@@ -156,10 +146,7 @@ fn a_profile_that_is_not_there_is_an_error_before_the_start() {
 /// procfs. What is not a mask is refused.
 #[test]
 fn mounts_over_proc_do_not_catch_the_label() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let profile = Profile::load(sb, "p", "/secret");
         let b = with_profile(sb, &profile).set("/linux/maskedPaths", json!(["/proc/1/attr", "/proc/self/attr"]));
         let b = b.set("/linux/readonlyPaths", json!(["/proc/self/task", "/proc/sys"]));
@@ -187,10 +174,7 @@ fn mounts_over_proc_do_not_catch_the_label() {
 /// The runtime under a profile of its own, as inside a container: with no_new_privs the kernel lets a profile be added only.
 #[test]
 fn a_runtime_under_a_profile_adds_to_it() {
-    case(|sb| {
-        if skip() {
-            return;
-        }
+    case_with(NEEDS, |sb| {
         let (outer, inner) = (Profile::load(sb, "o", "/etc/group"), Profile::load(sb, "i", "/secret"));
         let script = format!("printf 'exec {}' > /proc/self/attr/apparmor/exec && exec \"$@\"", outer.name);
         for (no_new_privileges, both) in [(true, true), (false, false)] {

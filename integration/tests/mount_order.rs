@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use integration::host::{Mount, parse_mountinfo};
+use integration::host::{mount_at, parse_mountinfo};
 use integration::{Bundle, Sandbox, case, json};
 
 /// A folder of the host with one file that says `content`.
@@ -17,16 +17,6 @@ fn folder(sb: &Sandbox, name: &str, content: &str) -> PathBuf {
 fn inside(b: Bundle, source: &str, destination: &str, options: &[&str]) -> Bundle {
     let source = b.rootfs().join(source.trim_start_matches('/'));
     b.bind(&source, destination, options)
-}
-
-#[track_caller]
-fn mounts_of(sb: &Sandbox, b: Bundle) -> Vec<Mount> {
-    parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok())
-}
-
-#[track_caller]
-fn at<'a>(mounts: &'a [Mount], target: &str) -> &'a Mount {
-    mounts.iter().rev().find(|m| m.target == target).unwrap_or_else(|| panic!("no mount at {target}: {mounts:#?}"))
 }
 
 /// A volume at `/mnt` whose place in the image has another file.
@@ -141,10 +131,14 @@ fn a_magic_link_on_an_earlier_mount_is_no_source() {
 fn options_count_for_a_source_inside() {
     case(|sb| {
         let options = ["ro", "nosuid", "nodev", "noexec", "noatime"];
-        let seen = mounts_of(sb, inside(covered(sb), "/mnt", "/again", &options));
+        let seen = sb.mounts_of(inside(covered(sb), "/mnt", "/again", &options));
         for option in options {
-            assert!(at(&seen, "/again").options.iter().any(|o| o == option), "{option}: {:?}", at(&seen, "/again"));
-            assert!(!at(&seen, "/mnt").options.iter().any(|o| o == "ro"), "the first mount keeps its own");
+            assert!(
+                mount_at(&seen, "/again").options.iter().any(|o| o == option),
+                "{option}: {:?}",
+                mount_at(&seen, "/again")
+            );
+            assert!(!mount_at(&seen, "/mnt").options.iter().any(|o| o == "ro"), "the first mount keeps its own");
         }
     });
 }
@@ -154,12 +148,12 @@ fn recursive_options_count_for_a_source_inside() {
     case(|sb| {
         let top = sb.bundle().folder("/top").folder("/tree").mount("tmpfs", "/top", "tmpfs", &[]);
         let b = inside(top.mount("tmpfs", "/top/sub", "tmpfs", &[]), "/top", "/tree", &["rbind", "rro", "rnosuid"]);
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         for target in ["/tree", "/tree/sub"] {
-            let options = &at(&seen, target).options;
+            let options = &mount_at(&seen, target).options;
             assert!(["ro", "nosuid"].iter().all(|o| options.iter().any(|seen| seen == o)), "{target}: {options:?}");
         }
-        assert!(at(&seen, "/top/sub").options.iter().any(|o| o == "rw"));
+        assert!(mount_at(&seen, "/top/sub").options.iter().any(|o| o == "rw"));
     });
 }
 
@@ -168,14 +162,18 @@ fn propagation_counts_for_a_source_inside() {
     case(|sb| {
         let b = sb.bundle().folder("/one").folder("/two").folder("/three").mount("tmpfs", "/one", "tmpfs", &["shared"]);
         let b = inside(inside(b, "/one", "/two", &[]), "/one", "/three", &["private"]);
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         assert_eq!(
-            at(&seen, "/one").propagation,
-            at(&seen, "/two").propagation,
+            mount_at(&seen, "/one").propagation,
+            mount_at(&seen, "/two").propagation,
             "a copy is a peer until told otherwise"
         );
-        assert!(at(&seen, "/one").propagation.iter().any(|p| p.starts_with("shared:")), "{:?}", at(&seen, "/one"));
-        assert!(at(&seen, "/three").propagation.is_empty(), "{:?}", at(&seen, "/three"));
+        assert!(
+            mount_at(&seen, "/one").propagation.iter().any(|p| p.starts_with("shared:")),
+            "{:?}",
+            mount_at(&seen, "/one")
+        );
+        assert!(mount_at(&seen, "/three").propagation.is_empty(), "{:?}", mount_at(&seen, "/three"));
     });
 }
 
@@ -272,7 +270,7 @@ fn a_bind_on_the_root_becomes_the_root() {
         assert_eq!(said, "");
         let seen = parse_mountinfo(mounts);
         assert_eq!(seen.iter().filter(|m| m.target == "/").count(), 1, "{seen:#?}");
-        assert!(at(&seen, "/").options.iter().any(|o| o == "ro"), "root.readonly counts for what is the root");
+        assert!(mount_at(&seen, "/").options.iter().any(|o| o == "ro"), "root.readonly counts for what is the root");
         assert!(seen.iter().any(|m| m.target == "/proc"), "{seen:#?}");
     });
 }
@@ -283,7 +281,7 @@ fn mountinfo_lists_mounts_in_the_order_of_the_definition() {
         let (one, two) = (sb.host_dir("one"), sb.host_dir("two"));
         let b = sb.bundle().mount("tmpfs", "/tmp/a", "tmpfs", &[]).bind(&one, "/tmp/b", &[]);
         let b = b.mount("tmpfs", "/tmp/c", "tmpfs", &[]).bind(&two, "/tmp/d", &["rbind"]);
-        let seen = mounts_of(sb, b.writable());
+        let seen = sb.mounts_of(b.writable());
         let order: Vec<&str> = seen.iter().map(|m| m.target.as_str()).filter(|t| t.starts_with("/tmp/")).collect();
         assert_eq!(order, ["/tmp/a", "/tmp/b", "/tmp/c", "/tmp/d"]);
         let defined = ["/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/cgroup", "/tmp/a"];
@@ -297,7 +295,7 @@ fn a_copy_of_the_hosts_root_has_no_mounts_of_the_container() {
     case(|sb| {
         let b = sb.bundle().folder("/host").bind(Path::new("/"), "/host", &["rbind", "ro"]);
         let own = format!("/host{}/", b.rootfs().display());
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         assert!(seen.iter().any(|m| m.target == "/host/proc"), "the host's mounts are there");
         let twice: Vec<_> = seen.iter().filter(|m| m.target.starts_with(&own)).collect();
         assert!(twice.is_empty(), "{twice:#?}");

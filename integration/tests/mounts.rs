@@ -3,22 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use integration::host::{Mount, eventually, parse_mountinfo, v2_alone};
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Sandbox, case, json};
+use integration::host::{Mount, eventually, mount_at, parse_mountinfo, v2_alone};
+use integration::requires::Need;
+use integration::{Sandbox, case, case_with, json};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount};
-
-/// Runs `cat /proc/self/mountinfo` in the container and parses it.
-#[track_caller]
-fn mounts_of(sb: &Sandbox, b: Bundle) -> Vec<Mount> {
-    parse_mountinfo(&sb.run(&b.args(&["cat", "/proc/self/mountinfo"])).ok())
-}
-
-/// The uppermost mount at this target.
-#[track_caller]
-fn at<'a>(mounts: &'a [Mount], target: &str) -> &'a Mount {
-    mounts.iter().rev().find(|m| m.target == target).unwrap_or_else(|| panic!("no mount at {target}: {mounts:#?}"))
-}
 
 fn has(mount: &Mount, option: &str) -> bool {
     mount.options.iter().chain(&mount.super_options).any(|o| o == option)
@@ -51,12 +39,12 @@ fn each_option_shows_on_a_tmpfs() {
         let options =
             ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "sync", "dirsync", "nosymfollow"];
         let b = options.iter().fold(sb.bundle(), |b, o| b.mount("tmpfs", &format!("/m-{o}"), "tmpfs", &[o]));
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         for option in options {
             assert!(
-                has(at(&seen, &format!("/m-{option}")), option),
+                has(mount_at(&seen, &format!("/m-{option}")), option),
                 "{option}: {:?}",
-                at(&seen, &format!("/m-{option}"))
+                mount_at(&seen, &format!("/m-{option}"))
             );
         }
     });
@@ -78,9 +66,9 @@ fn the_opposite_of_each_option_takes_it_back() {
         let b = pairs
             .iter()
             .fold(sb.bundle(), |b, (set, clear)| b.mount("tmpfs", &format!("/m-{set}"), "tmpfs", &[set, clear]));
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         for (set, _) in pairs {
-            assert!(!has(at(&seen, &format!("/m-{set}")), set), "{set}");
+            assert!(!has(mount_at(&seen, &format!("/m-{set}")), set), "{set}");
         }
     });
 }
@@ -88,8 +76,8 @@ fn the_opposite_of_each_option_takes_it_back() {
 #[test]
 fn strictatime_means_neither_relatime_nor_noatime() {
     case(|sb| {
-        let seen = mounts_of(sb, sb.bundle().mount("tmpfs", "/m", "tmpfs", &["strictatime"]));
-        assert!(!has(at(&seen, "/m"), "relatime") && !has(at(&seen, "/m"), "noatime"));
+        let seen = sb.mounts_of(sb.bundle().mount("tmpfs", "/m", "tmpfs", &["strictatime"]));
+        assert!(!has(mount_at(&seen, "/m"), "relatime") && !has(mount_at(&seen, "/m"), "noatime"));
     });
 }
 
@@ -101,7 +89,11 @@ fn data_options_reach_the_file_system() {
         let text = sb.run(&b).ok();
         assert!(text.starts_with("751 5 6\n"), "{text}");
         let seen = parse_mountinfo(text.split_once('\n').expect("lines").1);
-        assert!(has(at(&seen, "/m"), "size=124k") && has(at(&seen, "/m"), "nr_inodes=17"), "{:?}", at(&seen, "/m"));
+        assert!(
+            has(mount_at(&seen, "/m"), "size=124k") && has(mount_at(&seen, "/m"), "nr_inodes=17"),
+            "{:?}",
+            mount_at(&seen, "/m")
+        );
     });
 }
 
@@ -143,9 +135,9 @@ fn options_of_a_bind_are_applied() {
     case(|sb| {
         let dir = sb.host_dir("data");
         let b = sb.bundle().bind(&dir, "/data", &["nosuid", "nodev", "noexec", "noatime"]);
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         for option in ["nosuid", "nodev", "noexec", "noatime"] {
-            assert!(has(at(&seen, "/data"), option), "{option}");
+            assert!(has(mount_at(&seen, "/data"), option), "{option}");
         }
     });
 }
@@ -155,14 +147,13 @@ fn the_source_of_a_bind_keeps_its_own_options() {
     case(|sb| {
         let dir = host_tmpfs(sb, "data");
         let before = own_options(&dir);
-        mounts_of(sb, sb.bundle().bind(&dir, "/data", &["ro", "noexec"]));
+        sb.mounts_of(sb.bundle().bind(&dir, "/data", &["ro", "noexec"]));
         assert_eq!(own_options(&dir), before);
     });
 }
 
 fn own_options(dir: &Path) -> Vec<String> {
-    let mounts = integration::host::own_mounts();
-    mounts.into_iter().find(|m| Path::new(&m.target) == dir).expect("the host's mount").options
+    mount_at(&integration::host::own_mounts(), dir.to_str().expect("UTF-8")).options.clone()
 }
 
 #[test]
@@ -220,9 +211,9 @@ fn ro_of_an_rbind_is_the_top_alone_and_rro_the_tree() {
             "none",
             &["rbind", "rro"],
         );
-        let seen = mounts_of(sb, b);
-        assert!(has(at(&seen, "/top"), "ro") && !at(&seen, "/top/sub").options.contains(&"ro".to_owned()));
-        assert!(has(at(&seen, "/all"), "ro") && at(&seen, "/all/sub").options.contains(&"ro".to_owned()));
+        let seen = sb.mounts_of(b);
+        assert!(has(mount_at(&seen, "/top"), "ro") && !mount_at(&seen, "/top/sub").options.contains(&"ro".to_owned()));
+        assert!(has(mount_at(&seen, "/all"), "ro") && mount_at(&seen, "/all/sub").options.contains(&"ro".to_owned()));
     });
 }
 
@@ -240,10 +231,10 @@ fn recursive_attributes_reach_the_whole_tree() {
             ("rnosymfollow", "nosymfollow"),
         ];
         let b = options.iter().fold(sb.bundle(), |b, (o, _)| b.mount(&source, &format!("/{o}"), "none", &["rbind", o]));
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         for (recursive, plain) in options {
             for target in [format!("/{recursive}"), format!("/{recursive}/sub")] {
-                assert!(has(at(&seen, &target), plain), "{target}: {:?}", at(&seen, &target));
+                assert!(has(mount_at(&seen, &target), plain), "{target}: {:?}", mount_at(&seen, &target));
             }
         }
     });
@@ -256,9 +247,9 @@ fn rrw_takes_read_only_away_from_the_tree() {
         for dir in [top.clone(), top.join("sub")] {
             mount_remount(&dir, MountFlags::BIND | MountFlags::RDONLY, "").expect("remount read-only");
         }
-        let seen = mounts_of(sb, sb.bundle().mount(top.to_str().expect("UTF-8"), "/t", "none", &["rbind", "rrw"]));
-        assert!(!at(&seen, "/t").options.contains(&"ro".to_owned()));
-        assert!(!at(&seen, "/t/sub").options.contains(&"ro".to_owned()));
+        let seen = sb.mounts_of(sb.bundle().mount(top.to_str().expect("UTF-8"), "/t", "none", &["rbind", "rrw"]));
+        assert!(!mount_at(&seen, "/t").options.contains(&"ro".to_owned()));
+        assert!(!mount_at(&seen, "/t/sub").options.contains(&"ro".to_owned()));
     });
 }
 
@@ -269,9 +260,9 @@ fn propagation_of_a_mount_is_as_written() {
         let dir = host_tmpfs(sb, "data");
         mount_change(&dir, MountPropagationFlags::SHARED).expect("make it shared");
         let b = kinds.iter().fold(sb.bundle(), |b, kind| b.bind(&dir, &format!("/{kind}"), &[kind]));
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         for kind in kinds {
-            let fields = at(&seen, &format!("/{kind}")).propagation.join(" ");
+            let fields = mount_at(&seen, &format!("/{kind}")).propagation.join(" ");
             let expected = match kind.trim_start_matches('r') {
                 "private" => fields.is_empty(),
                 "shared" => fields.contains("shared:"),
@@ -333,8 +324,8 @@ fn the_propagation_of_the_rootfs_is_as_written() {
             let dir = b.rootfs();
             mount(&dir, &dir, "", MountFlags::BIND, None).expect("bind the rootfs onto itself");
             mount_change(&dir, MountPropagationFlags::SHARED).expect("make it shared");
-            let seen = mounts_of(sb, b);
-            let fields = at(&seen, "/").propagation.join(" ");
+            let seen = sb.mounts_of(b);
+            let fields = mount_at(&seen, "/").propagation.join(" ");
             assert!(fields.contains(expected) && fields.is_empty() == expected.is_empty(), "{value}: {fields:?}");
         }
     });
@@ -344,8 +335,8 @@ fn the_propagation_of_the_rootfs_is_as_written() {
 fn a_rootfs_that_is_no_mount_becomes_a_shared_root() {
     case(|sb| {
         for value in ["shared", "rshared"] {
-            let seen = mounts_of(sb, sb.bundle().set("/linux/rootfsPropagation", json!(value)));
-            let fields = at(&seen, "/").propagation.join(" ");
+            let seen = sb.mounts_of(sb.bundle().set("/linux/rootfsPropagation", json!(value)));
+            let fields = mount_at(&seen, "/").propagation.join(" ");
             assert!(fields.contains("shared:"), "{value}: {fields:?}");
         }
     });
@@ -356,7 +347,7 @@ fn a_path_that_is_named_twice_is_covered_once() {
     case(|sb| {
         let b = sb.bundle().set("/linux/maskedPaths", json!(["/home", "/etc/passwd", "/home", "/etc/passwd"]));
         let b = b.set("/linux/readonlyPaths", json!(["/var", "/var"]));
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         for path in ["/home", "/etc/passwd", "/var"] {
             assert_eq!(seen.iter().filter(|mount| mount.target == path).count(), 1, "{path}: {seen:?}");
         }
@@ -411,10 +402,7 @@ fn tmpcopyup_copies_what_was_there() {
 
 #[test]
 fn mapped_ids_of_a_bind_are_translated() {
-    case(|sb| {
-        if skip_without(&[Need::IdmappedTmpfs]) {
-            return;
-        }
+    case_with(&[Need::IdmappedTmpfs], |sb| {
         let dir = host_tmpfs(sb, "data");
         fs::write(dir.join("f"), "x").expect("write");
         std::os::unix::fs::chown(dir.join("f"), Some(7), Some(8)).expect("chown");
@@ -427,10 +415,7 @@ fn mapped_ids_of_a_bind_are_translated() {
 
 #[test]
 fn the_idmap_option_takes_the_mapping_of_the_container() {
-    case(|sb| {
-        if skip_without(&[Need::IdmappedTmpfs]) {
-            return;
-        }
+    case_with(&[Need::IdmappedTmpfs], |sb| {
         let dir = host_tmpfs(sb, "data");
         fs::write(dir.join("f"), "x").expect("write");
         let b = sb.bundle().user_namespace().bind(&dir, "/data", &["idmap"]);
@@ -443,10 +428,7 @@ fn the_idmap_option_takes_the_mapping_of_the_container() {
 
 #[test]
 fn mapped_ids_without_a_user_namespace_of_the_container() {
-    case(|sb| {
-        if skip_without(&[Need::IdmappedTmpfs]) {
-            return;
-        }
+    case_with(&[Need::IdmappedTmpfs], |sb| {
         let dir = host_tmpfs(sb, "data");
         fs::write(dir.join("f"), "x").expect("write");
         std::os::unix::fs::chown(dir.join("f"), Some(5), Some(5)).expect("chown");
@@ -604,7 +586,7 @@ fn a_writable_rootfs_is_written_to() {
 #[test]
 fn the_default_mounts_have_their_types_and_options() {
     case(|sb| {
-        let seen = mounts_of(sb, sb.bundle());
+        let seen = sb.mounts_of(sb.bundle());
         for (target, fstype) in [
             ("/proc", "proc"),
             ("/dev", "tmpfs"),
@@ -613,19 +595,19 @@ fn the_default_mounts_have_their_types_and_options() {
             ("/dev/mqueue", "mqueue"),
             ("/sys", "sysfs"),
         ] {
-            assert_eq!(at(&seen, target).fstype, fstype, "{target}");
+            assert_eq!(mount_at(&seen, target).fstype, fstype, "{target}");
         }
         for option in ["ro", "nosuid", "nodev", "noexec"] {
-            assert!(has(at(&seen, "/sys"), option), "{option}");
+            assert!(has(mount_at(&seen, "/sys"), option), "{option}");
         }
-        assert!(has(at(&seen, "/dev/pts"), "ptmxmode=666") && has(at(&seen, "/dev/pts"), "gid=5"));
+        assert!(has(mount_at(&seen, "/dev/pts"), "ptmxmode=666") && has(mount_at(&seen, "/dev/pts"), "gid=5"));
     });
 }
 
 #[test]
 fn the_root_is_a_mount_and_the_old_one_is_gone() {
     case(|sb| {
-        let seen = mounts_of(sb, sb.bundle());
+        let seen = sb.mounts_of(sb.bundle());
         assert_eq!(seen.iter().filter(|m| m.target == "/").count(), 1, "{seen:#?}");
         assert!(!seen.iter().any(|m| m.target.contains(sb.dir.to_str().expect("UTF-8"))), "{seen:#?}");
     });
@@ -633,11 +615,8 @@ fn the_root_is_a_mount_and_the_old_one_is_gone() {
 
 #[test]
 fn a_cgroup_mount_shows_every_v1_controller_read_only() {
-    case(|sb| {
-        if skip_without(&[Need::V1("memory")]) {
-            return;
-        }
-        let seen = mounts_of(sb, sb.bundle());
+    case_with(&[Need::V1("memory")], |sb| {
+        let seen = sb.mounts_of(sb.bundle());
         for controller in ["memory", "pids", "cpu", "devices", "freezer", "cpuset", "blkio"] {
             let mount = seen.iter().find(|m| m.fstype == "cgroup" && m.super_options.iter().any(|o| o == controller));
             let mount = mount.unwrap_or_else(|| panic!("{controller} is not mounted: {seen:#?}"));
@@ -703,7 +682,7 @@ fn many_mounts_are_made() {
     case(|sb| {
         let dir = sb.host_dir("data");
         let b = (0..150).fold(sb.bundle(), |b, n| b.bind(&dir, &format!("/many/{n}"), &["ro"]));
-        let seen = mounts_of(sb, b);
+        let seen = sb.mounts_of(b);
         assert_eq!(seen.iter().filter(|m| m.target.starts_with("/many/")).count(), 150);
     });
 }
@@ -725,9 +704,9 @@ fn a_bind_into_a_user_namespace_keeps_locked_flags() {
         let dir = sb.host_dir("data");
         mount("skep-test", &dir, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
             .expect("mount");
-        let seen = mounts_of(sb, sb.bundle().user_namespace().bind(&dir, "/data", &["ro"]));
+        let seen = sb.mounts_of(sb.bundle().user_namespace().bind(&dir, "/data", &["ro"]));
         for option in ["ro", "nosuid", "nodev", "noexec"] {
-            assert!(has(at(&seen, "/data"), option), "{option}");
+            assert!(has(mount_at(&seen, "/data"), option), "{option}");
         }
     });
 }

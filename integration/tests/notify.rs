@@ -6,9 +6,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
-use integration::requires::{PERL, skip_without};
+use integration::requires::PERL;
 use integration::sandbox::read_pid;
-use integration::{Bundle, Call, Sandbox, case, json};
+use integration::{Bundle, Call, Sandbox, case, case_with, json};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Long enough for a machine that is busy with something else.
@@ -72,10 +72,7 @@ fn go(sb: &Sandbox) {
 
 #[test]
 fn a_foreground_run_passes_on_what_the_program_says() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let supervisor = Supervisor::at(sb);
         let b = speaking(sb, &["STATUS=soon\\nMAINPID=1\\nREADY=1", "FDSTORE=1", "WATCHDOG=1"]);
         go(sb);
@@ -92,10 +89,7 @@ fn a_foreground_run_passes_on_what_the_program_says() {
 
 #[test]
 fn a_detached_run_lasts_until_the_program_is_ready() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let supervisor = Supervisor::at(sb);
         let b = speaking(sb, &["STATUS=soon", "READY=1"]);
         let file = sb.dir.join("pid");
@@ -114,10 +108,7 @@ fn a_detached_run_lasts_until_the_program_is_ready() {
 
 #[test]
 fn start_lasts_until_the_program_is_ready() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let supervisor = Supervisor::at(sb);
         let b = speaking(sb, &["READY=1"]);
         supervisor.call(sb.verb("create", &b, &[])).run().ok();
@@ -135,10 +126,7 @@ fn start_lasts_until_the_program_is_ready() {
 
 #[test]
 fn what_a_program_says_right_before_its_end_is_heard() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let supervisor = Supervisor::at(sb);
         let told = ["STATUS=last words", "STATUS=really", "STOPPING=1"];
         let b = telling(sb, &told, "");
@@ -181,10 +169,7 @@ fn a_program_that_ends_without_a_word_is_not_waited_for() {
 /// Whoever the program is, the socket is open to it.
 #[test]
 fn a_user_of_a_user_namespace_can_tell() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let name = format!("supervisor-{}", sb.name);
         let address = SocketAddr::from_abstract_name(&name).expect("an abstract name");
         let supervisor = Supervisor::new(UnixDatagram::bind_addr(&address).expect("bind"), format!("@{name}"));
@@ -218,10 +203,7 @@ fn a_definition_with_a_socket_of_its_own_is_left_alone() {
 
 #[test]
 fn a_supervisor_that_is_not_there_is_a_warning() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let nobody = Path::new("/nonexistent/supervisor").to_str().expect("UTF-8");
         let b = speaking(sb, &["READY=1"]);
         go(sb);

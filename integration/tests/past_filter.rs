@@ -10,9 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use integration::console::{FdSocket, readable};
-use integration::requires::{Need, skip_without};
+use integration::requires::Need;
 use integration::runtime::Kind;
-use integration::{Bundle, Sandbox, case, json};
+use integration::{Bundle, Sandbox, case, case_with, json};
 
 /// What the program says.
 const WORDS: &str = "past the filter\n";
@@ -255,8 +255,8 @@ fn notify_of_a_call_on_the_way_to_the_agent_is_refused() {
 /// The same, seen by strace: names of all calls between the filter and the exec.
 #[test]
 fn strace_sees_the_documented_calls_alone() {
-    case(|sb| {
-        if !is_skep(sb) || skip_without(&[Need::Program("/usr/bin/strace")]) {
+    case_with(&[Need::Program("/usr/bin/strace")], |sb| {
+        if !is_skep(sb) {
             return;
         }
         for mode in MODES {

@@ -1,6 +1,6 @@
 //! sysctl, masked and read-only paths.
 
-use integration::host::parse_mountinfo;
+use integration::host::mount_at;
 use integration::{case, json};
 
 #[test]
@@ -226,9 +226,9 @@ fn read_only_paths_refuse_writes() {
 fn a_read_only_path_keeps_the_other_flags_of_its_mount() {
     case(|sb| {
         let b = sb.bundle().mount("tmpfs", "/data", "tmpfs", &["nosuid", "nodev", "noexec"]);
-        let b = b.set("/linux/readonlyPaths", json!(["/data"])).args(&["cat", "/proc/self/mountinfo"]);
-        let seen = parse_mountinfo(&sb.run(&b).ok());
-        let mount = seen.iter().rev().find(|m| m.target == "/data").expect("the mount");
+        let b = b.set("/linux/readonlyPaths", json!(["/data"]));
+        let seen = sb.mounts_of(b);
+        let mount = mount_at(&seen, "/data");
         for option in ["ro", "nosuid", "nodev", "noexec"] {
             assert!(mount.options.iter().any(|o| o == option), "{option}: {mount:?}");
         }

@@ -3,8 +3,8 @@
 use std::fs;
 
 use integration::host::{own_capability, status_field};
-use integration::requires::{Need, PERL, skip_without};
-use integration::{Bundle, Sandbox, case, json};
+use integration::requires::{Need, PERL};
+use integration::{Bundle, Sandbox, case, case_with, json};
 
 /// The value of a line `NAME:\tHEX` of /proc/self/status.
 fn hex_of(status: &str, name: &str) -> u64 {
@@ -151,10 +151,7 @@ fn limits_that_are_not_named_are_inherited() {
 
 #[test]
 fn a_limit_can_be_raised() {
-    case(|sb| {
-        if skip_without(&[Need::SysResource]) {
-            return;
-        }
+    case_with(&[Need::SysResource], |sb| {
         let limit = json!([{ "type": "RLIMIT_NOFILE", "soft": 500_000, "hard": 500_000 }]);
         assert_eq!(sb.run(&sb.bundle().set("/process/rlimits", limit).sh("ulimit -Hn")).ok(), "500000");
     });
@@ -207,11 +204,8 @@ fn no_new_privileges_is_as_written() {
 
 #[test]
 fn a_set_user_id_program_works_unless_no_new_privileges() {
-    case(|sb| {
+    case_with(&[PERL], |sb| {
         for (value, expected) in [(true, "1000"), (false, "0")] {
-            if skip_without(&[PERL]) {
-                return;
-            }
             let b = sb.bundle().with_perl().set("/process/noNewPrivileges", json!(value)).capabilities(&["CAP_SETUID"]);
             let b = b.file("/opt/perl", "", 0o755).set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
             // A set-uid copy of cat would need its libraries; busybox drops the right by itself. Perl does not.
@@ -242,10 +236,7 @@ fn oom_score_adj_is_the_callers_by_default() {
 
 #[test]
 fn oom_score_adj_is_lowered_with_the_capability() {
-    case(|sb| {
-        if skip_without(&[Need::SysResource]) {
-            return;
-        }
+    case_with(&[Need::SysResource], |sb| {
         let b = sb.bundle().set("/process/oomScoreAdj", json!(-500)).args(&["cat", "/proc/self/oom_score_adj"]);
         assert_eq!(sb.run(&b).ok(), "-500");
     });
@@ -269,10 +260,7 @@ fn the_scheduler_is_set() {
 
 #[test]
 fn the_realtime_priority_is_set() {
-    case(|sb| {
-        if skip_without(&[Need::V1("cpu")]) {
-            return;
-        }
+    case_with(&[Need::V1("cpu")], |sb| {
         // The v1 cpu controller gives a new group no realtime time of its own, nor to one below it.
         let parent = sb.cgroup("cpu", "");
         fs::create_dir(&parent).expect("mkdir");
@@ -303,10 +291,7 @@ fn the_io_priority_is_set() {
 
 #[test]
 fn exec_cpu_affinity_is_set_for_exec() {
-    case(|sb| {
-        if skip_without(&[Need::Cpus(2)]) {
-            return;
-        }
+    case_with(&[Need::Cpus(2)], |sb| {
         let b = sb.bundle().set("/process/execCPUAffinity", json!({ "initial": "0", "final": "1" })).sleeper();
         let c = sb.detached(&b);
         let seen = sb.exec(&c.id, &["grep", "Cpus_allowed_list", "/proc/self/status"]).ok();
@@ -330,10 +315,7 @@ fn bound_to_the_first_cpu<T>(work: impl FnOnce() -> T) -> T {
 
 #[test]
 fn the_affinity_of_the_caller_is_not_inherited() {
-    case(|sb| {
-        if skip_without(&[Need::Cpus(2)]) {
-            return;
-        }
+    case_with(&[Need::Cpus(2)], |sb| {
         let b = sb.bundle().sleeper();
         let (init, exec) = bound_to_the_first_cpu(|| {
             let c = sb.detached(&b);
@@ -370,10 +352,7 @@ fn a_program_is_found_with_the_capabilities_that_it_will_have() {
 
 #[test]
 fn exec_has_the_memory_policy_of_the_container() {
-    case(|sb| {
-        if skip_without(&[Need::Program("/proc/self/numa_maps")]) {
-            return;
-        }
+    case_with(&[Need::Program("/proc/self/numa_maps")], |sb| {
         let policy = json!({ "mode": "MPOL_BIND", "nodes": "0" });
         let c = sb.detached(&sb.bundle().set("/linux/memoryPolicy", policy).sleeper());
         let seen = sb.exec_sh(&c.id, "head -n 1 /proc/self/numa_maps").ok();

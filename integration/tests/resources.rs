@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use integration::group::path_in;
 use integration::host::{disk_of, eventually};
 use integration::requires::{Need, skip_without};
-use integration::{Bundle, Sandbox, Value, case, json};
+use integration::{Bundle, Sandbox, Value, case, case_with, json};
 
 /// Starts a container with these resources and compares files of its groups.
 fn check_files(resources: Value, files: &[(&str, &str, &str)]) {
@@ -43,10 +43,7 @@ fn swappiness() {
 
 #[test]
 fn memory_and_swap() {
-    case(|sb| {
-        if skip_without(&[Need::SwapAccounting]) {
-            return;
-        }
+    case_with(&[Need::SwapAccounting], |sb| {
         let b =
             sb.bundle().set("/linux/resources/memory", json!({ "limit": 67_108_864, "swap": 134_217_728 })).sleeper();
         sb.create(&b).ok();
@@ -61,10 +58,7 @@ fn a_negative_memory_limit_means_none() {
 
 #[test]
 fn the_oom_killer_can_be_disabled() {
-    case(|sb| {
-        if skip_without(&[Need::V1("memory")]) {
-            return;
-        }
+    case_with(&[Need::V1("memory")], |sb| {
         let memory = json!({ "limit": 67_108_864, "disableOOMKiller": true });
         let b = sb.bundle().set("/linux/resources/memory", memory).sleeper();
         sb.create(&b).ok();
@@ -119,10 +113,7 @@ fn cpuset_is_set() {
 
 #[test]
 fn cpuset_is_the_parents_when_not_said() {
-    case(|sb| {
-        if skip_without(&[Need::V1("cpuset")]) {
-            return;
-        }
+    case_with(&[Need::V1("cpuset")], |sb| {
         let b = sb.bundle().sleeper();
         sb.create(&b).ok();
         let root = integration::host::v1_mount("cpuset").expect("cpuset");
@@ -155,10 +146,7 @@ fn a_pids_limit_of_zero_is_a_limit() {
 
 #[test]
 fn blkio_throttle_values() {
-    case(|sb| {
-        if skip_without(&[Need::BlockDevice]) {
-            return;
-        }
+    case_with(&[Need::BlockDevice], |sb| {
         let (major, minor) = disk_of(&std::env::temp_dir()).expect("a disk");
         let one = |rate: u64| json!([{ "major": major, "minor": minor, "rate": rate }]);
         let b = sb.bundle().set(
@@ -180,10 +168,7 @@ fn blkio_throttle_values() {
 
 #[test]
 fn blkio_weight_value() {
-    case(|sb| {
-        if skip_without(&[Need::BlkioWeight]) {
-            return;
-        }
+    case_with(&[Need::BlkioWeight], |sb| {
         let b = sb.bundle().set("/linux/resources/blockIO", json!({ "weight": 123 })).sleeper();
         sb.create(&b).ok();
         let group = sb.cgroup("blkio", &b.id);
@@ -336,10 +321,7 @@ fn the_cpu_quota_slows_down() {
 
 #[test]
 fn cpuset_confines() {
-    case(|sb| {
-        if skip_without(&[Need::Cpus(2)]) {
-            return;
-        }
+    case_with(&[Need::Cpus(2)], |sb| {
         let b = sb.bundle().set("/linux/resources/cpu", json!({ "cpus": "1" }));
         assert_eq!(sb.run(&b.args(&["nproc"])).ok(), "1");
     });
@@ -347,10 +329,7 @@ fn cpuset_confines() {
 
 #[test]
 fn the_block_throttle_slows_writes_down() {
-    case(|sb| {
-        if skip_without(&[Need::BlockDevice]) {
-            return;
-        }
+    case_with(&[Need::BlockDevice], |sb| {
         let (major, minor) = disk_of(&std::env::temp_dir()).expect("a disk");
         let dir = sb.host_dir("data");
         let limit = json!({ "throttleWriteBpsDevice": [{ "major": major, "minor": minor, "rate": 1_048_576 }] });
@@ -429,10 +408,7 @@ fn a_subgroup_of_the_container_is_removed_with_it() {
 
 #[test]
 fn unified_values_need_a_v2_hierarchy() {
-    case(|sb| {
-        if skip_without(&[Need::V1("memory")]) {
-            return;
-        }
+    case_with(&[Need::V1("memory")], |sb| {
         let b = sb.bundle().set("/linux/resources/unified", json!({ "memory.high": "100000000" }));
         let out = sb.create(&b);
         out.code_is(1).fails();

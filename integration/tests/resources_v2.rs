@@ -6,33 +6,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use integration::group::hierarchy;
 use integration::host::eventually;
-use integration::requires::{Need, skip_without};
-use integration::{Bundle, Container, Sandbox, Value, case, json};
+use integration::requires::{Need, PERL};
+use integration::{Bundle, Container, Sandbox, Value, case_with, json};
 
-/// Calls a test where v2 has the controllers.
-fn on_v2(test: impl FnOnce(&Sandbox)) {
-    case(|sb| {
-        if !skip_without(&[Need::V2Alone]) {
-            test(sb);
-        }
-    });
-}
-
-fn group(sb: &Sandbox, id: &str) -> PathBuf {
-    PathBuf::from("/sys/fs/cgroup").join(&sb.name).join(id)
-}
-
-#[track_caller]
-fn read(sb: &Sandbox, id: &str, file: &str) -> String {
-    let path = group(sb, id).join(file);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())).trim().to_owned()
-}
+/// Where v2 has the controllers.
+const V2: &[Need] = &[Need::V2Alone];
 
 /// A number from a file of `key number` lines.
 #[track_caller]
 fn count(sb: &Sandbox, id: &str, file: &str, key: &str) -> u64 {
-    let text = read(sb, id, file);
+    let text = sb.cgroup_read("cgroup", id, file);
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).expect("the key");
     line.parse().expect("a number")
 }
@@ -50,7 +35,7 @@ const GROW: &[&str] = &["awk", "BEGIN { a = \"x\"; while (length(a) < 200000000)
 
 #[test]
 fn memory_beyond_the_limit_kills_and_the_record_says_so() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let limit = json!({ "limit": 20_971_520, "swap": 20_971_520 });
         let b = sb.bundle().set("/linux/resources/memory", limit).args(GROW);
         let out = sb.run(&b);
@@ -66,7 +51,7 @@ fn memory_beyond_the_limit_kills_and_the_record_says_so() {
 
 #[test]
 fn a_container_that_was_not_killed_for_memory_says_nothing_of_it() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let b = sb.bundle().args(&["sh", "-c", "kill -9 $$"]);
         sb.create(&b).ok();
         sb.start(&b.id).ok();
@@ -100,29 +85,29 @@ impl Drop for Swap<'_> {
 
 #[test]
 fn memory_beyond_the_limit_is_swapped_up_to_the_limit_of_both() {
-    on_v2(|sb| {
-        if skip_without(&[Need::OwnMachine, Need::Program("/sbin/swapon"), Need::Program("/usr/bin/fallocate")]) {
-            return;
-        }
-        let swap = Swap::on(sb);
-        let limit = json!({ "limit": 20_971_520, "swap": 41_943_040 });
-        let script = "dd if=/dev/zero of=/dev/shm/a bs=1M count=30 2>/dev/null && echo fits; \
+    case_with(
+        &[Need::V2Alone, Need::OwnMachine, Need::Program("/sbin/swapon"), Need::Program("/usr/bin/fallocate")],
+        |sb| {
+            let swap = Swap::on(sb);
+            let limit = json!({ "limit": 20_971_520, "swap": 41_943_040 });
+            let script = "dd if=/dev/zero of=/dev/shm/a bs=1M count=30 2>/dev/null && echo fits; \
                       dd if=/dev/zero of=/dev/shm/b bs=1M count=30 2>/dev/null; echo $?; exec sleep 1000";
-        let c = sb.detached(&sb.bundle().set("/linux/resources/memory", limit).sh(script));
-        eventually("both have ended", || c.output.stdout_now().lines().count() == 2);
-        assert_eq!(c.output.stdout_now(), "fits\n137\n");
-        let number = |file| read(sb, &c.id, file).parse::<u64>().expect("a number");
-        assert!((8 << 20..=20 << 20).contains(&number("memory.swap.current")), "{}", number("memory.swap.current"));
-        let stats = sb.call(&["events", "--stats", &c.id]).run().json();
-        assert_eq!(stats["data"]["memory"]["swap"]["limit"], json!(41_943_040), "{stats}");
-        sb.delete_force(&c.id).ok();
-        drop(swap);
-    });
+            let c = sb.detached(&sb.bundle().set("/linux/resources/memory", limit).sh(script));
+            eventually("both have ended", || c.output.stdout_now().lines().count() == 2);
+            assert_eq!(c.output.stdout_now(), "fits\n137\n");
+            let number = |file| sb.cgroup_read("cgroup", &c.id, file).parse::<u64>().expect("a number");
+            assert!((8 << 20..=20 << 20).contains(&number("memory.swap.current")), "{}", number("memory.swap.current"));
+            let stats = sb.call(&["events", "--stats", &c.id]).run().json();
+            assert_eq!(stats["data"]["memory"]["swap"]["limit"], json!(41_943_040), "{stats}");
+            sb.delete_force(&c.id).ok();
+            drop(swap);
+        },
+    );
 }
 
 #[test]
 fn an_oom_group_dies_together() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let memory = json!({ "limit": 20_971_520, "swap": 20_971_520 });
         let b = unified(sb.bundle().set("/linux/resources/memory", memory), json!({ "memory.oom.group": "1" }));
         // Init uses nothing: without the group it would outlive the other.
@@ -135,7 +120,7 @@ fn an_oom_group_dies_together() {
 
 #[test]
 fn an_oom_kill_is_an_event() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let memory = json!({ "limit": 20_971_520, "swap": 20_971_520 });
         let b = sb.bundle().set("/linux/resources/memory", memory).bind(&sb.host_dir("go"), "/go", &[]);
         let script = "while [ ! -e /go/now ]; do sleep 0.05; done; awk 'BEGIN { a = \"x\"; while (length(a) < 200000000) a = a a }'; sleep 1000";
@@ -150,7 +135,7 @@ fn an_oom_kill_is_an_event() {
 
 #[test]
 fn the_cpu_quota_is_kept_period_by_period() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let b = sb.bundle().set("/linux/resources/cpu", json!({ "quota": 20_000, "period": 100_000 }));
         let c = sb.detached(&b.args(&["sh", "-c", "while :; do :; done"]));
         let stat = |key| count(sb, &c.id, "cpu.stat", key);
@@ -164,7 +149,7 @@ fn the_cpu_quota_is_kept_period_by_period() {
 
 #[test]
 fn limits_of_each_kind_are_set() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let resources = json!({
             "cpu": { "shares": 1024, "quota": 40_000, "period": 80_000, "burst": 10_000, "cpus": "0", "mems": "0" },
             "memory": { "limit": 67_108_864, "swap": 100_663_296, "reservation": 33_554_432 },
@@ -188,19 +173,19 @@ fn limits_of_each_kind_are_set() {
             ("memory.low", "33554432"),
             ("hugetlb.2MB.max", "4194304"),
         ] {
-            assert_eq!(read(sb, &b.id, file), expected, "{file}");
+            assert_eq!(sb.cgroup_read("cgroup", &b.id, file), expected, "{file}");
         }
         for (file, value) in resources["unified"].as_object().expect("an object") {
             let value = value.as_str().expect("a text");
             let expected = if file == "memory.high" { "59998208" } else { value };
-            assert_eq!(read(sb, &b.id, file), expected, "{file}");
+            assert_eq!(sb.cgroup_read("cgroup", &b.id, file), expected, "{file}");
         }
     });
 }
 
 /// Takes out of `unified` what this kernel has no file for.
 fn without_absent(sb: &Sandbox, mut resources: Value) -> Value {
-    let probe = PathBuf::from("/sys/fs/cgroup").join(&sb.name);
+    let probe = hierarchy("cgroup").join(&sb.name);
     fs::create_dir_all(&probe).expect("mkdir");
     let values = resources["unified"].as_object_mut().expect("an object");
     if !probe.join("memory.zswap.max").exists() {
@@ -211,7 +196,7 @@ fn without_absent(sb: &Sandbox, mut resources: Value) -> Value {
 
 #[test]
 fn the_pids_limit_stops_forks_and_exec_says_why() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let c = sb.detached(
             &sb.bundle()
                 .set("/linux/resources/pids", json!({ "limit": 3 }))
@@ -219,7 +204,7 @@ fn the_pids_limit_stops_forks_and_exec_says_why() {
         );
         eventually("forks failed", || count(sb, &c.id, "pids.events", "max") > 0);
         let out = sb.exec(&c.id, &["true"]);
-        if read(sb, &c.id, "pids.current") == "3" {
+        if sb.cgroup_read("pids", &c.id, "pids.current") == "3" {
             assert!(out.fails().contains("pids.max"), "{out:#?}");
         }
     });
@@ -227,10 +212,7 @@ fn the_pids_limit_stops_forks_and_exec_says_why() {
 
 #[test]
 fn a_cpuset_confines_before_and_after_an_update() {
-    on_v2(|sb| {
-        if skip_without(&[Need::Cpus(2)]) {
-            return;
-        }
+    case_with(&[Need::V2Alone, Need::Cpus(2)], |sb| {
         let c = sb.detached(&sb.bundle().set("/linux/resources/cpu", json!({ "cpus": "1" })).sleeper());
         assert_eq!(sb.exec(&c.id, &["nproc"]).ok(), "1");
         sb.call(&["update", "--cpuset-cpus", "0-1", &c.id]).run().ok();
@@ -240,19 +222,16 @@ fn a_cpuset_confines_before_and_after_an_update() {
 
 #[test]
 fn a_partition_of_cpus_that_cannot_be_had_is_an_error() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let b = unified(sb.bundle(), json!({ "cpuset.cpus": "0", "cpuset.cpus.partition": "root" })).sleeper();
         sb.create(&b).fails_saying("root invalid");
-        assert!(!group(sb, &b.id).exists());
+        assert!(!sb.cgroup("cgroup", &b.id).exists());
     });
 }
 
 #[test]
 fn a_disk_limit_gives_its_rate() {
-    on_v2(|sb| {
-        if skip_without(&[Need::Loop]) {
-            return;
-        }
+    case_with(&[Need::V2Alone, Need::Loop], |sb| {
         let disk = Disk::attach(sb);
         // Told from inside: starting a container takes long where there is no hardware for virtual machines.
         let seconds = |limited: bool| {
@@ -274,10 +253,7 @@ fn a_disk_limit_gives_its_rate() {
 /// Both kinds of limits in one test: the machine has one pool of pages.
 #[test]
 fn huge_pages_beyond_the_limit_cannot_be_mapped_or_not_be_used() {
-    on_v2(|sb| {
-        if skip_without(&[Need::OwnMachine, integration::requires::PERL]) {
-            return;
-        }
+    case_with(&[Need::V2Alone, Need::OwnMachine, PERL], |sb| {
         let pages = "/proc/sys/vm/nr_hugepages";
         let before = fs::read_to_string(pages).expect("read");
         fs::write(pages, "8").expect("reserve huge pages");
@@ -335,10 +311,7 @@ impl Drop for Disk<'_> {
 
 #[test]
 fn weights_of_a_disk_are_those_of_its_scheduler() {
-    on_v2(|sb| {
-        if skip_without(&[Need::OwnMachine, Need::Loop, Need::Program("/sbin/modprobe")]) {
-            return;
-        }
+    case_with(&[Need::V2Alone, Need::OwnMachine, Need::Loop, Need::Program("/sbin/modprobe")], |sb| {
         sb.program("/sbin/modprobe").arg("bfq").run().ok();
         let disk = Disk::attach(sb);
         let name = disk.path.trim_start_matches("/dev/");
@@ -347,9 +320,9 @@ fn weights_of_a_disk_are_those_of_its_scheduler() {
         let weights = json!([{ "major": disk.major, "minor": disk.minor, "weight": 800 }]);
         let b = disk.bundle().set("/linux/resources/blockIO", json!({ "weight": 300, "weightDevice": weights }));
         let c = sb.detached(&b.sleeper());
-        assert_eq!(read(sb, &c.id, "io.bfq.weight"), format!("default 300\n{device} 800"));
+        assert_eq!(sb.cgroup_read("io", &c.id, "io.bfq.weight"), format!("default 300\n{device} 800"));
         update(sb, &c.id, &json!({ "blockIO": { "weight": 200 } })).ok();
-        assert!(read(sb, &c.id, "io.bfq.weight").starts_with("default 200"));
+        assert!(sb.cgroup_read("io", &c.id, "io.bfq.weight").starts_with("default 200"));
         sb.delete_force(&c.id).ok();
     });
 }
@@ -357,10 +330,7 @@ fn weights_of_a_disk_are_those_of_its_scheduler() {
 /// Debian's kernels are built without either.
 #[test]
 fn what_the_kernel_has_no_file_for_is_refused_by_its_name() {
-    on_v2(|sb| {
-        if skip_without(&[Need::Loop]) {
-            return;
-        }
+    case_with(&[Need::V2Alone, Need::Loop], |sb| {
         let disk = Disk::attach(sb);
         let target = format!("{}:{} target=10000", disk.major, disk.minor);
         for (file, value) in [("io.latency", target.as_str()), ("memory.zswap.max", "8192")] {
@@ -368,10 +338,10 @@ fn what_the_kernel_has_no_file_for_is_refused_by_its_name() {
             let out = sb.create(&b);
             if Path::new("/sys/fs/cgroup/system.slice").join(file).exists() {
                 out.ok();
-                assert_eq!(read(sb, &b.id, file), value);
+                assert_eq!(sb.cgroup_read("cgroup", &b.id, file), value);
             } else {
                 out.fails_saying(file);
-                assert!(!group(sb, &b.id).exists());
+                assert!(!sb.cgroup("cgroup", &b.id).exists());
             }
         }
     });
@@ -383,10 +353,10 @@ const OPEN_FUSE: &str =
 
 #[test]
 fn device_rules_change_with_an_update() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let b = sb.bundle().capabilities(&["CAP_MKNOD", "CAP_CHOWN", "CAP_DAC_OVERRIDE"]).sleeper();
         let c = sb.detached(&b);
-        let dir = fs::File::open(group(sb, &c.id)).expect("open");
+        let dir = fs::File::open(sb.cgroup("cgroup", &c.id)).expect("open");
         let programs = || {
             let fd = std::os::fd::AsFd::as_fd(&dir);
             sys::bpf::query_device_programs(fd).expect("query").ids
@@ -418,28 +388,30 @@ fn user_of_memory(sb: &Sandbox, file: &str) -> Container {
 
 #[test]
 fn a_smaller_memory_limit_makes_room_first() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let c = user_of_memory(sb, "/file");
         sb.call(&["update", "--memory", "20971520", &c.id]).run().ok();
-        assert_eq!(read(sb, &c.id, "memory.max"), "20971520");
+        assert_eq!(sb.cgroup_read("memory", &c.id, "memory.max"), "20971520");
         assert_eq!((sb.status(&c.id).as_str(), count(sb, &c.id, "memory.events", "oom_kill")), ("running", 0));
     });
 }
 
 #[test]
 fn a_memory_limit_below_what_cannot_be_reclaimed_is_refused() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let c = user_of_memory(sb, "/dev/shm/f");
         sb.call(&["update", "--memory", "20971520", &c.id]).run().fails_saying("20971520");
-        update(sb, &c.id, &json!({ "unified": { "memory.max": "20971520" } })).fails_saying("20971520");
-        assert_eq!(read(sb, &c.id, "memory.max"), "104857600");
+        for notation in ["20971520", "20M"] {
+            update(sb, &c.id, &json!({ "unified": { "memory.max": notation } })).fails_saying("20971520");
+        }
+        assert_eq!(sb.cgroup_read("memory", &c.id, "memory.max"), "104857600");
         assert_eq!((sb.status(&c.id).as_str(), count(sb, &c.id, "memory.events", "oom_kill")), ("running", 0));
     });
 }
 
 #[test]
 fn keys_of_unified_that_make_no_sense_are_errors() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         for (values, said) in [
             (json!({ "memory/high": "1" }), "memory/high"),
             (json!({ "nonsense": "1" }), "CONTROLLER.PARAMETER"),
@@ -456,7 +428,7 @@ fn keys_of_unified_that_make_no_sense_are_errors() {
 
 #[test]
 fn stalls_are_events() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let b = sb.bundle().set("/linux/resources/cpu", json!({ "quota": 10_000, "period": 100_000 }));
         let c = sb.detached(&b.sh("while :; do :; done"));
         let running = sb.call(&["events", "--interval=1h", "--pressure", "cpu:some:10ms/1s", &c.id]).spawn();
@@ -469,7 +441,7 @@ fn stalls_are_events() {
 
 #[test]
 fn stats_have_what_only_v2_counts() {
-    on_v2(|sb| {
+    case_with(V2, |sb| {
         let b = sb.bundle().set("/linux/resources/memory", json!({ "limit": 67_108_864 })).sleeper();
         let c = sb.detached(&b.set("/linux/resources/pids", json!({ "limit": 20 })));
         let event = sb.call(&["events", "--stats", &c.id]).run().json();

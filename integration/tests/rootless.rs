@@ -8,20 +8,10 @@ use std::time::{Duration, Instant};
 use integration::console::FdSocket;
 use integration::host::{eventually, status_field};
 use integration::race::ATTACK;
-use integration::requires::{Need, PERL, skip_without};
-use integration::rootless::{RANGE, User};
+use integration::requires::{Need, PERL};
+use integration::rootless::{RANGE, User, user_case, user_case_with};
 use integration::runtime::Kind;
-use integration::{Sandbox, case, json};
-
-/// A case with a user of its own.
-#[track_caller]
-fn user_case<F: FnOnce(&Sandbox, &User)>(body: F) {
-    case(|sb| {
-        if !skip_without(&[Need::Program("/usr/bin/setpriv"), Need::Program("/usr/bin/newuidmap")]) {
-            body(sb, &User::of(sb));
-        }
-    });
-}
+use integration::{Sandbox, json};
 
 #[test]
 fn run_prints_and_returns_the_exit_code() {
@@ -435,10 +425,7 @@ fn delegate(sb: &Sandbox, user: &User) {
 
 #[test]
 fn a_delegated_cgroup_is_used() {
-    user_case(|sb, user| {
-        if skip_without(&[Need::V1("freezer")]) {
-            return;
-        }
+    user_case_with(&[Need::V1("freezer")], |sb, user| {
         delegate(sb, user);
         let id = "delegated";
         let mut b = user.bundle(sb).set("/linux/resources", json!({ "pids": { "limit": 20 } })).sleeper();
@@ -462,10 +449,7 @@ fn a_delegated_cgroup_is_used() {
 /// As under `systemd-run --user --scope`: the user's part of the hierarchy begins above the group that it is called in.
 #[test]
 fn a_delegated_part_of_the_unified_hierarchy_is_used() {
-    user_case(|sb, user| {
-        if skip_without(&[Need::V2Alone, Need::V2("memory")]) {
-            return;
-        }
+    user_case_with(&[Need::V2Alone, Need::V2("memory")], |sb, user| {
         let part = integration::host::cgroup_mounts().remove(0).join(&sb.name);
         fs::create_dir(&part).expect("create a group");
         user.delegate(&part);
@@ -498,10 +482,7 @@ fn a_delegated_part_of_the_unified_hierarchy_is_used() {
 /// As an engine or systemd does it in a container: the own group hands controllers on and takes no process then.
 #[test]
 fn exec_joins_the_first_process_where_the_delegated_group_takes_none() {
-    user_case(|sb, user| {
-        if skip_without(&[Need::V2Alone, Need::V2("memory")]) {
-            return;
-        }
+    user_case_with(&[Need::V2Alone, Need::V2("memory")], |sb, user| {
         let part = integration::host::cgroup_mounts().remove(0).join(&sb.name);
         fs::create_dir(&part).expect("create a group");
         user.delegate(&part);
@@ -520,10 +501,7 @@ fn exec_joins_the_first_process_where_the_delegated_group_takes_none() {
 /// CVE-2019-5736, where the container's root is the very owner of the runtime's file.
 #[test]
 fn the_runtimes_own_file_cannot_be_written() {
-    user_case(|sb, user| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    user_case_with(&[PERL], |sb, user| {
         let bytes = fs::read(&user.program).expect("read the program");
         let b = user.bundle(sb).with_perl().file("/evil", "#!/proc/self/exe\n", 0o755);
         let b = b.capabilities(&["CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE"]);

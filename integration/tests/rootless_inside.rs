@@ -2,18 +2,8 @@
 
 use std::fs;
 
-use integration::requires::{Need, skip_without};
-use integration::rootless::User;
-use integration::{Bundle, Call, Output, Sandbox, case, json};
-
-#[track_caller]
-fn user_case<F: FnOnce(&Sandbox, &User)>(body: F) {
-    case(|sb| {
-        if !skip_without(&[Need::Program("/usr/bin/setpriv"), Need::Program("/usr/bin/newuidmap")]) {
-            body(sb, &User::of(sb));
-        }
-    });
-}
+use integration::rootless::{User, user_case};
+use integration::{Bundle, Call, Output, Sandbox, json};
 
 /// How the user namespace is made. With a mount namespace it is as podman makes it.
 const WITH_RANGES: &[&str] = &["--user", "--map-root-user", "--map-auto", "--mount"];

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use integration::console::{FdSocket, readable};
-use integration::requires::{PERL, skip_without};
-use integration::{Bundle, Value, case, json};
+use integration::requires::PERL;
+use integration::{Bundle, Value, case, case_with, json};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A profile that allows all but what `rules` say.
@@ -323,10 +323,7 @@ fn errno_of(b: Bundle, number: u32) -> Bundle {
 
 #[test]
 fn calls_newer_than_the_profile_are_enosys() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let list = [names(), PERL_CALLS.iter().map(|&s| s.to_owned()).collect()].concat();
         let b = sb.bundle().set(
             "/linux/seccomp",
@@ -391,10 +388,7 @@ const AGENT: &str = r#"
 
 #[test]
 fn notify_agent_answers_the_call() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let socket = FdSocket::bind(&sb.dir, "agent");
         let b = notifying(sb.bundle(), &socket).sh("mkdir /tmp/x; echo $?");
         let made = sb.create(&b);

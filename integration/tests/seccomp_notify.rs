@@ -39,6 +39,16 @@ fn parts(mut message: Message) -> (OwnedFd, Value) {
     (message.fds.remove(0), document)
 }
 
+/// A container that sleeps under a filter that asks at this socket, with the parts of the message of its start.
+#[track_caller]
+fn asking_sleeper(sb: &Sandbox, socket: &FdSocket) -> (Bundle, (OwnedFd, Value)) {
+    let b = asking_for_mkdir(sb.bundle(), socket).sleeper();
+    sb.create(&b).ok();
+    let first = parts(socket.receive());
+    sb.start(&b.id).ok();
+    (b, first)
+}
+
 /// The next call that waits.
 #[track_caller]
 fn next(listener: &OwnedFd) -> Notification {
@@ -156,10 +166,7 @@ fn an_agent_opens_a_file_for_the_container() {
 fn each_exec_has_a_descriptor_of_its_own() {
     case(|sb| {
         let socket = FdSocket::bind(&sb.dir, "agent");
-        let b = asking_for_mkdir(sb.bundle(), &socket).sleeper();
-        sb.create(&b).ok();
-        let _first = socket.receive();
-        sb.start(&b.id).ok();
+        let (b, _first) = asking_sleeper(sb, &socket);
         let init = sb.state(&b.id)["pid"].clone();
         for errno in [Errno::XDEV, Errno::NOSPC] {
             let file = sb.dir.join("exec.pid");
@@ -216,10 +223,7 @@ fn an_agent_that_is_gone_at_the_start_is_an_error_that_names_its_socket() {
 fn an_exec_without_its_agent_fails_and_the_container_lives_on() {
     case(|sb| {
         let socket = FdSocket::bind(&sb.dir, "agent");
-        let b = asking_for_mkdir(sb.bundle(), &socket).sleeper();
-        sb.create(&b).ok();
-        let _first = socket.receive();
-        sb.start(&b.id).ok();
+        let (b, _first) = asking_sleeper(sb, &socket);
         let path = socket.path.clone();
         drop(socket);
         let out = sb.exec(&b.id, &["true"]);
@@ -248,10 +252,7 @@ fn a_call_whose_agent_dies_before_the_answer_is_enosys_and_so_is_every_later_one
 fn the_descriptor_ends_with_the_container() {
     case(|sb| {
         let socket = FdSocket::bind(&sb.dir, "agent");
-        let b = asking_for_mkdir(sb.bundle(), &socket).sleeper();
-        sb.create(&b).ok();
-        let (listener, _) = parts(socket.receive());
-        sb.start(&b.id).ok();
+        let (b, (listener, _)) = asking_sleeper(sb, &socket);
         assert!(!readable(&listener, Duration::ZERO));
         sb.delete_force(&b.id).ok();
         assert!(readable(&listener, DEADLINE), "the descriptor does not hang up");

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use integration::console::FdSocket;
 use integration::race::ATTACK;
-use integration::requires::{PERL, skip_without};
-use integration::{Bundle, Runtime, Sandbox, case, json};
+use integration::requires::PERL;
+use integration::{Bundle, Runtime, Sandbox, case, case_with, json};
 
 /// A copy of the runtime that a test may lose, and its bytes.
 fn own_copy(sb: &Sandbox) -> (Sandbox, Vec<u8>) {
@@ -62,10 +62,7 @@ const OVERWRITE: &str = r#"
 /// CVE-2019-5736: a process of the container waits for `exec` and writes to the runtime's binary.
 #[test]
 fn exe_overwrite() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let (own, bytes) = own_copy(sb);
         let b = own.bundle().with_perl().file("/evil", "#!/proc/self/exe\n", 0o755).capabilities(POWERFUL);
         let c = own.detached(&b.args(&["/usr/bin/perl", "-e", OVERWRITE]));
@@ -106,10 +103,7 @@ const SPY: &str = r#"
 /// CVE-2016-9962: a process that enters cannot be looked into before it is the container's own.
 #[test]
 fn exec_dumpable() {
-    case(|sb| {
-        if skip_without(&[PERL]) {
-            return;
-        }
+    case_with(&[PERL], |sb| {
         let c = sb.detached(&sb.bundle().with_perl().args(&["/usr/bin/perl", "-e", SPY]));
         let until = Instant::now() + ATTACK;
         while Instant::now() < until {

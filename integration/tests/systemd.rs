@@ -11,16 +11,12 @@ use integration::booted::{Booted, Layout, SYSTEMD};
 use integration::host::eventually;
 use integration::requires::{Need, skip_without};
 use integration::sandbox::read_pid;
-use integration::{Bundle, Call, Container, Output, Sandbox, case, json};
+use integration::{Bundle, Call, Container, Output, Sandbox, case, case_with, json};
 
 /// Runs a case where systemd runs the host.
 #[track_caller]
 fn with_systemd(body: impl FnOnce(&Sandbox)) {
-    case(|sb| {
-        if !skip_without(&[Need::Systemd]) {
-            body(sb);
-        }
-    });
+    case_with(&[Need::Systemd], body);
 }
 
 /// A slice for one test, two levels deep.

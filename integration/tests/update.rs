@@ -4,8 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use integration::host::{disk_of, eventually, v2_alone};
-use integration::requires::{Need, skip_without};
-use integration::{Container, Sandbox, Value, case, json};
+use integration::requires::Need;
+use integration::{Container, Sandbox, Value, case, case_with, json};
 
 fn limited(sb: &Sandbox) -> Container {
     let b = sb.bundle().set("/linux/resources/memory", json!({ "limit": 67_108_864 }));
@@ -51,10 +51,7 @@ fn memory_by_flag_with_a_unit() {
 
 #[test]
 fn memory_is_raised_and_swap_with_it() {
-    case(|sb| {
-        if skip_without(&[Need::SwapAccounting]) {
-            return;
-        }
+    case_with(&[Need::SwapAccounting], |sb| {
         let memory = json!({ "limit": 33_554_432, "swap": 33_554_432 });
         let c = sb.detached(&sb.bundle().set("/linux/resources/memory", memory).sleeper());
         // Whichever of the two is written first must fit the other: up needs swap first, down needs memory first.
@@ -117,10 +114,7 @@ fn cpu_burst() {
 
 #[test]
 fn cpuset_by_flag() {
-    case(|sb| {
-        if skip_without(&[Need::Cpus(2)]) {
-            return;
-        }
+    case_with(&[Need::Cpus(2)], |sb| {
         let c = limited(sb);
         sb.call(&["update", "--cpuset-cpus", "0-1", "--cpuset-mems", "0", &c.id]).run().ok();
         assert_eq!(sb.cgroup_read("cpuset", &c.id, "cpuset.cpus"), "0-1");
@@ -178,10 +172,7 @@ fn by_a_file() {
 
 #[test]
 fn block_throttle_by_json() {
-    case(|sb| {
-        if skip_without(&[Need::BlockDevice]) {
-            return;
-        }
+    case_with(&[Need::BlockDevice], |sb| {
         let (major, minor) = disk_of(&std::env::temp_dir()).expect("a disk");
         let c = limited(sb);
         let limits =
@@ -232,10 +223,7 @@ fn of_nothing_says_does_not_exist() {
 
 #[test]
 fn device_rules_are_untouched() {
-    case(|sb| {
-        if skip_without(&[Need::V1("devices")]) {
-            return;
-        }
+    case_with(&[Need::V1("devices")], |sb| {
         let c = limited(sb);
         let before = sb.cgroup_read("devices", &c.id, "devices.list");
         sb.call(&["update", "--pids-limit", "11", &c.id]).run().ok();

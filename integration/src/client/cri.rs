@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::command::Cli;
 use super::image::{PAUSE, SHELL};
-use super::protobuf::{Fields, Message};
 use super::table::Test;
+use crate::protobuf::{Fields, Message};
 
 /// Which namespace a container or sandbox uses. The values are those of `NamespaceMode`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

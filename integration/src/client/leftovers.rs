@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::cell::folders_below;
 use super::command::until;
+use crate::host;
 
 /// The state of the cell that containers change.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl Leftovers {
     /// # Errors
     /// It cannot be read.
     pub fn before() -> Result<Self> {
-        Ok(Self { mounts: read_mounts()?, links: read_links()?, processes: read_processes()? })
+        Ok(Self { mounts: read_mounts(), links: read_links()?, processes: read_processes()? })
     }
 
     /// Waits at most 10 s until mounts, links and processes are again as they were, no cgroup is left, and the
@@ -45,7 +46,7 @@ impl Leftovers {
     fn list(&self, kept: &Kept) -> Result<Vec<String>> {
         let mut left = Vec::new();
         let stays = |list: &[&str], text: &str| list.iter().any(|start| text.starts_with(start));
-        let mounts = read_mounts()?;
+        let mounts = read_mounts();
         let mounts = mounts.difference(&self.mounts).filter(|path| !stays(kept.mounts, path));
         left.extend(mounts.map(|path| format!("mount {path}")));
         let links = read_links()?;
@@ -74,17 +75,16 @@ pub struct Kept {
     pub states: &'static [&'static str],
 }
 
-/// Mount points, with a count where several are stacked. Format: proc(5), `/proc/[pid]/mountinfo`.
-fn read_mounts() -> Result<BTreeSet<String>> {
-    let text = fs::read_to_string("/proc/self/mountinfo")?;
+/// Mount points, with a count where several are stacked.
+fn read_mounts() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for point in text.lines().filter_map(|line| line.split(' ').nth(4)) {
-        let mut name = point.to_owned();
+    for mount in host::own_mounts() {
+        let mut name = mount.target;
         while !found.insert(name.clone()) {
             name.push_str(" again");
         }
     }
-    Ok(found)
+    found
 }
 
 fn read_links() -> Result<BTreeSet<String>> {

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use integration::cases;
 use integration::client::command::until;
 use integration::client::cri::{Container, Cri, Mode, Pod, State};
-use integration::client::protobuf::Message;
 use integration::client::{Case, Test, lacks_resource_capability};
+use integration::protobuf::Message;
 
 pub(crate) const CASES: [Case; 19] = cases![
     runtime_is_ready,

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use integration::cases;
+use integration::client::lifecycle::{tmpfs_with_options, volume_is_filled_from_the_image};
 use integration::client::{Case, Test};
 
 pub(crate) const CASES: [Case; 20] = cases![
@@ -36,11 +37,6 @@ fn read_only_root(t: &Test<'_>) -> Result<()> {
 
 fn read_only_root_with_tmpfs(t: &Test<'_>) -> Result<()> {
     t.prints("run --rm --read-only --tmpfs /tmp bb sh -c", "echo x > /tmp/file && cat /tmp/file", "x")
-}
-
-fn tmpfs_with_options(t: &Test<'_>) -> Result<()> {
-    let script = "stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'; grep ' /t ' /proc/mounts | grep -c noexec";
-    t.prints("run --rm --tmpfs /t:rw,noexec,nosuid,size=65536k,mode=750 bb sh -c", script, "750\n65536\n1")
 }
 
 fn tmpfs_mount_with_a_size(t: &Test<'_>) -> Result<()> {
@@ -125,12 +121,6 @@ fn bind_shared_shows_mounts(t: &Test<'_>) -> Result<()> {
         ensure!(mounts.contains(&format!(" {folder}/sub ")), "the mount does not show on the host");
         Ok(())
     })
-}
-
-fn volume_is_filled_from_the_image(t: &Test<'_>) -> Result<()> {
-    t.prints("run --rm -v {}:/data bb sh -c", "cat /data/from-image; echo more > /data/more", "image")?;
-    t.prints("run --rm -v {}:/data:ro bb cat /data/more", "", "more")?;
-    t.ok("volume rm {}", "").map(drop)
 }
 
 fn volumes_from_another_container(t: &Test<'_>) -> Result<()> {

@@ -5,6 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use integration::cases;
 use integration::client::command::until;
+use integration::client::lifecycle::{
+    exec_detached, exec_on_a_terminal, exec_returns_the_exit_code, exec_takes_user_folder_and_variables,
+    kill_delivers_a_signal, restart_gives_a_new_process, run_returns_the_exit_code, start_again_keeps_the_files,
+    stop_by_force, stop_with_a_handler, wait_returns_the_exit_code,
+};
 use integration::client::{Case, Test, lacks_resource_capability};
 
 pub(crate) const CASES: [Case; 28] = cases![
@@ -40,12 +45,6 @@ pub(crate) const CASES: [Case; 28] = cases![
 
 fn run_prints(t: &Test<'_>) -> Result<()> {
     t.prints("run --rm --runtime test bb echo hello", "", "hello")
-}
-
-fn run_returns_the_exit_code(t: &Test<'_>) -> Result<()> {
-    let done = t.run("run --rm bb sh -c", "echo out; echo err >&2; exit 7")?;
-    ensure!((done.code, done.out.as_str(), done.err.as_str()) == (7, "out", "err"), "{done:?}");
-    Ok(())
 }
 
 fn run_reads_standard_input(t: &Test<'_>) -> Result<()> {
@@ -88,11 +87,6 @@ fn attach_and_detach(t: &Test<'_>) -> Result<()> {
     t.prints("inspect --format {{.State.Running}} {}", "", "true")
 }
 
-fn wait_returns_the_exit_code(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sh -c", "sleep 0.5; exit 3")?;
-    t.prints("wait {}", "", "3")
-}
-
 fn exit_125_for_what_the_runtime_refuses(t: &Test<'_>) -> Result<()> {
     t.fails("run --rm --sysctl kernel.nothere=1 bb true", "", 125, "sysctl")
 }
@@ -118,41 +112,12 @@ fn exec_runs_in_the_container(t: &Test<'_>) -> Result<()> {
     t.prints("exec {} sh -c", script, "")
 }
 
-fn exec_takes_user_folder_and_variables(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let script = "echo $(id -u):$(id -g) $(pwd) $MORE $FROM";
-    t.prints("exec -u app -w /home/app -e MORE=more {} sh -c", script, "1000:1000 /home/app more image")
-}
-
 fn exec_privileged(t: &Test<'_>) -> Result<()> {
     t.ok("run -d --name {} bb sleep 1000", "")?;
     if lacks_resource_capability()? {
         return t.fails("exec --privileged {} true", "", 126, "operation not permitted");
     }
     t.prints("exec --privileged {} sh -c", "mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted", "mounted")
-}
-
-fn exec_on_a_terminal(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let mut terminal = t.terminal("exec -it {} sh")?;
-    terminal.expect("# ")?;
-    terminal.send("until stty size | grep -q '30 100'; do sleep 0.1; done; tty; exit 6\n")?;
-    terminal.expect("/dev/pts/")?;
-    let (code, rest) = terminal.end()?;
-    ensure!(code == 6, "exit code {code}: {rest}");
-    Ok(())
-}
-
-fn exec_detached(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    t.ok("exec -d {} sh -c", "echo done > /tmp/file; sleep 1000")?;
-    t.until_prints("exec {} cat /tmp/file", "done")
-}
-
-fn exec_returns_the_exit_code(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    t.run("exec {} sh -c", "exit 9")?.code(9)?;
-    t.run("exec {} sh -c", "kill -TERM $$")?.code(143).map(drop)
 }
 
 fn exec_codes_126_and_127(t: &Test<'_>) -> Result<()> {
@@ -165,20 +130,6 @@ fn exec_codes_126_and_127(t: &Test<'_>) -> Result<()> {
 fn exec_into_a_stopped_container(t: &Test<'_>) -> Result<()> {
     t.ok("run --name {} bb true", "")?;
     t.fails("exec {} true", "", 1, "is not running")
-}
-
-fn stop_with_a_handler(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sh -c", "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 0.1; done")?;
-    t.until_prints("logs {}", "ready")?;
-    t.ok("stop -t 20 {}", "")?;
-    t.prints("inspect --format {{.State.ExitCode}} {}", "", "4")?;
-    t.until_prints("logs {}", "bye")
-}
-
-fn stop_by_force(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    t.ok("stop -t 1 {}", "")?;
-    t.prints("inspect --format {{.State.ExitCode}}-{{.State.Running}} {}", "", "137-false")
 }
 
 fn stop_with_another_signal(t: &Test<'_>) -> Result<()> {
@@ -196,16 +147,6 @@ fn kill_ends_it(t: &Test<'_>) -> Result<()> {
     t.ok("kill {}", "")?;
     t.prints("wait {}", "", "137")?;
     t.fails("kill {}", "", 1, "is not running")
-}
-
-fn kill_delivers_a_signal(t: &Test<'_>) -> Result<()> {
-    let script = "trap 'echo got-hup' HUP; trap 'exit 0' INT; echo ready; while :; do sleep 0.1; done";
-    t.ok("run -d --name {} bb sh -c", script)?;
-    t.until_prints("logs {}", "ready")?;
-    t.ok("kill -s HUP {}", "")?;
-    t.until_prints("logs {}", "got-hup")?;
-    t.ok("kill -s 2 {}", "")?;
-    t.prints("wait {}", "", "0")
 }
 
 fn killed_by_its_own_signal(t: &Test<'_>) -> Result<()> {
@@ -228,20 +169,6 @@ fn pause_freezes_and_unpause_goes_on(t: &Test<'_>) -> Result<()> {
     t.fails("pause {}", "", 1, "already paused")?;
     t.ok("unpause {}", "")?;
     until("it counts again", Duration::from_secs(10), || Ok(std::fs::read_to_string(&file)? != frozen))
-}
-
-fn restart_gives_a_new_process(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let first = t.ok("inspect --format {{.State.Pid}} {}", "")?;
-    t.ok("restart -t 0 {}", "")?;
-    let second = t.ok("inspect --format {{.State.Pid}}-{{.State.Running}} {}", "")?;
-    ensure!(second.ends_with("-true") && second != format!("{first}-true"), "{first}, then {second}");
-    t.prints("exec {} echo there", "", "there")
-}
-
-fn start_again_keeps_the_files(t: &Test<'_>) -> Result<()> {
-    t.prints("run --name {} bb sh -c", "echo x >> /tmp/file; wc -l < /tmp/file", "1")?;
-    t.prints("start -a {}", "", "2")
 }
 
 fn remove_by_force(t: &Test<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use integration::cases;
+use integration::client::lifecycle::network_of_another_container;
 use integration::client::{Case, Test};
 
 pub(crate) const CASES: [Case; 18] = cases![
@@ -69,12 +70,6 @@ fn ipc_of_another_container(t: &Test<'_>) -> Result<()> {
 fn ipc_of_the_host(t: &Test<'_>) -> Result<()> {
     let host = std::fs::read_link("/proc/self/ns/ipc")?.display().to_string();
     t.prints("run --rm --ipc host bb readlink /proc/self/ns/ipc", "", &host)
-}
-
-fn network_of_another_container(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let first = t.ok("exec {} cat /sys/class/net/eth0/address", "")?;
-    t.prints("run --rm --network container:{} bb cat /sys/class/net/eth0/address", "", &first)
 }
 
 fn network_of_the_host(t: &Test<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use integration::cases;
+use integration::client::lifecycle::user_by_name;
 use integration::client::{Case, Test, lacks_resource_capability};
 
 pub(crate) const CASES: [Case; 18] = cases![
@@ -36,10 +37,6 @@ pub(crate) fn refused(t: &Test<'_>, command: &str) -> Result<()> {
 
 fn user_by_number(t: &Test<'_>) -> Result<()> {
     t.prints("run --rm --user 1234:5678 bb sh -c", "id -u; id -g; id -G", "1234\n5678\n5678")
-}
-
-fn user_by_name(t: &Test<'_>) -> Result<()> {
-    t.prints("run --rm --user app bb sh -c", "id -u; id -g; id -G; echo $HOME", "1000\n1000\n1000 1001\n/home/app")
 }
 
 fn user_and_group(t: &Test<'_>) -> Result<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use integration::cases;
 use integration::client::command::until;
+use integration::client::lifecycle::restart_on_failure;
 use integration::client::{Case, Test};
 
 pub(crate) const CASES: [Case; 13] = cases![
@@ -49,12 +50,6 @@ fn health_becomes_healthy(t: &Test<'_>) -> Result<()> {
 fn health_becomes_unhealthy(t: &Test<'_>) -> Result<()> {
     t.ok("run -d --name {} --health-interval 300ms --health-retries 2 --health-cmd false bb sleep 1000", "")?;
     t.until_prints("inspect --format {{.State.Health.Status}}-{{.State.Health.FailingStreak}} {}", "unhealthy-")
-}
-
-fn restart_on_failure(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} --restart on-failure:2 bb sh -c", "echo once; exit 1")?;
-    t.until_prints("inspect --format {{.RestartCount}}-{{.State.Status}} {}", "2-exited")?;
-    t.prints("logs {}", "", "once\nonce\nonce")
 }
 
 fn restart_always(t: &Test<'_>) -> Result<()> {

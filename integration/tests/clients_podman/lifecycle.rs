@@ -6,6 +6,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use integration::cases;
 use integration::client::command::until;
+use integration::client::lifecycle::{
+    exec_detached, exec_on_a_terminal, exec_returns_the_exit_code, exec_takes_user_folder_and_variables,
+    kill_delivers_a_signal, restart_gives_a_new_process, restart_on_failure, run_returns_the_exit_code,
+    start_again_keeps_the_files, stop_by_force, stop_with_a_handler, wait_returns_the_exit_code,
+};
 use integration::client::{Case, Test};
 
 pub(crate) const CASES: [Case; 32] = cases![
@@ -47,12 +52,6 @@ fn run_prints(t: &Test<'_>) -> Result<()> {
     t.prints("run --rm bb echo hello", "", "hello")
 }
 
-fn run_returns_the_exit_code(t: &Test<'_>) -> Result<()> {
-    let done = t.run("run --rm bb sh -c", "echo out; echo err >&2; exit 7")?;
-    ensure!((done.code, done.out.as_str(), done.err.as_str()) == (7, "out", "err"), "{done:?}");
-    Ok(())
-}
-
 fn run_reads_standard_input(t: &Test<'_>) -> Result<()> {
     let got = t.ok_with_input("run --rm -i bb wc -c", "", &"x".repeat(1 << 20))?;
     ensure!(got == "1048576", "{got}");
@@ -74,11 +73,6 @@ fn run_on_a_terminal(t: &Test<'_>) -> Result<()> {
     let (code, rest) = terminal.end()?;
     ensure!(code == 5, "exit code {code}: {rest}");
     Ok(())
-}
-
-fn wait_returns_the_exit_code(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sh -c", "sleep 0.5; exit 3")?;
-    t.prints("wait {}", "", "3")
 }
 
 fn exit_126_for_what_is_not_executable(t: &Test<'_>) -> Result<()> {
@@ -110,35 +104,6 @@ fn exec_runs_in_the_container(t: &Test<'_>) -> Result<()> {
         test $(readlink /proc/1/ns/$n) = $(readlink /proc/self/ns/$n) || echo $n; done
         test \"$(cat /proc/1/cgroup)\" = \"$(cat /proc/self/cgroup)\" || echo cgroups";
     t.prints("exec {} sh -c", script, "")
-}
-
-fn exec_takes_user_folder_and_variables(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let script = "echo $(id -u):$(id -g) $(pwd) $MORE $FROM";
-    t.prints("exec -u app -w /home/app -e MORE=more {} sh -c", script, "1000:1000 /home/app more image")
-}
-
-fn exec_on_a_terminal(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let mut terminal = t.terminal("exec -it {} sh")?;
-    terminal.expect("# ")?;
-    terminal.send("until stty size | grep -q '30 100'; do sleep 0.1; done; tty; exit 6\n")?;
-    terminal.expect("/dev/pts/")?;
-    let (code, rest) = terminal.end()?;
-    ensure!(code == 6, "exit code {code}: {rest}");
-    Ok(())
-}
-
-fn exec_detached(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    t.ok("exec -d {} sh -c", "echo done > /tmp/file; sleep 1000")?;
-    t.until_prints("exec {} cat /tmp/file", "done")
-}
-
-fn exec_returns_the_exit_code(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    t.run("exec {} sh -c", "exit 9")?.code(9)?;
-    t.run("exec {} sh -c", "kill -TERM $$")?.code(143).map(drop)
 }
 
 fn exec_codes_126_and_127(t: &Test<'_>) -> Result<()> {
@@ -182,55 +147,11 @@ fn top_lists_processes(t: &Test<'_>) -> Result<()> {
     Ok(())
 }
 
-fn stop_with_a_handler(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sh -c", "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 0.1; done")?;
-    t.until_prints("logs {}", "ready")?;
-    t.ok("stop -t 20 {}", "")?;
-    t.prints("inspect --format {{.State.ExitCode}} {}", "", "4")?;
-    t.until_prints("logs {}", "bye")
-}
-
-fn stop_by_force(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    t.ok("stop -t 1 {}", "")?;
-    t.prints("inspect --format {{.State.ExitCode}}-{{.State.Running}} {}", "", "137-false")
-}
-
-fn start_again_keeps_the_files(t: &Test<'_>) -> Result<()> {
-    t.prints("run --name {} bb sh -c", "echo x >> /tmp/file; wc -l < /tmp/file", "1")?;
-    t.prints("start -a {}", "", "2")
-}
-
-fn restart_gives_a_new_process(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let first = t.ok("inspect --format {{.State.Pid}} {}", "")?;
-    t.ok("restart -t 0 {}", "")?;
-    let second = t.ok("inspect --format {{.State.Pid}}-{{.State.Running}} {}", "")?;
-    ensure!(second.ends_with("-true") && second != format!("{first}-true"), "{first}, then {second}");
-    t.prints("exec {} echo there", "", "there")
-}
-
-fn restart_on_failure(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} --restart on-failure:2 bb sh -c", "echo once; exit 1")?;
-    t.until_prints("inspect --format {{.RestartCount}}-{{.State.Status}} {}", "2-exited")?;
-    t.prints("logs {}", "", "once\nonce\nonce")
-}
-
 fn kill_ends_it(t: &Test<'_>) -> Result<()> {
     t.ok("run -d --name {} bb sh -c", "sleep 1000 & sleep 1000 & wait")?;
     t.ok("kill {}", "")?;
     t.prints("wait {}", "", "137")?;
     t.fails("kill {}", "", 125, "can only kill running containers")
-}
-
-fn kill_delivers_a_signal(t: &Test<'_>) -> Result<()> {
-    let script = "trap 'echo got-hup' HUP; trap 'exit 0' INT; echo ready; while :; do sleep 0.1; done";
-    t.ok("run -d --name {} bb sh -c", script)?;
-    t.until_prints("logs {}", "ready")?;
-    t.ok("kill -s HUP {}", "")?;
-    t.until_prints("logs {}", "got-hup")?;
-    t.ok("kill -s 2 {}", "")?;
-    t.prints("wait {}", "", "0")
 }
 
 fn pause_freezes_and_unpause_goes_on(t: &Test<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use integration::cases;
+use integration::client::lifecycle::{tmpfs_with_options, volume_is_filled_from_the_image};
 use integration::client::{Case, Test, lacks_resource_capability};
 
 pub(crate) const CASES: [Case; 16] = cases![
@@ -78,11 +79,6 @@ fn read_only_root(t: &Test<'_>) -> Result<()> {
     t.prints("run --rm --read-only bb sh -c", script, "1\nx")
 }
 
-fn tmpfs_with_options(t: &Test<'_>) -> Result<()> {
-    let script = "stat -c %a /t; df -k /t | tail -1 | awk '{print $2}'; grep ' /t ' /proc/mounts | grep -c noexec";
-    t.prints("run --rm --tmpfs /t:rw,noexec,nosuid,size=65536k,mode=750 bb sh -c", script, "750\n65536\n1")
-}
-
 fn tmpfs_takes_the_image_files(t: &Test<'_>) -> Result<()> {
     let script = "cat /data/from-image; grep -c '^tmpfs /data tmpfs' /proc/mounts";
     t.prints("run --rm --tmpfs /data bb sh -c", script, "image\n1")
@@ -92,12 +88,6 @@ fn bind_read_only_and_read_write(t: &Test<'_>) -> Result<()> {
     let folder = t.folder()?.display().to_string();
     let script = "echo inside > /rw/file; cat /ro/file; touch /ro/other 2>&1 | grep -c Read-only";
     t.prints(&format!("run --rm -v {folder}:/rw -v {folder}:/ro:ro bb sh -c"), script, "inside\n1")
-}
-
-fn volume_is_filled_from_the_image(t: &Test<'_>) -> Result<()> {
-    t.prints("run --rm -v {}:/data bb sh -c", "cat /data/from-image; echo more > /data/more", "image")?;
-    t.prints("run --rm -v {}:/data:ro bb cat /data/more", "", "more")?;
-    t.ok("volume rm {}", "").map(drop)
 }
 
 fn device_with_access(t: &Test<'_>) -> Result<()> {

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use integration::cases;
 use integration::client::leftovers::remove_groups;
+use integration::client::lifecycle::network_of_another_container;
 use integration::client::{Case, Test};
 
 pub(crate) const CASES: [Case; 12] = cases![
@@ -70,12 +71,6 @@ fn pod_with_a_user_namespace(t: &Test<'_>) -> Result<()> {
     t.ok("pod create --name {} --uidmap 0:200000:5000 --gidmap 0:200000:5000", "")?;
     let script = "awk '{print $1, $2, $3}' /proc/self/uid_map; cat /proc/sys/kernel/hostname";
     t.prints("run --rm --pod {} bb sh -c", script, &format!("0 200000 5000\n{}", t.name))
-}
-
-fn network_of_another_container(t: &Test<'_>) -> Result<()> {
-    t.ok("run -d --name {} bb sleep 1000", "")?;
-    let first = t.ok("exec {} cat /sys/class/net/eth0/address", "")?;
-    t.prints("run --rm --network container:{} bb cat /sys/class/net/eth0/address", "", &first)
 }
 
 fn network_of_the_host(t: &Test<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use integration::cases;
+use integration::client::lifecycle::user_by_name;
 use integration::client::{Case, Test};
 
 pub(crate) const CASES: [Case; 17] = cases![
@@ -23,10 +24,6 @@ pub(crate) const CASES: [Case; 17] = cases![
     init_reaps,
     sysctl_and_hostname,
 ];
-
-fn user_by_name(t: &Test<'_>) -> Result<()> {
-    t.prints("run --rm --user app bb sh -c", "id -u; id -g; id -G; echo $HOME", "1000\n1000\n1000 1001\n/home/app")
-}
 
 fn user_namespace_by_map(t: &Test<'_>) -> Result<()> {
     let script = "awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/file; stat -c %u:%g /tmp/file";

@@ -36,7 +36,7 @@ pub fn writes(resources: &Resources, context: &Context<'_>) -> Result<Limits, Li
     rest.extend(cpu(&resources.cpu, context)?);
     rest.extend(resources.pids.map(|limit| FileWrite::new("pids", "pids.max", or_max(limit), "pids.limit")));
     rest.extend(blkio(&resources.block_io));
-    rest.extend(resources.hugepages.iter().flat_map(hugetlb));
+    rest.extend(resources.hugepages.iter().flat_map(|page| hugetlb(page, "limit_in_bytes")));
     rest.extend(net_prio(&resources.network));
     rest.extend(resources.rdma.iter().map(|(device, limit)| rdma(device, *limit)));
     limits.ignored = ignored(&resources.memory);
@@ -233,15 +233,17 @@ fn blkio(block: &BlockIo) -> Vec<FileWrite> {
 
 /// The limit of faults, and the limit of reservations where the kernel has one (5.7): a reservation that fails is an
 /// error of mmap, a fault that fails is a SIGBUS.
-fn hugetlb(page: &HugepageLimit) -> [FileWrite; 2] {
-    let write = |suffix: &str, absent| FileWrite {
+///
+/// `file` is the end of the limit's name, `limit_in_bytes` or `max`.
+pub(crate) fn hugetlb(page: &HugepageLimit, file: &str) -> [FileWrite; 2] {
+    let write = |middle: &str, absent| FileWrite {
         controller: "hugetlb".into(),
-        file: format!("hugetlb.{}.{suffix}", page.page_size).into(),
+        file: format!("hugetlb.{}.{middle}{file}", page.page_size).into(),
         value: page.limit.to_string(),
         field: "hugepageLimits".into(),
         absent,
     };
-    [write("limit_in_bytes", Absent::Fails), write("rsvd.limit_in_bytes", Absent::Skipped)]
+    [write("", Absent::Fails), write("rsvd.", Absent::Skipped)]
 }
 
 /// `<device> hca_handle=N hca_object=M`, the same on v1 and v2.

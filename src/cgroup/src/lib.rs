@@ -11,7 +11,7 @@
 //! layout::probe() -> Layout                          what is mounted where, once per command
 //! path::plan(&Layout, cgroupsPath, id) -> [GroupPath]   pure; kept in the state file
 //! legacy::writes / unified::writes -> Limits { attach, rest, ignored }   pure; printed by the plan
-//! Group::create(&[GroupPath]) -> apply(attach) -> open_attach() -> the child attaches -> apply(rest)
+//! Group::create(&[GroupPath], Below) -> apply(attach) -> open_attach() -> the child attaches -> apply(rest)
 //! Group::open(&[GroupPath])   -> freeze, thaw, procs, kill_all, stats::read, oom::watch, remove
 //! ```
 //!
@@ -31,7 +31,7 @@ pub mod stats;
 pub mod unified;
 
 pub use error::{Error, Result};
-pub use group::{AttachFd, AttachFds, Created, Group, SubGroup, Survivor, attach_order};
+pub use group::{AttachFd, AttachFds, Group, SubGroup, Survivor, attach_order};
 pub use layout::{Hierarchy, Layout, Mode};
 pub use limit::{Current, FileWrite, Limits};
 pub use path::GroupPath;

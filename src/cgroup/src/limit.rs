@@ -107,18 +107,6 @@ impl Default for Current {
 /// The kernel's default of `cpu.cfs_period_us` and of the second number of `cpu.max`.
 pub const DEFAULT_PERIOD_US: u64 = 100_000;
 
-/// What happens when a v2 memory limit is set below what is in use, which makes the kernel kill until it fits.
-///
-/// On v1 the kernel itself refuses, with EBUSY, after it tried to reclaim.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Shrink {
-    /// It is an error, with the numbers.
-    #[default]
-    Refused,
-    /// It is written, unless the definition says `checkBeforeUpdate`.
-    Written,
-}
-
 /// What a renderer must know besides the limits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Context<'a> {
@@ -128,8 +116,6 @@ pub struct Context<'a> {
     pub current: Current,
     /// File and line of each device rule (v1), in order: `("devices.allow", "c 1:3 rwm")`.
     pub device_lines: &'a [(&'static str, String)],
-    /// What a shrink below the usage does (v2).
-    pub shrink: Shrink,
 }
 
 impl Context<'_> {

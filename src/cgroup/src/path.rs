@@ -31,6 +31,17 @@ impl GroupPath {
         format!("{}{}", self.mountpoint, self.path)
     }
 
+    /// Relative to the mount point, as descriptors of it want it.
+    pub(crate) fn relative(&self) -> &str {
+        self.path.trim_start_matches('/')
+    }
+
+    /// The groups above this one, from the one below the hierarchy's top down, relative to the mount point.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = &str> {
+        let relative = self.relative();
+        relative.match_indices('/').map(|(end, _)| &relative[..end])
+    }
+
     /// Whether limits of a controller go here.
     #[must_use]
     pub fn has(&self, controller: &str) -> bool {

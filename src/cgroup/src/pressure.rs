@@ -11,7 +11,7 @@ use sys::fs::OFlags;
 
 use crate::error::{Error, Result};
 use crate::group::Group;
-use crate::stats::{Pressure, parse_pressure};
+use crate::stats::{Pressure, Source, parse_pressure};
 
 /// The span of time over which stalls are counted. Source: kernel/sched/psi.c, `WINDOW_MIN_US` and `WINDOW_MAX_US`.
 pub const WINDOW: std::ops::RangeInclusive<Duration> = Duration::from_millis(500)..=Duration::from_secs(10);
@@ -40,6 +40,10 @@ impl Resource {
             Resource::Memory => "memory",
             Resource::Io => "io",
         }
+    }
+
+    fn file(self) -> String {
+        format!("{}.pressure", self.name())
     }
 }
 
@@ -115,7 +119,7 @@ pub struct PressureWatch {
 /// information.
 pub fn watch(group: &Group, trigger: Trigger) -> Result<PressureWatch> {
     let dir = group.unified().ok_or_else(|| Error::NoGroup { controller: "unified".to_owned() })?;
-    let name = format!("{}.pressure", trigger.resource.name());
+    let name = trigger.resource.file();
     let file = sys::fs::open_at(dir, &name, OFlags::RDWR | OFlags::NONBLOCK, 0)?;
     let line = format!("{} {} {}", trigger.share.name(), trigger.stall.as_micros(), trigger.window.as_micros());
     match sys::fs::write_all(file.as_fd(), line.as_bytes()) {
@@ -135,12 +139,7 @@ impl PressureWatch {
     /// [`Error::Sys`], [`Error::Parse`].
     pub fn read(&self, group: &Group) -> Result<Option<Pressure>> {
         let Some(dir) = group.unified() else { return Ok(None) };
-        let name = format!("{}.pressure", self.trigger.resource.name());
-        match sys::fs::read_text_at(dir, &name) {
-            Ok(text) => parse_pressure(&text).map(Some).ok_or(Error::Parse { file: name, text }),
-            Err(error) if error.is(Errno::NOENT) || error.is(Errno::NODEV) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Source { dir }.parsed(&self.trigger.resource.file(), parse_pressure)
     }
 }
 

@@ -3,13 +3,12 @@
 //! The definition is written for v1. What has no counterpart in v2 runc passes over, and so does this, saying so in
 //! [`Limits::ignored`]: realtime, net_cls, net_prio, swappiness, the OOM killer's switch, kernel memory, leaf weights.
 
-use runtime_spec::model::{BlockIo, CpuLimits, HugepageLimit, Limit, MemoryLimits, Resources, ThrottleDevice};
+use runtime_spec::model::{BlockIo, CpuLimits, Limit, MemoryLimits, Resources, ThrottleDevice};
 
 use crate::convert::{blkio_to_io_weight, shares_to_weight};
-use crate::legacy::rdma;
+use crate::legacy::{hugetlb, rdma};
 use crate::limit::{
-    Absent, Context, FileWrite, Ignored, LimitError, Limits, Shrink, burst_first, or_max, set, set_number,
-    weight_and_idle,
+    Absent, Context, FileWrite, Ignored, LimitError, Limits, burst_first, or_max, set, set_number, weight_and_idle,
 };
 
 /// Renders all limits of a container for the unified hierarchy, for creation and for `update` alike.
@@ -28,7 +27,7 @@ pub fn writes(resources: &Resources, context: &Context<'_>) -> Result<Limits, Li
     rest.extend(memory(&resources.memory, context)?);
     rest.extend(io(&resources.block_io));
     rest.extend(cpu(&resources.cpu, context));
-    rest.extend(resources.hugepages.iter().flat_map(hugetlb));
+    rest.extend(resources.hugepages.iter().flat_map(|page| hugetlb(page, "max")));
     rest.extend(resources.rdma.iter().map(|(device, limit)| rdma(device, *limit)));
     for write in limits.attach.iter().chain(&limits.rest) {
         if !context.has(&write.controller) {
@@ -38,11 +37,10 @@ pub fn writes(resources: &Resources, context: &Context<'_>) -> Result<Limits, Li
     }
     // Last, so that it overrides.
     for (key, value) in &resources.unified {
-        if key == "memory.max" && context.shrink == Shrink::Refused {
-            refuse_shrink(value.trim().parse().ok().map(Limit::Value), "memory", context)?;
-        }
         limits.rest.extend(unified(key, value, context)?);
     }
+    refuse_shrink(set(resources.memory.swap), "memory+swap", context)?;
+    refuse_shrink(memory_max(resources), "memory", context)?;
     limits.ignored = ignored(resources);
     Ok(limits)
 }
@@ -80,10 +78,6 @@ fn cpuset(cpu: &CpuLimits) -> impl Iterator<Item = FileWrite> {
 
 fn memory(memory: &MemoryLimits, context: &Context<'_>) -> Result<Vec<FileWrite>, LimitError> {
     let (limit, both) = (set(memory.limit), set(memory.swap));
-    if memory.check_before_update || context.shrink == Shrink::Refused {
-        refuse_shrink(both, "memory+swap", context)?;
-        refuse_shrink(limit, "memory", context)?;
-    }
     let mut writes = Vec::new();
     if let Some(swap) = swap_only(limit, both, context)? {
         // A kernel without swap has no such file; then there is nothing to forbid or to allow.
@@ -96,6 +90,37 @@ fn memory(memory: &MemoryLimits, context: &Context<'_>) -> Result<Vec<FileWrite>
     Ok(writes)
 }
 
+/// The limit of memory that a group gets: the smallest of the lines of `unified`, which override, else the definition's.
+/// `None` where none is asked for, and for what the kernel will refuse.
+pub(crate) fn memory_max(resources: &Resources) -> Option<Limit> {
+    match resources.unified.get("memory.max") {
+        Some(text) => {
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "max");
+            lines.filter_map(parse_bytes).min().map(Limit::Value)
+        }
+        None => set(resources.memory.limit),
+    }
+}
+
+/// A number of bytes as the kernel takes it: in C's notation, with a unit of 1024 or none. Kernel: lib/cmdline.c,
+/// `memparse`.
+fn parse_bytes(text: &str) -> Option<u64> {
+    const UNITS: [(char, u32); 6] = [('k', 10), ('m', 20), ('g', 30), ('t', 40), ('p', 50), ('e', 60)];
+    let lower = text.to_ascii_lowercase();
+    // In a number of base 16 it is a digit.
+    let units = if lower.starts_with("0x") { &UNITS[..5] } else { &UNITS };
+    let unit = units.iter().find_map(|(unit, shift)| Some((lower.strip_suffix(*unit)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((&lower, 0));
+    let number = match (digits.strip_prefix("0x"), digits.strip_prefix('0')) {
+        (Some(hexadecimal), _) => u64::from_str_radix(hexadecimal, 16),
+        (None, Some(octal)) if !octal.is_empty() => u64::from_str_radix(octal, 8),
+        _ => digits.parse(),
+    };
+    number.ok()?.checked_mul(1 << shift)
+}
+
+/// A limit below what is in use makes the kernel reclaim for a while and then kill until it fits. On v1 it refuses, with
+/// EBUSY, after it tried to reclaim.
 fn refuse_shrink(limit: Option<Limit>, what: &'static str, context: &Context<'_>) -> Result<(), LimitError> {
     let usage = context.current.memory_usage;
     match limit {
@@ -179,17 +204,6 @@ fn io_max(device: &ThrottleDevice, key: &str) -> String {
     format!("{}:{} {key}={}", device.major, device.minor, or_max(rate))
 }
 
-fn hugetlb(page: &HugepageLimit) -> [FileWrite; 2] {
-    let write = |suffix: &str, absent| FileWrite {
-        controller: "hugetlb".into(),
-        file: format!("hugetlb.{}.{suffix}", page.page_size).into(),
-        value: page.limit.to_string(),
-        field: "hugepageLimits".into(),
-        absent,
-    };
-    [write("max", Absent::Fails), write("rsvd.max", Absent::Skipped)]
-}
-
 /// One write per line of the value, because files such as `io.max` take one device at a time.
 fn unified(key: &str, value: &str, context: &Context<'_>) -> Result<Vec<FileWrite>, LimitError> {
     let fail = |reason: String| Err(LimitError::UnifiedKey { key: key.to_owned(), reason });
@@ -215,4 +229,39 @@ fn unified(key: &str, value: &str, context: &Context<'_>) -> Result<Vec<FileWrit
     let lines: Vec<&str> = value.lines().filter(|line| !line.is_empty()).collect();
     // An empty value is a value: it resets cpuset.cpus.
     if lines.is_empty() { Ok(vec![write("\n")]) } else { Ok(lines.into_iter().map(write).collect()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_as_the_kernel_takes_them() {
+        let check = |text: &str, expected: Option<u64>| assert_eq!(parse_bytes(text), expected, "{text:?}");
+        check("20971520", Some(20 << 20));
+        for text in ["20M", "20m", "20480k", "0x14M", "0x1400000", "024m", "0X14m"] {
+            check(text, Some(20 << 20));
+        }
+        check("1e", Some(1 << 60));
+        check("0x1e", Some(30));
+        check("0X1E", Some(30));
+        check("0", Some(0));
+        for text in ["", "M", "max", "1.5G", "-1", "99999999999999999999", "99E", "1 M", "ü"] {
+            check(text, None);
+        }
+    }
+
+    #[test]
+    fn the_limit_of_memory_is_that_of_the_last_word() {
+        let check = |text: Option<&str>, expected: Option<Limit>| {
+            let mut resources = Resources::default();
+            resources.memory.limit = Some(Limit::Value(7));
+            resources.unified.extend(text.map(|text| ("memory.max".to_owned(), text.to_owned())));
+            assert_eq!(memory_max(&resources), expected, "{text:?}");
+        };
+        check(None, Some(Limit::Value(7)));
+        check(Some("1G"), Some(Limit::Value(1 << 30)));
+        check(Some("1G\n1M\n"), Some(Limit::Value(1 << 20)));
+        check(Some("max"), None);
+    }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cgroup::group::Below;
 use cgroup::{Error, Group, GroupPath, Mode, SubGroup, group, layout, path, pressure};
 use common::{Fixture, eventually};
 use nix::sys::ptrace;
@@ -34,9 +35,7 @@ fn probes_what_proc_self_cgroup_lists() {
 fn creates_in_every_hierarchy_and_removes_all() {
     needs_v1_root!();
     let fixture = Fixture::new();
-    assert!(!fixture.created.reused);
-    // One parent and one group in each.
-    assert_eq!(fixture.created.made.len(), 2 * fixture.places.len());
+    assert!(fixture.places.iter().all(|place| std::path::Path::new(&place.dir()).is_dir()));
     let mut child = fixture.shell("exec sleep 60");
     let pid = i32::try_from(child.id()).unwrap();
     eventually("the child enters", || fixture.group.procs().unwrap() == [pid]);
@@ -88,15 +87,15 @@ fn refuses_a_group_in_use_and_leaves_nothing() {
     let fixture = Fixture::new();
     let mut child = fixture.shell("exec sleep 60");
     eventually("the child enters", || fixture.group.procs().unwrap().len() == 1);
-    match Group::create(&fixture.places) {
+    match Group::create(&fixture.places, Below::Ordinary) {
         Err(Error::NotEmpty { count, .. }) => assert_eq!(count, 1),
         other => panic!("{other:?}"),
     }
     child.kill().unwrap();
     child.wait().unwrap();
     eventually("the child leaves", || fixture.group.procs().unwrap().is_empty());
-    let (_, created) = Group::create(&fixture.places).unwrap();
-    assert!(created.reused && created.made.is_empty());
+    // Once nothing is in it the same group is taken.
+    Group::create(&fixture.places, Below::Ordinary).unwrap();
 }
 
 #[test]
@@ -106,10 +105,10 @@ fn a_failed_create_undoes_what_it_made() {
     let mut places = path::plan(&layout::probe(&proc).unwrap(), Some(&common::unique()), "x").unwrap();
     // The last hierarchy cannot be made: its mount point is no cgroup.
     places.push(GroupPath { mountpoint: "/proc".to_owned(), ..places[0].clone() });
-    let error = Group::create(&places).unwrap_err();
+    let error = Group::create(&places, Below::Ordinary).unwrap_err();
     assert!(error.to_string().starts_with("mkdir(\"/proc/skep-test-"), "{error}");
     for place in &places {
-        let parent = place.dir().rsplit_once('/').unwrap().0.to_owned();
+        let parent = common::parent_of(place);
         assert!(!std::path::Path::new(&parent).exists(), "{parent}");
     }
 }
@@ -119,7 +118,7 @@ fn refuses_a_frozen_group() {
     needs_v1_root!();
     let fixture = Fixture::new();
     std::fs::write(format!("{}/freezer.state", fixture.dir("freezer")), "FROZEN").unwrap();
-    let error = Group::create(&fixture.places).unwrap_err();
+    let error = Group::create(&fixture.places, Below::Ordinary).unwrap_err();
     assert!(error.to_string().starts_with("container's cgroup unexpectedly frozen"), "{error}");
     fixture.group.thaw().unwrap();
 }
@@ -149,9 +148,9 @@ fn fills_the_cpuset_below_empty_parents_of_others() {
     let mut places = path::plan(&layout, Some(&format!("{path}/deep")), "x").unwrap();
     places.retain(|place| place.has("cpuset"));
     // Somebody made the parents by hand: they have no CPUs.
-    let parent = places[0].dir().rsplit_once('/').unwrap().0.to_owned();
+    let parent = common::parent_of(&places[0]);
     std::fs::create_dir_all(&parent).unwrap();
-    let made = Group::create(&places).and_then(|(group, _)| group.inherit_cpuset().map(|()| group));
+    let made = Group::create(&places, Below::Ordinary).and_then(|group| group.inherit_cpuset().map(|()| group));
     let cpus = std::fs::read_to_string(format!("{}/cpuset.cpus", places[0].dir())).unwrap();
     group::remove(&places, BOUND, &proc).unwrap();
     std::fs::remove_dir(&parent).unwrap();

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cgroup::group::Below;
 use cgroup::limit::{Context, LimitError};
 use cgroup::oom::{self, Oom};
 use cgroup::{Error, Group, group, layout, legacy, path, stats};
@@ -481,7 +482,7 @@ fn use_odd_hierarchies() {
     assert!(found.find("hugetlb").unwrap().mountpoint.ends_with("/huge pages"));
     let mut places = path::plan(&found, Some(&common::unique()), "x").unwrap();
     places.retain(|place| place.has("net_cls") || place.has("hugetlb"));
-    let (group, created) = Group::create(&places).unwrap();
+    let group = Group::create(&places, Below::Ordinary).unwrap();
     let resources = with(|r| {
         r.network.class_id = Some(1_048_577);
         r.network.priorities = vec![("lo".to_owned(), 5)];
@@ -500,9 +501,7 @@ fn use_odd_hierarchies() {
     let priorities = read("net_prio", "net_prio.ifpriomap");
     let pages = stats::read(&group).unwrap().hugetlb;
     group::remove(&places, Duration::from_secs(5), &proc).unwrap();
-    for dir in created.made.iter().rev().filter(|dir| std::path::Path::new(dir).exists()) {
-        std::fs::remove_dir(dir).unwrap();
-    }
+    common::remove_parents(&places).unwrap();
     applied.unwrap();
     assert_eq!(seen, ["1048577", "2097152", "2097152"]);
     assert!(priorities.lines().any(|line| line == "lo 5"), "{priorities}");

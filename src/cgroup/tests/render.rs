@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use cgroup::limit::{Absent, Context, Current, LimitError, Shrink};
+use cgroup::limit::{Absent, Context, Current, LimitError};
 use cgroup::{FileWrite, GroupPath, Limits, legacy, unified};
 use runtime_spec::model::{HugepageLimit, Limit, RdmaLimit, Resources, ThrottleDevice, WeightDevice};
 
@@ -247,19 +247,30 @@ fn memory_and_swap_that_contradict() {
 fn a_shrink_that_would_kill_is_refused_on_v2() {
     let busy = Current { memory_usage: 500, ..Current::default() };
     let groups = group(0, ALL_V2);
-    let outcome = |resources: &Resources, shrink| {
-        let context = Context { groups: &groups, current: busy, shrink, ..Context::default() };
+    let outcome = |resources: &Resources| {
+        let context = Context { groups: &groups, current: busy, ..Context::default() };
         unified::writes(resources, &context).map(|limits| all(&limits).join(" ")).map_err(|error| error.to_string())
     };
+    let refused = Err("rejecting memory limit 500 <= usage 500".to_owned());
     let mut r = resources(|r| r.memory.limit = value(500));
-    assert_eq!(outcome(&r, Shrink::Refused), Err("rejecting memory limit 500 <= usage 500".to_owned()));
-    assert_eq!(outcome(&r, Shrink::Written), Ok("memory.max=500".to_owned()));
+    assert_eq!(outcome(&r), refused);
     r.memory.check_before_update = true;
-    assert_eq!(outcome(&r, Shrink::Written), Err("rejecting memory limit 500 <= usage 500".to_owned()));
+    assert_eq!(outcome(&r), refused);
     r.memory.swap = value(500);
-    assert_eq!(outcome(&r, Shrink::Written), Err("rejecting memory+swap limit 500 <= usage 500".to_owned()));
+    assert_eq!(outcome(&r), Err("rejecting memory+swap limit 500 <= usage 500".to_owned()));
     let fits = resources(|r| r.memory.limit = value(501));
-    assert_eq!(outcome(&fits, Shrink::Refused), Ok("memory.max=501".to_owned()));
+    assert_eq!(outcome(&fits), Ok("memory.max=501".to_owned()));
+    // A value of `unified` overrides, in whatever notation the kernel takes it.
+    let unified = |text: &str| {
+        outcome(&resources(|r| {
+            r.memory.limit = value(501);
+            r.unified.insert("memory.max".to_owned(), text.to_owned());
+        }))
+    };
+    for text in ["500", "0x1f4", " 500\n"] {
+        assert_eq!(unified(text), refused, "{text:?}");
+    }
+    assert_eq!(unified("1K"), Ok("memory.max=501 memory.max=1K".to_owned()));
 }
 
 #[test]

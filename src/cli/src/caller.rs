@@ -9,6 +9,7 @@ use engine::options::{IdMapHelpers, SystemdOptions};
 use systemd::Endpoint;
 
 use crate::args::Global;
+use crate::args::command::HandoverArgs;
 
 /// What the command line leaves to the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,9 +39,6 @@ pub struct StateRoot {
     pub needs_sticky_bit: bool,
 }
 
-/// The identity map of a process that is not in a user namespace (user_namespaces(7)).
-const WHOLE_ID_RANGE: &str = "0 0 4294967295";
-
 impl Caller {
     /// Looks at the process and its environment.
     ///
@@ -61,12 +59,6 @@ impl Caller {
         Ok(Caller { cwd, xdg_runtime_dir, unprivileged, listen_fds: listen_fds(), notify_socket })
     }
 
-    /// Where programs are looked for: `PATH`, and the folders of the administrator, which an ordinary user's may lack.
-    #[must_use]
-    pub fn search_path() -> String {
-        format!("{}:/usr/local/sbin:/usr/sbin:/sbin", variable("PATH").unwrap_or_default())
-    }
-
     /// Makes a path that was typed absolute, without looking at the file system: `..` goes one name back.
     #[must_use]
     pub fn absolute(&self, path: &str) -> String {
@@ -82,14 +74,13 @@ impl Caller {
         format!("/{}", names.join("/"))
     }
 
-    /// The programs that map ids for an ordinary user, as `PATH` has them. Nobody else needs them.
+    /// The programs that map ids for an ordinary user. Nobody else needs them.
     #[must_use]
     pub fn id_map_helpers(&self) -> IdMapHelpers {
         if sys::process::effective_uid() == 0 {
             return IdMapHelpers::default();
         }
-        let path = variable("PATH").unwrap_or_else(|| DEFAULT_PATH.to_owned());
-        IdMapHelpers { newuidmap: find_program(&path, "newuidmap"), newgidmap: find_program(&path, "newgidmap") }
+        IdMapHelpers { newuidmap: find_program("newuidmap"), newgidmap: find_program("newgidmap") }
     }
 
     /// The service manager that makes cgroups for this caller: that of the machine, or a user's own.
@@ -181,16 +172,29 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where programs are searched that no `PATH` names (execvp(3) of glibc; the helpers are in the second on Debian).
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
+/// Where programs are searched when there is no `PATH`: what a login of root has on Debian.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A program of the host that the runtime starts, by `PATH`. This is the one place where it is looked for: the crates below
+/// get the path.
+#[must_use]
+pub fn find_program(name: &str) -> Option<String> {
+    find_in(variable("PATH").as_deref().unwrap_or(DEFAULT_PATH), name)
+}
 
 /// The first file of that name in the folders of a `PATH` that may be executed. Folders that are not absolute are passed
 /// over: what is found there would depend on where the caller is.
-fn find_program(path: &str, name: &str) -> Option<String> {
+fn find_in(path: &str, name: &str) -> Option<String> {
     let absolute = path.split(':').filter(|folder| folder.starts_with('/'));
     absolute
         .map(|folder| format!("{folder}/{name}"))
         .find(|file| sys::fs::may_execute(file).is_ok() && fs::metadata(file).is_ok_and(|metadata| metadata.is_file()))
+}
+
+/// How many descriptors from 3 on stay open for a new container: those of socket activation, and those that were asked for.
+#[must_use]
+pub fn kept_fds(handover: &HandoverArgs) -> u32 {
+    handover.preserve_fds.saturating_add(listen_fds())
 }
 
 /// How many descriptors socket activation passed to this very process. It is asked for once before the program protects
@@ -221,8 +225,15 @@ fn is_ordinary() -> io::Result<bool> {
     if sys::process::effective_uid() != 0 {
         return Ok(true);
     }
-    let map = std::fs::read_to_string("/proc/self/uid_map")?;
-    Ok(!map.split_whitespace().eq(WHOLE_ID_RANGE.split(' ')))
+    Ok(!has_every_id()?)
+}
+
+/// Whether the process is not in a user namespace that somebody made.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn has_every_id() -> io::Result<bool> {
+    fs::read_to_string("/proc/self/uid_map").map(|map| sys::namespace::maps_every_id(&map))
 }
 
 #[cfg(test)]
@@ -273,10 +284,10 @@ mod tests {
     }
 
     #[test]
-    fn helpers_are_found_by_path() {
-        assert_eq!(find_program("relative:/no/such:/bin:/usr/bin", "sh").as_deref(), Some("/bin/sh"));
-        assert_eq!(find_program("/bin", "no-such-program"), None);
-        assert_eq!(find_program("/", "bin"), None);
+    fn programs_are_found_by_path() {
+        assert_eq!(find_in("relative:/no/such:/bin:/usr/bin", "sh").as_deref(), Some("/bin/sh"));
+        assert_eq!(find_in("/bin", "no-such-program"), None);
+        assert_eq!(find_in("/", "bin"), None);
     }
 
     #[test]

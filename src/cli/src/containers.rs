@@ -21,7 +21,7 @@ use crate::args::command::{
     KillArgs, Level, ListArgs, PlanArgs, PsArgs, RestoreArgs, RunArgs, Target, UpdateArgs,
 };
 use crate::bundle::read_bundle;
-use crate::caller::Caller;
+use crate::caller::{Caller, kept_fds};
 use crate::criu;
 use crate::errors::SUCCESS;
 use crate::follow;
@@ -150,7 +150,7 @@ impl Session<'_> {
     }
 
     fn create(&self, args: &CreateArgs) -> anyhow::Result<u8> {
-        check_preserved(args.handover.preserve_fds.saturating_add(self.caller.listen_fds))?;
+        check_preserved(kept_fds(&args.handover))?;
         let bundle = self.bundle(&args.bundle)?;
         let mut options = self.create_options(&args.id, &bundle, &args.bundle, &args.handover)?;
         options.start_by_other = true;
@@ -160,7 +160,7 @@ impl Session<'_> {
 
     fn run(&self, args: &RunArgs) -> anyhow::Result<u8> {
         let create = &args.create;
-        check_preserved(create.handover.preserve_fds.saturating_add(self.caller.listen_fds))?;
+        check_preserved(kept_fds(&create.handover))?;
         let bundle = self.bundle(&create.bundle)?;
         let options = self.create_options(&create.id, &bundle, &create.bundle, &create.handover)?;
         let stay = match (args.detach, args.keep) {

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use engine::options::{CheckpointOptions, CriuOptions, RestoreOptions};
 
 use crate::args::command::{CheckpointArgs, CriuArgs, RestoreArgs};
-use crate::caller::Caller;
+use crate::caller::{Caller, find_program};
 
 /// Folder of the images where none is named, in the current one. The same as runc's.
 const IMAGES: &str = "checkpoint";
@@ -45,6 +45,7 @@ pub fn restore_options(caller: &Caller, args: &RestoreArgs) -> RestoreOptions {
 
 fn criu_options(caller: &Caller, args: &CriuArgs) -> CriuOptions {
     CriuOptions {
+        program: find_program("criu"),
         images: caller.absolute(args.image_path.as_deref().unwrap_or(IMAGES)),
         work: args.work_path.as_ref().map(|path| caller.absolute(path)),
         tcp_established: args.tcp_established,

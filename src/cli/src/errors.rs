@@ -5,8 +5,10 @@
 
 use crate::args::command::Level;
 use crate::args::{Command, Program, Usage, UsageError, verbs};
+use crate::caller;
 use crate::log::Log;
 use sys::error::Reason;
+use sys::process::CAP_SYS_ADMIN;
 
 /// Exit code of a command that did its work.
 pub const SUCCESS: u8 = 0;
@@ -59,11 +61,8 @@ fn missing_calls(line: &str) -> Option<String> {
     if !line.contains("(ENOSYS)") && !line.contains("(EPERM)") {
         return None;
     }
-    const CAP_SYS_ADMIN: u32 = 21;
-    let admin = sys::process::capget().is_ok_and(|masks| masks.effective >> CAP_SYS_ADMIN & 1 == 1);
-    let whole = std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]));
-    let missing = sys::probe::missing_calls(admin && whole);
+    let admin = sys::process::capget().is_ok_and(|masks| masks.has(CAP_SYS_ADMIN));
+    let missing = sys::probe::missing_calls(admin && caller::has_every_id().unwrap_or(false));
     let list = missing.iter().map(|m| format!("{} (Linux {}: {})", m.name, m.since, Reason(m.errno)));
     let list = list.collect::<Vec<_>>().join(", ");
     (!missing.is_empty())
@@ -105,6 +104,10 @@ const COVERED: &str = "a new user namespace may mount proc and sysfs only when t
 const FOREIGN_NAMESPACE: &str = "a namespace can be joined with rights in the user namespace that owns it: for an ordinary \
                                  user those of its own containers";
 
+/// Whose parameters can be set.
+const FOREIGN_PARAMETER: &str = "inside a user namespace only parameters of its own namespaces can be set: net.* with a new \
+                                 network namespace, some of kernel.* and fs.mqueue.* with a new ipc namespace";
+
 /// What to do about a failure, by the words of which its message has all.
 static HINTS: &[(&[&str], &str)] = &[
     (&["fsopen(\"proc\")", "EPERM"], COVERED),
@@ -117,7 +120,7 @@ static HINTS: &[(&[&str], &str)] = &[
     (&["specification file", "not found"], "`skep spec` writes one to start from; --bundle names its folder"),
     (
         &["criu is not installed"],
-        "install the package criu (CRIU 3.11 or later); `criu check` says whether it works on this kernel",
+        "install the package criu (CRIU 3.0 or later); `criu check` says whether it works on this kernel",
     ),
     (
         &["Can't lookup mount=", "criu"],
@@ -183,16 +186,8 @@ static HINTS: &[(&[&str], &str)] = &[
     (&["prlimit", "EPERM"], "a hard limit can be raised with CAP_SYS_RESOURCE on the machine only; lowering is free"),
     (&["set scheduler", "EPERM"], "realtime and deadline scheduling need CAP_SYS_NICE on the machine"),
     (&["set io priority", "EPERM"], "the realtime class of I/O needs CAP_SYS_NICE on the machine"),
-    (
-        &["write sysctls", "EACCES"],
-        "inside a user namespace only parameters of its own namespaces can be set: net.* with a new network namespace, \
-         some of kernel.* and fs.mqueue.* with a new ipc namespace",
-    ),
-    (
-        &["write sysctls", "EPERM"],
-        "inside a user namespace only parameters of its own namespaces can be set: net.* with a new network namespace, \
-         some of kernel.* and fs.mqueue.* with a new ipc namespace",
-    ),
+    (&["write sysctls", "EACCES"], FOREIGN_PARAMETER),
+    (&["write sysctls", "EPERM"], FOREIGN_PARAMETER),
     (&["join", "namespace", "setns", "EPERM"], FOREIGN_NAMESPACE),
     (&["open", "namespace", "/path)", "EACCES"], FOREIGN_NAMESPACE),
     (

@@ -73,8 +73,8 @@ fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8>
 /// Whoever enters a container runs from a copy of the program that nobody can write to.
 fn protect_if_needed(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Create(args) => protect::protect(args.handover.preserve_fds.saturating_add(caller::listen_fds())),
-        Command::Run(args) => protect::protect(args.create.handover.preserve_fds.saturating_add(caller::listen_fds())),
+        Command::Create(args) => protect::protect(caller::kept_fds(&args.handover)),
+        Command::Run(args) => protect::protect(caller::kept_fds(&args.create.handover)),
         Command::Exec(args) => protect::protect(args.handover.preserve_fds),
         _ => Ok(()),
     }
@@ -85,7 +85,8 @@ fn features(args: FeaturesArgs) -> anyhow::Result<u8> {
     if !args.host {
         return print(&render_features()?);
     }
-    let offer = engine::offer::probe(&sys::ProcFs::open()?, &Caller::search_path())?;
+    let systemd = Caller::probe()?.systemd()?;
+    let offer = engine::offer::probe(&sys::ProcFs::open()?, &systemd, caller::find_program)?;
     print(&if args.json { host::render_document(&offer)? } else { host::render_text(&offer) })
 }
 

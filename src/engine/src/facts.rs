@@ -5,16 +5,10 @@ use std::os::fd::AsFd;
 use cgroup::layout::Layout;
 use runtime_spec::model::NamespaceKind;
 use serde::Serialize;
+use sys::process::{CAP_MKNOD, CAP_SYS_ADMIN};
 
 use crate::error::{Error, Result};
 use crate::options::SystemdOptions;
-
-/// Linux capability numbers (capabilities(7)).
-pub(crate) const CAP_SETGID: u32 = 6;
-pub(crate) const CAP_SETUID: u32 = 7;
-pub(crate) const CAP_SYS_PTRACE: u32 = 19;
-pub(crate) const CAP_SYS_ADMIN: u32 = 21;
-pub(crate) const CAP_MKNOD: u32 = 27;
 
 /// Everything that [`plan`](crate::plan) decides from, besides the definition and the options.
 #[derive(Debug, Clone, Serialize)]
@@ -91,13 +85,13 @@ pub struct Systemd {
 pub fn probe(proc: &sys::ProcFs) -> Result<HostFacts> {
     let own = proc.own_thread()?;
     let apparmor = first_byte("/sys/module/apparmor/parameters/enabled") == Some(b'Y');
-    let capabilities = sys::process::capget()?.effective;
-    let in_user_namespace = !maps_everything(&proc.read(&format!("{own}/uid_map"))?);
-    let admin = capabilities >> CAP_SYS_ADMIN & 1 == 1;
+    let capabilities = sys::process::capget()?;
+    let in_user_namespace = !sys::namespace::maps_every_id(&proc.read(&format!("{own}/uid_map"))?);
+    let admin = capabilities.has(CAP_SYS_ADMIN);
     Ok(HostFacts {
         euid: sys::process::effective_uid(),
         egid: sys::process::effective_gid(),
-        capabilities,
+        capabilities: capabilities.effective,
         in_user_namespace,
         may_mount: admin && (!in_user_namespace || owns_mounts(proc)?),
         setgroups_denied: in_user_namespace && setgroups_denied(proc)?,
@@ -172,7 +166,7 @@ fn has_policy(proc: &sys::ProcFs, thread: &str) -> bool {
 /// # Errors
 /// [`Error::Unsupported`] where none runs, [`Error::Systemd`] where none answers.
 pub fn probe_systemd(options: &SystemdOptions, proc: &sys::ProcFs) -> Result<Systemd> {
-    if !options.user && sys::fs::open_dir(RUNNING).is_err() {
+    if !options.user && !is_booted_by_systemd() {
         return Err(Error::Unsupported(format!(
             "systemd does not run this host ({RUNNING} is missing), so that it cannot make the container's cgroup"
         )));
@@ -189,14 +183,14 @@ pub fn probe_systemd(options: &SystemdOptions, proc: &sys::ProcFs) -> Result<Sys
 /// Where systemd says that it has booted the host: sd_booted(3).
 const RUNNING: &str = "/run/systemd/system";
 
+/// Whether systemd is the first process of the host.
+pub(crate) fn is_booted_by_systemd() -> bool {
+    sys::fs::open_dir(RUNNING).is_ok()
+}
+
 /// Whether the first process has a group of its own in the unified hierarchy.
 fn is_in_unified(text: &str) -> bool {
     text.lines().any(|line| line.starts_with("0::") && line.ends_with("/init.scope"))
-}
-
-/// Whether an id map is the one of the initial user namespace.
-fn maps_everything(map: &str) -> bool {
-    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The first byte of a file of the kernel; `None` where it is not there, since the module is not either.
@@ -207,18 +201,11 @@ fn first_byte(path: &str) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_in_unified, maps_everything};
+    use super::is_in_unified;
 
     #[test]
     fn where_systemd_keeps_its_processes() {
         assert!(is_in_unified("1:name=systemd:/init.scope\n0::/init.scope\n"));
         assert!(!is_in_unified("1:name=systemd:/init.scope\n0::/\n"));
-    }
-
-    #[test]
-    fn the_initial_map_is_known() {
-        assert!(maps_everything("         0          0 4294967295\n"));
-        assert!(!maps_everything("         0     100000      65536\n"));
-        assert!(!maps_everything(""));
     }
 }

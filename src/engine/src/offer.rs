@@ -16,6 +16,7 @@ use sys::{Errno, ProcFs};
 use crate::error::{Error, Result};
 use crate::facts::{self, HostFacts};
 use crate::host::idmap;
+use crate::options::SystemdOptions;
 
 /// The answer.
 #[derive(Debug, Clone, Serialize)]
@@ -41,8 +42,8 @@ pub struct Offer {
     pub lsm: Lsm,
     /// Types of file system that the kernel has loaded and that need no block device or server.
     pub file_systems: Vec<String>,
-    /// Whether systemd manages the machine.
-    pub systemd: bool,
+    /// The service manager.
+    pub systemd: Systemd,
     /// Programs that some features need, and where they are.
     pub programs: Vec<Program>,
 }
@@ -57,6 +58,24 @@ pub struct Cgroups {
     pub controllers: Vec<String>,
     /// Where the hierarchies are mounted.
     pub mountpoints: Vec<String>,
+}
+
+/// The service manager that would make groups with `--systemd-cgroup`: the machine's, or the user's own.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Systemd {
+    /// Whether systemd has booted the machine and is its first process.
+    pub booted: bool,
+    /// Whether a user's manager was asked.
+    pub user: bool,
+    /// Its version, such as 252, where it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Whether it can make groups.
+    pub cgroup_driver: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Something that a kernel may have.
@@ -155,11 +174,11 @@ const CALLS: [Call; 12] = [
     Call::SetMempolicy,
 ];
 
-/// Looks at the host. `search` is a `PATH` to find programs in.
+/// Looks at the host. `find` tells where a program is.
 ///
 /// # Errors
 /// When `/proc` or the cgroup hierarchies cannot be read.
-pub fn probe(proc: &ProcFs, search: &str) -> Result<Offer> {
+pub fn probe(proc: &ProcFs, systemd: &SystemdOptions, find: impl Fn(&str) -> Option<String>) -> Result<Offer> {
     let facts = facts::probe(proc)?;
     let of_call = |call: Call| {
         let (name, since) = call.origin();
@@ -178,8 +197,8 @@ pub fn probe(proc: &ProcFs, search: &str) -> Result<Offer> {
         seccomp: seccomp(),
         lsm: lsm(&facts),
         file_systems: file_systems(&proc.read("filesystems")?),
-        systemd: sys::fs::open_dir("/run/systemd/system").is_ok(),
-        programs: PROGRAMS.iter().map(|&(name, purpose)| Program { name, purpose, path: find(name, search) }).collect(),
+        systemd: probe_systemd(proc, systemd),
+        programs: PROGRAMS.iter().map(|&(name, purpose)| Program { name, purpose, path: find(name) }).collect(),
     })
 }
 
@@ -324,10 +343,17 @@ fn file_systems(list: &str) -> Vec<String> {
     list.lines().filter_map(|line| line.strip_prefix("nodev\t")).map(str::to_owned).collect()
 }
 
-fn find(name: &str, search: &str) -> Option<String> {
-    let candidates =
-        search.split(':').filter(|folder| folder.starts_with('/')).map(|folder| format!("{folder}/{name}"));
-    candidates.into_iter().find(|path| sys::fs::may_execute(path).is_ok())
+/// A service manager that does not answer is one that no group can be had from.
+fn probe_systemd(proc: &ProcFs, options: &SystemdOptions) -> Systemd {
+    let found = facts::probe_systemd(options, proc);
+    let reason = found.as_ref().err().map(|error| error.chain().join(": "));
+    Systemd {
+        booted: facts::is_booted_by_systemd(),
+        user: options.user,
+        version: found.ok().map(|found| found.version),
+        cgroup_driver: reason.is_none(),
+        reason,
+    }
 }
 
 #[cfg(test)]

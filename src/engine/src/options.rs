@@ -102,6 +102,8 @@ pub enum NetworkLock {
 /// What `checkpoint` and `restore` have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CriuOptions {
+    /// Absolute path of criu(8); `None` where it is not installed.
+    pub program: Option<String>,
     /// Folder of the images.
     pub images: String,
     /// Folder of the log and of CRIU's sockets; `None` is that of the images.

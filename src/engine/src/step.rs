@@ -560,6 +560,8 @@ pub enum ChildStep {
     },
     /// Becomes CRIU, with the socket and some other descriptors open.
     BecomeCriu {
+        /// Its absolute path.
+        program: String,
         /// The socket.
         slot: Slot,
         /// The others.

@@ -33,7 +33,7 @@ impl Unit {
     /// Whether it is a slice, in which systemd starts no process.
     #[must_use]
     pub fn is_slice(&self) -> bool {
-        self.name.ends_with(".slice")
+        systemd::name::is_slice(&self.name)
     }
 }
 
@@ -60,5 +60,5 @@ pub(crate) fn stop(unit: &Unit) -> Result<()> {
         Ok(description) if description != unit.description => return Ok(()),
         other => drop(other.map_err(named)?),
     }
-    manager.stop_unit(&unit.name).map(drop).map_err(named)
+    manager.stop_unit(&unit.name).map_err(named)
 }

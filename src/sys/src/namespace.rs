@@ -68,3 +68,22 @@ pub fn owner(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
     // SAFETY: the kernel returned a new descriptor, closed at exec, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }
+
+/// Whether an id map (`uid_map` and `gid_map` of a process) is that of the initial user namespace, where every id is itself
+/// (user_namespaces(7)).
+#[must_use]
+pub fn maps_every_id(map: &str) -> bool {
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::maps_every_id;
+
+    #[test]
+    fn the_initial_map_is_known() {
+        assert!(maps_every_id("         0          0 4294967295\n"));
+        assert!(!maps_every_id("         0     100000      65536\n"));
+        assert!(!maps_every_id(""));
+    }
+}

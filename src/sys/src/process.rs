@@ -11,6 +11,16 @@ use crate::raw;
 
 /// Flag of clone3: the child's parent is the caller's parent.
 pub const CLONE_PARENT: u64 = 0x0000_8000;
+/// Number of a capability (include/uapi/linux/capability.h).
+pub const CAP_SETGID: u32 = 6;
+/// Number of a capability.
+pub const CAP_SETUID: u32 = 7;
+/// Number of a capability.
+pub const CAP_SYS_PTRACE: u32 = 19;
+/// Number of a capability.
+pub const CAP_SYS_ADMIN: u32 = 21;
+/// Number of a capability.
+pub const CAP_MKNOD: u32 = 27;
 const CLONE_PIDFD: u64 = 0x0000_1000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -518,6 +528,14 @@ pub fn capset(masks: CapMasks) -> Result<()> {
                 masks.effective, masks.permitted, masks.inheritable
             )
         })
+}
+
+impl CapMasks {
+    /// Whether a capability is in effect, by its number.
+    #[must_use]
+    pub fn has(&self, capability: u32) -> bool {
+        self.effective >> capability & 1 == 1
+    }
 }
 
 /// `capget(2)` of the calling thread.

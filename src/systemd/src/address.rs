@@ -69,6 +69,8 @@ fn unescape(value: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(address: &str, expected: &[Socket]) {
@@ -84,6 +86,16 @@ mod tests {
         check("unix:abstract=/tmp/x,guid=2;unix:path=/y", &[Socket::Abstract("/tmp/x".to_owned()), path("/y")]);
         for none in ["", "unix:", "unix:path=", "unix:path=%zz", "unix:path=%2", "autolaunch:", "unix:path=a%00"] {
             check(none, &[]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_sockets_or_none(text in "(unix:)?[a-z=,;:%/0-9A-Fü]{0,40}", path in "/[^\0]{1,20}") {
+            for Socket::Path(name) | Socket::Abstract(name) in (Endpoint { address: text, direct: false }).sockets() {
+                prop_assert!(!name.is_empty() && !name.contains('\0'));
+            }
+            prop_assert_eq!(Endpoint::at(&path, false).sockets(), [Socket::Path(path)]);
         }
     }
 

@@ -21,7 +21,7 @@ const CONNECT_BOUND: Duration = Duration::from_secs(10);
 const CALL_BOUND: Duration = Duration::from_secs(25);
 /// The longest line of the authentication that is taken.
 const MAX_LINE: usize = 1024;
-/// How many signals may wait; older ones are dropped, since only the latest of a job is ever waited for.
+/// How many signals that are waited for may wait for us; older ones are dropped, since only the latest job's is taken.
 const MAX_SIGNALS: usize = 1024;
 
 const BUS: &str = "org.freedesktop.DBus";
@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     serial: u32,
     /// Bytes that came and are not a whole message yet.
     received: Vec<u8>,
+    /// Interface and member of the signals that are kept.
+    wanted: Option<(&'static str, &'static str)>,
     signals: VecDeque<Message>,
 }
 
@@ -45,10 +47,8 @@ impl Connection {
             match Connection::enter(&socket, endpoint.direct, uid) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => {
-                    let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                    let reason = format!("{error}{}", source.unwrap_or_default());
                     let (Socket::Path(address) | Socket::Abstract(address)) = socket;
-                    tries.push(Try { address, reason });
+                    tries.push(Try { address, reason: error.in_one_line() });
                 }
             }
         }
@@ -83,14 +83,18 @@ impl Connection {
             Socket::Abstract(name) => Address::Abstract(name),
         };
         let connected = sys::stream::connect(address, CONNECT_BOUND);
-        let socket = connected.map_err(|source| failure(source, "connecting", CONNECT_BOUND))?;
-        let mut connection = Connection { socket, serial: 0, received: Vec::new(), signals: VecDeque::new() };
-        connection.send(lines.as_bytes(), "authenticating", deadline)?;
+        let socket = connected.map_err(|source| failure(source, "connecting", silent(CONNECT_BOUND)))?;
+        let mut connection = Connection::over(socket);
+        connection.send(lines.as_bytes(), "authenticating", deadline, CONNECT_BOUND)?;
         let mut answer = connection.line(deadline)?;
         if answer.starts_with("DATA") {
             answer = connection.line(deadline)?;
         }
         if answer.starts_with("OK ") { Ok(connection) } else { Err(Error::Rejected(answer)) }
+    }
+
+    fn over(socket: OwnedFd) -> Connection {
+        Connection { socket, serial: 0, received: Vec::new(), wanted: None, signals: VecDeque::new() }
     }
 
     fn line(&mut self, deadline: Instant) -> Result<String> {
@@ -107,9 +111,9 @@ impl Connection {
         }
     }
 
-    fn send(&self, bytes: &[u8], doing: &str, deadline: Instant) -> Result<()> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        sys::stream::send_all(self.socket.as_fd(), bytes, left).map_err(|source| failure(source, doing, CALL_BOUND))
+    fn send(&self, bytes: &[u8], doing: &str, deadline: Instant, bound: Duration) -> Result<()> {
+        let stuck = |doing| Error::Stuck { doing, bound };
+        sys::stream::send_all(self.socket.as_fd(), bytes, deadline).map_err(|source| failure(source, doing, stuck))
     }
 
     /// Receives at least a byte.
@@ -120,7 +124,7 @@ impl Connection {
         }
         let mut buffer = [0u8; 4096];
         let count = sys::stream::receive(self.socket.as_fd(), &mut buffer, left)
-            .map_err(|source| failure(source, doing, bound))?;
+            .map_err(|source| failure(source, doing, silent(bound)))?;
         if count == 0 {
             return Err(Error::Closed { doing: doing.to_owned() });
         }
@@ -147,14 +151,18 @@ impl Connection {
     }
 
     /// Makes a call and waits for its answer.
-    pub(crate) fn call(&mut self, mut message: Message) -> Result<Vec<Value>> {
-        let deadline = Instant::now() + CALL_BOUND;
+    pub(crate) fn call(&mut self, message: Message) -> Result<Vec<Value>> {
+        self.call_within(message, CALL_BOUND)
+    }
+
+    fn call_within(&mut self, mut message: Message, bound: Duration) -> Result<Vec<Value>> {
+        let deadline = Instant::now() + bound;
         self.serial += 1;
         message.serial = self.serial;
         let doing = describe(&message);
-        self.send(&message.encode(), &doing, deadline)?;
+        self.send(&message.encode(), &doing, deadline, bound)?;
         loop {
-            let answer = self.message(&doing, deadline, CALL_BOUND)?;
+            let answer = self.message(&doing, deadline, bound)?;
             match answer.kind {
                 Kind::Return if answer.reply_to == Some(message.serial) => return Ok(answer.body),
                 Kind::Error if answer.reply_to == Some(message.serial) => {
@@ -166,8 +174,13 @@ impl Connection {
         }
     }
 
+    /// From now on keeps this signal for [`Connection::wait_signal`]. Without a bus in between, systemd sends all others too.
+    pub(crate) fn keep_signal(&mut self, interface: &'static str, member: &'static str) {
+        self.wanted = Some((interface, member));
+    }
+
     fn keep(&mut self, message: Message) {
-        if message.kind == Kind::Signal {
+        if self.wanted.is_some_and(|(interface, member)| message.is_signal(interface, member)) {
             self.signals.push_back(message);
             if self.signals.len() > MAX_SIGNALS {
                 self.signals.pop_front();
@@ -175,7 +188,8 @@ impl Connection {
         }
     }
 
-    /// The first signal, of those that came and those that will, that `wanted` takes. `None` after the bound.
+    /// The first of the signals that are kept, of those that came and those that will, that `wanted` takes. `None` after
+    /// the bound.
     pub(crate) fn wait_signal<T>(
         &mut self,
         doing: &str,
@@ -198,15 +212,101 @@ impl Connection {
     }
 }
 
-fn failure(source: sys::Error, doing: &str, bound: Duration) -> Error {
+/// What the kernel says; `late` where it says that the bound is over.
+fn failure(source: sys::Error, doing: &str, late: impl FnOnce(String) -> Error) -> Error {
     let doing = doing.to_owned();
-    if source.is(Errno::AGAIN) { Error::Silent { doing, bound } } else { Error::Connection { doing, source } }
+    if source.is(Errno::AGAIN) { late(doing) } else { Error::Connection { doing, source } }
 }
 
-/// Method and first argument, for errors.
+fn silent(bound: Duration) -> impl FnOnce(String) -> Error {
+    move |doing| Error::Silent { doing, bound }
+}
+
+/// Method and first argument, for errors; of a property its name, which is the second.
 fn describe(message: &Message) -> String {
-    match message.body.first().and_then(Value::as_text) {
+    let subject = if message.member == "Get" { message.body.get(1) } else { message.body.first() };
+    match subject.and_then(Value::as_text) {
         Some(subject) => format!("{} {subject}", message.member),
         None => message.member.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_millis(200);
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Connection::over(ours.into()), theirs)
+    }
+
+    fn call_on(unit: &str, size: usize) -> Message {
+        let body = vec![Value::text(unit), Value::text("x".repeat(size))];
+        Message::call(BUS, "/", BUS, "SetUnitProperties", body)
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_an_error() {
+        let (mut connection, _theirs) = pair();
+        let error = connection.call_within(call_on("u.scope", 4 << 20), BOUND).unwrap_err();
+        let expected = "systemd did not take the whole message within 200ms (SetUnitProperties u.scope)";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    /// Each of its reads makes some room, so that no single send waits for long.
+    #[test]
+    fn a_peer_that_takes_little_at_a_time_is_an_error() {
+        let (mut connection, mut theirs) = pair();
+        let peer = std::thread::spawn(move || {
+            let mut taken = vec![0; 32 << 10];
+            while theirs.read(&mut taken).unwrap() > 0 {
+                std::thread::sleep(BOUND / 4);
+            }
+        });
+        let begun = Instant::now();
+        let error = connection.call_within(call_on("u.scope", 8 << 20), BOUND).unwrap_err();
+        let took = begun.elapsed();
+        drop(connection);
+        peer.join().unwrap();
+        assert!(matches!(error, Error::Stuck { .. }), "{error}");
+        assert!(took < BOUND * 10, "{took:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a peer writes before it goes: the wait ends with an error, and nothing is kept that was not sent.
+        #[test]
+        fn a_peer_that_says_anything(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(b'l'), Just(1)], 0..128), lines in any::<bool>(),
+        ) {
+            let (mut connection, mut theirs) = pair();
+            theirs.write_all(&bytes).unwrap();
+            drop(theirs);
+            let deadline = Instant::now() + BOUND;
+            if lines {
+                while let Ok(line) = connection.line(deadline) {
+                    prop_assert!(!line.contains("\r\n"));
+                }
+            } else {
+                while connection.message("reading", deadline, BOUND).is_ok() {}
+            }
+            prop_assert!(connection.received.len() <= bytes.len());
+        }
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_is_an_error() {
+        let (mut connection, _theirs) = pair();
+        let body = vec![Value::text("org.freedesktop.systemd1.Manager"), Value::text("Version")];
+        let error = connection.call_within(Message::call(BUS, "/", BUS, "Get", body), BOUND).unwrap_err();
+        assert_eq!(error.to_string(), "systemd did not answer within 200ms (Get Version)");
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::value::Value;
 use crate::wire::WireError;
 
 /// Result of this crate.
@@ -38,12 +39,21 @@ pub enum Error {
         bound: Duration,
     },
     /// It sent what is no message.
-    #[error("systemd sent what cannot be understood ({doing}): {source}")]
+    #[error("systemd sent what cannot be understood ({doing})")]
     Wire {
         /// What was being done.
         doing: String,
         /// What is wrong with it.
+        #[source]
         source: WireError,
+    },
+    /// It did not take all of a message in time.
+    #[error("systemd did not take the whole message within {bound:?} ({doing})")]
+    Stuck {
+        /// What was being done.
+        doing: String,
+        /// How long it was given.
+        bound: Duration,
     },
     /// It does not let us in.
     #[error("systemd refuses the connection: {0:?}")]
@@ -59,10 +69,14 @@ pub enum Error {
         message: String,
     },
     /// An answer of other types than documented.
-    #[error("systemd: {call}: unexpected answer")]
+    #[error("systemd: {call}: unexpected answer: want {want}, got {got}")]
     Answer {
-        /// Method and unit.
+        /// Method and unit or property.
         call: String,
+        /// What is documented.
+        want: &'static str,
+        /// What came.
+        got: String,
     },
     /// A job that did not end well, or not in time.
     #[error("systemd could not {what} unit {unit}: {outcome}; {state}")]
@@ -79,6 +93,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// Something else than text, or nothing, where there should be text.
+    pub(crate) fn no_text(call: String, got: Option<&Value>) -> Error {
+        // Its type alone: a value may be long.
+        let got = got.map_or("nothing".to_owned(), |value| format!("a value of type {:?}", value.signature()));
+        Error::Answer { call, want: "text", got }
+    }
+
+    /// The text and that of its source, where one line has to do.
+    pub(crate) fn in_one_line(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether systemd refused with this error of its own, such as `NoSuchUnit`.
     #[must_use]
     pub fn is(&self, short: &str) -> bool {

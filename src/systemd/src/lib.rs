@@ -15,6 +15,8 @@
 mod address;
 mod connection;
 mod error;
+#[cfg(test)]
+mod foreign_bytes;
 pub mod gvariant;
 mod manager;
 mod message;

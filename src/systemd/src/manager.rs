@@ -18,17 +18,10 @@ pub const JOB_BOUND: Duration = Duration::from_secs(30);
 const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const JOB_REMOVED: &str = "JobRemoved";
 const BUS: &str = "org.freedesktop.DBus";
-
-/// Whether a unit was there to be stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// It was, and is no more.
-    Now,
-    /// systemd has none of that name: a scope goes by itself when its last process does.
-    WasGone,
-}
 
 /// A connection to a service manager, of the machine or of a user.
 #[derive(Debug)]
@@ -65,10 +58,13 @@ impl Manager {
     /// # Errors
     /// [`Error`].
     pub fn version(&mut self) -> Result<u32> {
-        let value = self.property(PATH, MANAGER, "Version")?;
-        let text = value.as_text().unwrap_or_default().trim_start_matches('v');
-        let digits = text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        digits.parse().map_err(|_| Error::Answer { call: "Get Version".to_owned() })
+        let text = self.property(PATH, MANAGER, "Version")?;
+        let digits = text.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| Error::Answer {
+            call: "Get Version".to_owned(),
+            want: "a number first",
+            got: format!("{text:?}"),
+        })
     }
 
     /// The group that the manager's units are below, without a trailing slash; empty for that of a machine.
@@ -76,43 +72,34 @@ impl Manager {
     /// # Errors
     /// [`Error`].
     pub fn control_group(&mut self) -> Result<String> {
-        let value = self.property(PATH, MANAGER, "ControlGroup")?;
-        Ok(value.as_text().unwrap_or_default().trim_end_matches('/').to_owned())
+        let group = self.property(PATH, MANAGER, "ControlGroup")?;
+        Ok(group.trim_end_matches('/').to_owned())
     }
 
-    fn property(&mut self, path: &str, interface: &str, name: &str) -> Result<Value> {
+    /// A property that is text.
+    fn property(&mut self, path: &str, interface: &str, name: &str) -> Result<String> {
         let body = vec![Value::text(interface), Value::text(name)];
         let answer = self.connection.call(Message::call(SERVICE, path, PROPERTIES, "Get", body))?;
-        let value = answer.into_iter().next().ok_or_else(|| Error::Answer { call: format!("Get {name}") })?;
-        Ok(value.inner().clone())
+        first_text(&answer, || format!("Get {name}"))
     }
 
-    /// A property of a loaded unit, such as `Description` or `ActiveState` of `org.freedesktop.systemd1.Unit`.
+    /// A property that every kind of unit has and that is text, such as `Description` or `ActiveState`.
     ///
     /// # Errors
     /// [`Error::Refused`] with `NoSuchUnit` where none is loaded.
-    pub fn unit_property(&mut self, unit: &str, interface: &str, name: &str) -> Result<Value> {
-        let answer = self.call("GetUnit", vec![Value::text(unit)])?;
-        let path =
-            answer.first().and_then(Value::as_text).ok_or_else(|| Error::Answer { call: "GetUnit".to_owned() })?;
-        self.property(path, interface, name)
-    }
-
-    /// A property that every kind of unit has.
-    ///
-    /// # Errors
-    /// As [`Manager::unit_property`].
     pub fn common_property(&mut self, unit: &str, name: &str) -> Result<String> {
-        let value = self.unit_property(unit, "org.freedesktop.systemd1.Unit", name)?;
-        Ok(value.as_text().unwrap_or_default().to_owned())
+        let answer = self.call("GetUnit", vec![Value::text(unit)])?;
+        let path = first_text(&answer, || format!("GetUnit {unit}"))?;
+        self.property(&path, UNIT, name)
     }
 
     fn subscribe(&mut self) -> Result<()> {
         if self.subscribed {
             return Ok(());
         }
+        self.connection.keep_signal(MANAGER, JOB_REMOVED);
         if self.over_bus {
-            let rule = format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='JobRemoved'");
+            let rule = format!("type='signal',sender='{SERVICE}',interface='{MANAGER}',member='{JOB_REMOVED}'");
             let call = Message::call(BUS, "/org/freedesktop/DBus", BUS, "AddMatch", vec![Value::text(rule)]);
             self.connection.call(call)?;
         }
@@ -156,14 +143,15 @@ impl Manager {
     }
 
     fn wait_job(&mut self, answer: &[Value], what: &'static str, unit: &str) -> Result<()> {
-        let bad = || Error::Answer { call: format!("{what} {unit}") };
-        let job = answer.first().and_then(Value::as_text).ok_or_else(bad)?.to_owned();
+        let job = first_text(answer, || format!("{what} {unit}"))?;
         let doing = format!("waiting for the {what} of {unit}");
         let result = self.connection.wait_signal(&doing, JOB_BOUND, |signal| {
-            let of_job = signal.is_signal(MANAGER, "JobRemoved") && signal.body.get(1)?.as_text() == Some(&job);
-            if of_job { signal.body.get(3)?.as_text().map(str::to_owned) } else { None }
+            let of_job = signal.body.get(1)?.as_text() == Some(&job);
+            of_job.then(|| {
+                first_text(signal.body.get(3..).unwrap_or_default(), || format!("result of the {what} of {unit}"))
+            })
         })?;
-        let outcome = match result {
+        let outcome = match result.transpose()? {
             Some(result) if result == "done" => return Ok(()),
             Some(result) => format!("its job ended with {result:?}"),
             None => {
@@ -177,10 +165,11 @@ impl Manager {
 
     /// What a unit is now, in words; part of an error, so it has none of its own.
     fn describe_unit(&mut self, unit: &str) -> String {
-        let mut read = |name: &str| self.common_property(unit, name);
-        match (read("ActiveState"), read("SubState")) {
-            (Ok(active), Ok(sub)) => format!("the unit is {active} ({sub})"),
-            (Err(error), _) | (_, Err(error)) => format!("its state is not known: {error}"),
+        // The second is not asked for where the first is not told: a manager that hangs is waited for once.
+        let active = self.common_property(unit, "ActiveState");
+        match active.and_then(|active| Ok((active, self.common_property(unit, "SubState")?))) {
+            Ok((active, sub)) => format!("the unit is {active} ({sub})"),
+            Err(error) => format!("its state is not known: {}", error.in_one_line()),
         }
     }
 
@@ -209,18 +198,18 @@ impl Manager {
         self.call("AttachProcessesToUnit", body).map(drop)
     }
 
-    /// Stops a unit, waits until it is done, and forgets that it failed if it did.
+    /// Stops a unit, waits until it is done, and forgets that it failed if it did. One that is not there has ended: a
+    /// scope goes by itself when its last process does.
     ///
     /// # Errors
     /// [`Error::Job`] for a unit that does not end in time.
-    pub fn stop_unit(&mut self, unit: &str) -> Result<Stopped> {
+    pub fn stop_unit(&mut self, unit: &str) -> Result<()> {
         self.subscribe()?;
         match self.call("StopUnit", vec![Value::text(unit), Value::text("replace")]) {
-            Err(error) if error.is("NoSuchUnit") => return Ok(Stopped::WasGone),
+            Err(error) if error.is("NoSuchUnit") => return Ok(()),
             other => self.wait_job(&other?, "stop", unit)?,
         }
-        self.reset_failed(unit)?;
-        Ok(Stopped::Now)
+        self.reset_failed(unit)
     }
 
     /// Forgets that a unit failed. A unit that is not there has not.
@@ -232,5 +221,14 @@ impl Manager {
             Err(error) if !error.is("NoSuchUnit") => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// The text that an answer begins with, also where it is in a variant.
+fn first_text(answer: &[Value], call: impl FnOnce() -> String) -> Result<String> {
+    let value = answer.first().map(Value::inner);
+    match value.and_then(Value::as_text) {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(Error::no_text(call(), value)),
     }
 }

@@ -3,10 +3,8 @@
 //! Spec: D-Bus Specification, "Message Format".
 
 use crate::value::{Value, signature_of};
-use crate::wire::{Reader, WireError, Writer};
+use crate::wire::{MAX_MESSAGE, Reader, WireError, Writer};
 
-/// The largest message that is taken: 8 MiB. The specification allows 128; what systemd answers has some kilobytes.
-pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 /// Bytes of a header that say how long the message is.
 pub(crate) const FIXED: usize = 16;
 
@@ -152,22 +150,18 @@ impl Message {
         let [Value::Byte(code), Value::Variant(value)] = parts.as_slice() else {
             return Err(WireError::Invalid("header"));
         };
-        let place = match (*code, &**value) {
-            (field::PATH, Value::Path(_)) => &mut self.path,
-            (field::INTERFACE, Value::Text(_)) => &mut self.interface,
-            (field::MEMBER, Value::Text(_)) => &mut self.member,
-            (field::ERROR_NAME, Value::Text(_)) => &mut self.error,
-            (field::DESTINATION, Value::Text(_)) => &mut self.destination,
-            (field::SIGNATURE, Value::Signature(_)) => signature,
-            (field::REPLY_SERIAL, Value::U32(serial)) => {
-                self.reply_to = Some(*serial);
-                return Ok(());
-            }
+        match (*code, &**value) {
+            (field::PATH, Value::Path(path)) => self.path.clone_from(path),
+            (field::INTERFACE, Value::Text(name)) => self.interface.clone_from(name),
+            (field::MEMBER, Value::Text(name)) => self.member.clone_from(name),
+            (field::ERROR_NAME, Value::Text(name)) => self.error.clone_from(name),
+            (field::DESTINATION, Value::Text(name)) => self.destination.clone_from(name),
+            (field::SIGNATURE, Value::Signature(types)) => signature.clone_from(types),
+            (field::REPLY_SERIAL, Value::U32(serial)) => self.reply_to = Some(*serial),
             // A known field of another type is an error; fields that come after this version are to be ignored.
             (field::PATH..=field::DESTINATION | field::SIGNATURE, _) => return Err(WireError::Invalid("header")),
-            _ => return Ok(()),
-        };
-        value.as_text().unwrap_or_default().clone_into(place);
+            _ => {}
+        }
         Ok(())
     }
 }

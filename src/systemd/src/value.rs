@@ -11,6 +11,9 @@ use serde::{Serialize, Serializer};
 /// 32 for arrays and 32 for structs).
 pub(crate) const MAX_DEPTH: usize = 64;
 
+/// The longest signature (D-Bus Specification, "Valid Signatures"); its length is one byte on the wire.
+pub(crate) const MAX_SIGNATURE: usize = 255;
+
 /// One value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -177,13 +180,7 @@ impl fmt::Display for Value {
             Value::Path(text) => f.write_str("objectpath ").and_then(|()| quote(f, text)),
             Value::Signature(text) => f.write_str("signature ").and_then(|()| quote(f, text)),
             Value::Array(element, values) if values.is_empty() => write!(f, "@a{element} []"),
-            Value::Array(element, values) if element.starts_with('{') => {
-                f.write_str("{")?;
-                for (index, value) in values.iter().enumerate() {
-                    write!(f, "{}{value}", if index == 0 { "" } else { ", " })?;
-                }
-                f.write_str("}")
-            }
+            Value::Array(element, values) if element.starts_with('{') => list(f, values, ("{", "}")),
             Value::Array(_, values) => list(f, values, ("[", "]")),
             Value::Struct(fields) if fields.len() == 1 => list(f, fields, ("(", ",)")),
             Value::Struct(fields) => list(f, fields, ("(", ")")),

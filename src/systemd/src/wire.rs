@@ -7,6 +7,10 @@ use crate::value::{MAX_DEPTH, Value, first_type, split};
 
 /// The largest array that the specification allows: 64 MiB.
 const MAX_ARRAY: usize = 64 << 20;
+/// The largest message that is taken, and the most memory that the values of a header or a body may take: 8 MiB. The
+/// specification allows messages of 128; what systemd answers has some kilobytes. Memory has a bound of its own since a
+/// byte of an array becomes a whole [`Value`].
+pub(crate) const MAX_MESSAGE: usize = 8 << 20;
 
 /// What is wrong with bytes that came.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +59,7 @@ impl Writer {
     }
 
     fn put_signature(&mut self, signature: &str) {
-        // The specification's bound is 255; what is sent from here has a handful of codes.
+        // What is sent from here has a handful of codes, and what an annotation says is held to the bound by its parser.
         self.bytes.push(u8::try_from(signature.len()).unwrap_or(u8::MAX));
         self.bytes.extend(signature.as_bytes());
         self.bytes.push(0);
@@ -119,12 +123,14 @@ pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     big_endian: bool,
+    /// Bytes of memory that values may still take.
+    memory: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Begins at a multiple of 8 of the message.
     pub(crate) fn new(bytes: &'a [u8], big_endian: bool) -> Reader<'a> {
-        Reader { bytes, at: 0, big_endian }
+        Reader { bytes, at: 0, big_endian, memory: MAX_MESSAGE }
     }
 
     pub(crate) fn is_at_end(&self) -> bool {
@@ -157,11 +163,18 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(self.number()?))
     }
 
+    /// Takes the memory of what is going to be allocated.
+    fn spend(&mut self, bytes: usize) -> Result<(), WireError> {
+        self.memory = self.memory.checked_sub(bytes).ok_or(WireError::Large("number of values"))?;
+        Ok(())
+    }
+
     fn terminated(&mut self, count: usize) -> Result<String, WireError> {
         let text = self.take(count)?;
         if self.take(1)? != [0] || text.contains(&0) {
             return Err(WireError::Invalid("text"));
         }
+        self.spend(count)?;
         String::from_utf8(text.to_vec()).map_err(|_| WireError::Invalid("text"))
     }
 
@@ -181,6 +194,7 @@ impl<'a> Reader<'a> {
         if depth > MAX_DEPTH {
             return Err(WireError::Large("nesting"));
         }
+        self.spend(size_of::<Value>())?;
         Ok(match signature.as_bytes().first() {
             Some(b'y') => Value::Byte(self.take(1)?[0]),
             Some(b'b') => match self.u32()? {
@@ -206,7 +220,11 @@ impl<'a> Reader<'a> {
             Some(b'(') => {
                 self.align(8)?;
                 let fields = split(&signature[1..signature.len() - 1]).ok_or(WireError::Invalid("signature"))?;
-                Value::Struct(fields.iter().map(|field| self.value_at(field, depth + 1)).collect::<Result<_, _>>()?)
+                let mut values = Vec::with_capacity(fields.len());
+                for field in fields {
+                    values.push(self.value_at(field, depth + 1)?);
+                }
+                Value::Struct(values)
             }
             Some(b'{') => {
                 self.align(8)?;
@@ -232,10 +250,13 @@ impl<'a> Reader<'a> {
         }
         self.align(element.bytes().next().map_or(1, alignment))?;
         let end = self.at.checked_add(size).filter(|end| *end <= self.bytes.len()).ok_or(WireError::Short)?;
+        self.spend(element.len())?;
         let mut values = Vec::new();
         while self.at < end {
             values.push(self.value_at(element, depth + 1)?);
         }
+        // A vector takes room for four at least, which many short arrays would multiply.
+        values.shrink_to_fit();
         if self.at == end { Ok(Value::Array(element.to_owned(), values)) } else { Err(WireError::Invalid("array")) }
     }
 
@@ -252,7 +273,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::value::signature_of;
+    use crate::value::{MAX_SIGNATURE, signature_of};
 
     pub(crate) fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -272,7 +293,10 @@ pub(crate) mod tests {
         leaf.prop_recursive(4, 32, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 1..4).prop_map(Value::Struct),
-                inner.clone().prop_map(|value| Value::Variant(Box::new(value))),
+                inner
+                    .clone()
+                    .prop_filter("a signature has a bound", |value| value.signature().len() <= MAX_SIGNATURE)
+                    .prop_map(|value| Value::Variant(Box::new(value))),
                 // All elements have one type: the same value several times.
                 (inner.clone(), 0usize..4)
                     .prop_map(|(value, count)| Value::Array(value.signature(), vec![value; count])),

@@ -130,15 +130,43 @@ fn a_refusal_has_name_and_reason() {
     assert!(error.is("NoSuchUnit") && error.to_string().contains("not there"), "{error}");
 }
 
+/// Not taken for an empty text, which for the group of a manager would mean the top of the machine's hierarchy.
 #[test]
-fn an_answer_of_another_type_is_an_error() {
-    let number = |serial: u32| answer(2, serial, "v", &[], &[1, b'u', 0, 0, 1, 0, 0, 0]);
-    assert!(matches!(version("type", number), Err(Error::Answer { .. })));
+fn an_answer_of_another_type_is_an_error_that_names_the_property() {
+    let check = |name: &str, body: &'static [u8], expected: [&str; 2]| {
+        let signature = if body.is_empty() { "" } else { "v" };
+        let peer = Peer::new(name, move |mut stream| {
+            let_in(&mut stream);
+            for _ in 0..2 {
+                let (serial, _) = read_call(&mut stream);
+                stream.write_all(&answer(2, serial, signature, &[], body)).expect("answer");
+            }
+        });
+        let mut manager = peer.connect().unwrap();
+        let said = [manager.version().unwrap_err().to_string(), manager.control_group().unwrap_err().to_string()];
+        assert_eq!(said, expected);
+    };
+    let number = [
+        "systemd: Get Version: unexpected answer: want text, got a value of type \"u\"",
+        "systemd: Get ControlGroup: unexpected answer: want text, got a value of type \"u\"",
+    ];
+    check("number", &[1, b'u', 0, 0, 1, 0, 0, 0], number);
+    let nothing = [
+        "systemd: Get Version: unexpected answer: want text, got nothing",
+        "systemd: Get ControlGroup: unexpected answer: want text, got nothing",
+    ];
+    check("nothing", &[], nothing);
+    let body = variant_of_text("v");
+    let error = version("no-number", move |serial| answer(2, serial, "v", &[], &body)).unwrap_err();
+    assert_eq!(error.to_string(), "systemd: Get Version: unexpected answer: want a number first, got \"v\"");
 }
 
 #[test]
 fn bytes_that_are_no_message_are_an_error() {
-    assert!(matches!(version("garbage", |_| vec![b'x'; 64]), Err(Error::Wire { .. })));
+    let error = version("garbage", |_| vec![b'x'; 64]).unwrap_err();
+    // What is wrong with them is told once: by the source.
+    assert_eq!(error.to_string(), "systemd sent what cannot be understood (Get Version)");
+    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "byte order is not valid");
     let huge = |_| [&b"l\x02\0\x01\xff\xff\xff\x7f\x01\0\0\0\0\0\0\0"[..], &[0; 16]].concat();
     assert!(matches!(version("huge", huge), Err(Error::Wire { .. })));
     let cut = |serial: u32| {

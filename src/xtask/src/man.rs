@@ -12,7 +12,12 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[
+    ("PATH", "Where criu, newuidmap, newgidmap and ps are found; folders that are not absolute are passed over."),
     ("XDG_RUNTIME_DIR", "An unprivileged user's state is in the folder skep below it."),
+    (
+        "DBUS_SYSTEM_BUS_ADDRESS, DBUS_SESSION_BUS_ADDRESS",
+        "Where the service manager of the machine or of the user is reached with --systemd-cgroup.",
+    ),
     ("LISTEN_PID, LISTEN_FDS", "Descriptors of socket activation, sd_listen_fds(3): the container gets them."),
     (
         "NOTIFY_SOCKET",

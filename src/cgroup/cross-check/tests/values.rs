@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cgroup::group::Below;
 use cgroup::limit::Context;
 use cgroup::{Group, GroupPath, group, layout, legacy, path};
 use cgroups_rs::fs::cgroup_builder::CgroupBuilder;
@@ -59,7 +60,7 @@ fn ours(places: &[GroupPath]) -> Vec<(&'static str, String)> {
     resources.block_io.throttle_write_bps = rate(2 * MIB);
     resources.block_io.throttle_read_iops = rate(100);
     resources.block_io.throttle_write_iops = rate(200);
-    let (group, _) = Group::create(places).unwrap();
+    let group = Group::create(places, Below::Ordinary).unwrap();
     let limits = legacy::writes(&resources, &Context { groups: places, ..Context::default() }).unwrap();
     group.apply_attach(&limits.attach).unwrap();
     group.apply(&limits.rest).unwrap();

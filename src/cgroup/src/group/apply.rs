@@ -86,14 +86,13 @@ impl Group {
     fn lend_realtime(&self, runtime: &str, period: Option<&str>) -> Result<()> {
         let Some(member) = self.member("cpu").filter(|member| !member.place.is_unified()) else { return Ok(()) };
         let mount = sys::fs::open_dir(&member.place.mountpoint)?;
-        let relative = member.place.path.trim_start_matches('/');
-        for (end, _) in relative.match_indices('/') {
-            let parent = sys::fs::open_beneath(mount.as_fd(), &relative[..end], OFlags::PATH | OFlags::DIRECTORY)?;
+        for path in member.place.parents() {
+            let parent = sys::fs::open_beneath(mount.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY)?;
             if sys::fs::read_text_at(parent.as_fd(), "cpu.rt_runtime_us")?.trim() != "0" {
                 continue;
             }
             let named = |error: sys::Error| {
-                let path = format!("{}/{}", member.place.mountpoint, &relative[..end]);
+                let path = format!("{}/{path}", member.place.mountpoint);
                 sys::Error::new(format!("{} in the parent {path:?}", error.call()), error.errno())
             };
             if let Some(period) = period {

@@ -46,19 +46,13 @@ impl Member {
         self.join_threaded(mount)
     }
 
-    /// The groups above this one from the top, by their path below the mount.
-    fn parents(&self) -> impl Iterator<Item = &str> {
-        let relative = self.place.path.trim_start_matches('/');
-        std::iter::once(".").chain(relative.match_indices('/').map(|(end, _)| &relative[..end]))
-    }
-
     fn take_controllers(&self, mount: BorrowedFd<'_>, below: Below) -> Result<()> {
         let have = self.read("cgroup.controllers")?;
         let missing = |name: &&String| !have.split_ascii_whitespace().any(|have| have == name.as_str());
         if !self.place.controllers.iter().any(|name| missing(&name)) {
             return Ok(());
         }
-        for parent in self.parents() {
+        for parent in std::iter::once(".").chain(self.place.parents()) {
             let parent = sys::fs::open_beneath(mount, parent, OFlags::PATH | OFlags::DIRECTORY)?;
             hand_down(parent.as_fd(), &self.place.controllers, below)?;
         }
@@ -73,8 +67,7 @@ impl Member {
         if self.optional("cgroup.type")?.is_none_or(|kind| kind != INVALID) {
             return Ok(());
         }
-        let own = self.place.path.trim_start_matches('/');
-        for group in self.parents().skip(1).chain(std::iter::once(own)) {
+        for group in self.place.parents().chain(std::iter::once(self.place.relative())) {
             let dir = sys::fs::open_beneath(mount, group, OFlags::PATH | OFlags::DIRECTORY)?;
             if sys::fs::read_text_at(dir.as_fd(), "cgroup.type")?.trim() == INVALID {
                 sys::fs::write_value_at(dir.as_fd(), "cgroup.type", "threaded").map_err(|error| {

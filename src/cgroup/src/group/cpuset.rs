@@ -24,7 +24,7 @@ impl Group {
             let (file, value) = read_either(member.dir.as_fd(), "", names)?;
             if value.is_empty() {
                 let mount = sys::fs::open_dir(&member.place.mountpoint)?;
-                fill(mount.as_fd(), member.place.path.trim_start_matches('/'), file)?;
+                fill(mount.as_fd(), member.place.relative(), file)?;
             }
         }
         Ok(())

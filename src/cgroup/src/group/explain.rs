@@ -79,9 +79,7 @@ impl Member {
             return None;
         }
         let mount = sys::fs::open_dir(&self.place.mountpoint).ok()?;
-        let relative = self.place.path.trim_start_matches('/');
-        let parents = relative.match_indices('/').map(|(end, _)| &relative[..end]);
-        for parent in std::iter::once(".").chain(parents) {
+        for parent in std::iter::once(".").chain(self.place.parents()) {
             let group = sys::fs::open_beneath(mount.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY).ok()?;
             let handed = sys::fs::read_text_at(group.as_fd(), "cgroup.subtree_control").ok()?;
             if handed.split_ascii_whitespace().any(|name| name == controller) {

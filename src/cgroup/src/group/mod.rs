@@ -44,15 +44,14 @@ struct Member {
     dir: OwnedFd,
 }
 
-/// What [`Group::create`] found and made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Created {
-    /// Folders that it made, parents before children. The parents of a container's groups stay when it is deleted, since
-    /// another container may use them by then.
-    pub made: Vec<String>,
-    /// Whether a group of the container was there before, empty: its limits may not be those of a new group, so
+/// What is done with a group that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Present {
+    /// It is taken where nothing is in it and it is not frozen. Its limits may not be those of a new group, so
     /// [`Group::read_current`] must be asked before limits are rendered.
-    pub reused: bool,
+    TakenIfIdle,
+    /// It is somebody else's work for this container, with a process in it.
+    Adopted,
 }
 
 /// A group below the container's, for an exec.
@@ -104,53 +103,23 @@ impl Group {
     ///
     /// Parents that it makes in a cpuset hierarchy get their own parent's CPUs and memory nodes, and
     /// `cgroup.clone_children`, so that what is made in them starts with values. In the unified hierarchy, all controllers
-    /// that its root offers are handed down.
+    /// that its root offers are handed down; `below` says what happens below a group that has processes of its own.
+    ///
+    /// The parents of a container's groups stay when it is deleted, since another container may use them by then.
     ///
     /// # Errors
     /// [`Error::NotEmpty`] and [`Error::Frozen`] for a group that is there already and in use; [`Error::Sys`] for what the
     /// kernel says; [`Error::Undo`] where, on top of that, a folder that was made could not be removed again.
-    pub fn create(places: &[GroupPath]) -> Result<(Group, Created)> {
-        Group::create_below(places, Below::Ordinary)
-    }
-
-    /// [`Group::create`], saying what happens in the unified hierarchy below a group that has processes of its own.
-    ///
-    /// # Errors
-    /// As [`Group::create`].
-    pub fn create_below(places: &[GroupPath], below: Below) -> Result<(Group, Created)> {
-        let mut created = Created::default();
-        let mut members = Vec::with_capacity(places.len());
-        for place in places {
-            match make(place, below, &mut created) {
-                Ok(dir) => members.push(Member { place: place.clone(), dir }),
-                Err(cause) => return Err(undo_made(&created, cause)),
-            }
-        }
-        Ok((Group { members }, created))
+    pub fn create(places: &[GroupPath], below: Below) -> Result<Group> {
+        make_all(places, below, Present::TakenIfIdle)
     }
 
     /// Opens groups that somebody else has made with a process in them, and makes those that are missing.
     ///
     /// # Errors
-    /// [`Error::Sys`].
+    /// [`Error::Sys`]; [`Error::Undo`] as with [`Group::create`].
     pub fn adopt(places: &[GroupPath]) -> Result<Group> {
-        let mut members = Vec::with_capacity(places.len());
-        for place in places {
-            let mount = sys::fs::open_dir(&place.mountpoint)?;
-            let dir = match open_below(mount.as_fd(), place) {
-                Err(error) if error.is(Errno::NOENT) => {
-                    make_folder(place, mount.as_fd(), &mut Created::default())?;
-                    open_below(mount.as_fd(), place)?
-                }
-                other => other?,
-            };
-            let member = Member { place: place.clone(), dir };
-            if place.is_unified() {
-                member.prepare_unified(mount.as_fd(), Below::Ordinary)?;
-            }
-            members.push(member);
-        }
-        Ok(Group { members })
+        make_all(places, Below::Ordinary, Present::Adopted)
     }
 
     /// Whether a process is in the group that stands for all of them: the unified one, or the named one of systemd.
@@ -354,57 +323,62 @@ fn open_place(place: &GroupPath) -> sys::Result<OwnedFd> {
 }
 
 fn open_below(mount: BorrowedFd<'_>, place: &GroupPath) -> sys::Result<OwnedFd> {
-    let relative = place.path.trim_start_matches('/');
-    sys::fs::open_beneath(mount, relative, OFlags::PATH | OFlags::DIRECTORY)
+    sys::fs::open_beneath(mount, place.relative(), OFlags::PATH | OFlags::DIRECTORY)
         .map_err(|error| sys::Error::new(format!("open({:?})", place.dir()), error.errno()))
 }
 
+/// Makes all groups, or none.
+fn make_all(places: &[GroupPath], below: Below, present: Present) -> Result<Group> {
+    // Folders, parents before children.
+    let mut made = Vec::new();
+    let mut members = Vec::with_capacity(places.len());
+    for place in places {
+        match make(place, below, present, &mut made) {
+            Ok(member) => members.push(member),
+            Err(cause) => return Err(undo_made(&made, cause)),
+        }
+    }
+    Ok(Group { members })
+}
+
 /// Makes one group and opens it.
-fn make(place: &GroupPath, below: Below, created: &mut Created) -> Result<OwnedFd> {
+fn make(place: &GroupPath, below: Below, present: Present, made: &mut Vec<String>) -> Result<Member> {
     let mount = sys::fs::open_dir(&place.mountpoint)?;
-    let reused = make_folder(place, mount.as_fd(), created).map_err(|error| match error.errno() {
+    let is_new = make_folder(place, mount.as_fd(), made).map_err(|error| match error.errno() {
         Errno::AGAIN if place.is_unified() => Error::TooManyGroups { dir: place.dir() },
         _ => error.into(),
     })?;
     let member = Member { place: place.clone(), dir: open_below(mount.as_fd(), place)? };
-    if reused {
-        created.reused = true;
+    if !is_new && present == Present::TakenIfIdle {
         refuse_in_use(&member)?;
     }
     if place.is_unified() {
         member.prepare_unified(mount.as_fd(), below)?;
     }
-    Ok(member.dir)
+    Ok(member)
 }
 
-/// Makes the folder of a group, with the parents that are missing. Says whether it was there before.
-fn make_folder(place: &GroupPath, mount: BorrowedFd<'_>, created: &mut Created) -> sys::Result<bool> {
-    let relative = place.path.trim_start_matches('/');
-    let made = match sys::fs::mkdir_at(mount, relative, 0o755) {
-        Err(error) if error.is(Errno::NOENT) => make_with_parents(place, mount, relative, created),
+/// Makes the folder of a group, with the parents that are missing. `false` where it was there before.
+fn make_folder(place: &GroupPath, mount: BorrowedFd<'_>, made: &mut Vec<String>) -> sys::Result<bool> {
+    let outcome = match sys::fs::mkdir_at(mount, place.relative(), 0o755) {
+        Err(error) if error.is(Errno::NOENT) => make_with_parents(place, mount, made),
         other => other,
     };
-    match made {
+    match outcome {
         Ok(()) => {
-            created.made.push(place.dir());
-            Ok(false)
+            made.push(place.dir());
+            Ok(true)
         }
-        Err(error) if error.is(Errno::EXIST) => Ok(true),
+        Err(error) if error.is(Errno::EXIST) => Ok(false),
         Err(error) => Err(sys::Error::new(format!("mkdir({:?})", place.dir()), error.errno())),
     }
 }
 
-fn make_with_parents(
-    place: &GroupPath,
-    mount: BorrowedFd<'_>,
-    relative: &str,
-    created: &mut Created,
-) -> sys::Result<()> {
-    for (end, _) in relative.match_indices('/') {
-        let parent = &relative[..end];
+fn make_with_parents(place: &GroupPath, mount: BorrowedFd<'_>, made: &mut Vec<String>) -> sys::Result<()> {
+    for parent in place.parents() {
         match sys::fs::mkdir_at(mount, parent, 0o755) {
             Ok(()) => {
-                created.made.push(format!("{}/{parent}", place.mountpoint));
+                made.push(format!("{}/{parent}", place.mountpoint));
                 if place.has("cpuset") && !place.is_unified() {
                     cpuset::prepare_parent(mount, parent)?;
                 }
@@ -413,7 +387,7 @@ fn make_with_parents(
             Err(error) => return Err(error),
         }
     }
-    sys::fs::mkdir_at(mount, relative, 0o755)
+    sys::fs::mkdir_at(mount, place.relative(), 0o755)
 }
 
 fn refuse_in_use(member: &Member) -> Result<()> {
@@ -426,9 +400,9 @@ fn refuse_in_use(member: &Member) -> Result<()> {
 }
 
 /// Removes what was made, children first, after a failure.
-fn undo_made(created: &Created, cause: Error) -> Error {
+fn undo_made(made: &[String], cause: Error) -> Error {
     let mut left = Vec::new();
-    for dir in created.made.iter().rev() {
+    for dir in made.iter().rev() {
         match sys::fs::rmdir_at(sys::fs::CWD, dir) {
             // Busy: somebody else has put a group into a parent that we made; it is theirs now.
             Err(error) if !error.is(Errno::NOENT) && !error.is(Errno::BUSY) => left.push(error),

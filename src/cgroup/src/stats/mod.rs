@@ -229,7 +229,7 @@ pub struct Pressure {
     pub full: PressureLine,
 }
 
-pub(crate) use parse::pressure as parse_pressure;
+pub(crate) use parse::{Source, pressure as parse_pressure};
 
 /// Reads all statistics of a container.
 ///

@@ -9,14 +9,14 @@ use super::{BlkioEntry, Pressure, PressureLine};
 use crate::error::{Error, Result};
 
 /// A group's folder, to read files from.
-#[derive(Clone, Copy)]
-pub(super) struct Source<'fd> {
-    pub(super) dir: BorrowedFd<'fd>,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'fd> {
+    pub(crate) dir: BorrowedFd<'fd>,
 }
 
 impl Source<'_> {
     /// A file as text; `None` where there is none, or the group is gone.
-    pub(super) fn text(self, file: &str) -> Result<Option<String>> {
+    pub(crate) fn text(self, file: &str) -> Result<Option<String>> {
         match sys::fs::read_text_at(self.dir, file) {
             Ok(text) => Ok(Some(text)),
             // EOPNOTSUPP: pressure files of a kernel that was started without psi=1.
@@ -26,9 +26,15 @@ impl Source<'_> {
     }
 
     /// A file parsed; `None` where there is none.
-    pub(super) fn parsed<T>(self, file: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>> {
+    pub(crate) fn parsed<T>(self, file: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>> {
         let Some(text) = self.text(file)? else { return Ok(None) };
         parse(&text).map(Some).ok_or_else(|| Error::Parse { file: file.to_owned(), text })
+    }
+
+    /// One number of a file of `key number` lines; 0 for a key that this kernel does not have, `None` where there is no
+    /// file.
+    pub(crate) fn count(self, file: &str, key: &str) -> Result<Option<u64>> {
+        Ok(self.parsed(file, key_values)?.map(|values| values.get(key).copied().unwrap_or(0)))
     }
 
     /// A file with one number; 0 where there is none.

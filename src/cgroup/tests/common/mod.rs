@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use cgroup::{Created, Group, GroupPath, Layout, layout, path};
+use cgroup::group::Below;
+use cgroup::{Group, GroupPath, Layout, layout, path};
 use sys::ProcFs;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -41,7 +42,6 @@ pub(crate) struct Fixture {
     pub(crate) layout: Layout,
     pub(crate) places: Vec<GroupPath>,
     pub(crate) group: Group,
-    pub(crate) created: Created,
 }
 
 impl Fixture {
@@ -55,9 +55,9 @@ impl Fixture {
         let layout = layout::probe(&proc).unwrap();
         let mut places = path::plan(&layout, Some(&unique()), "unused").unwrap();
         places.retain(wanted);
-        let (group, created) = Group::create(&places).unwrap();
+        let group = Group::create(&places, Below::Ordinary).unwrap();
         group.inherit_cpuset().unwrap();
-        Fixture { proc, layout, places, group, created }
+        Fixture { proc, layout, places, group }
     }
 
     pub(crate) fn dir(&self, controller: &str) -> String {
@@ -97,15 +97,29 @@ impl Drop for Fixture {
     fn drop(&mut self) {
         let left = self.group.kill_all(Duration::from_secs(10), &self.proc);
         let removed = cgroup::group::remove(&self.places, Duration::from_secs(5), &self.proc);
-        let there = |dir: &&String| std::path::Path::new(dir).exists();
-        let parents: Result<Vec<()>, _> =
-            self.created.made.iter().rev().filter(there).map(std::fs::remove_dir).collect();
+        let parents = remove_parents(&self.places);
         if !std::thread::panicking() {
             assert_eq!(left.unwrap(), []);
             removed.unwrap();
             parents.unwrap();
         }
     }
+}
+
+/// Removes the folders of [`unique`] paths that stay when the groups go.
+pub(crate) fn remove_parents(places: &[GroupPath]) -> std::io::Result<()> {
+    for place in places {
+        match std::fs::remove_dir(parent_of(place)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The folder above a group.
+pub(crate) fn parent_of(place: &GroupPath) -> String {
+    place.dir().rsplit_once('/').unwrap().0.to_owned()
 }
 
 /// A path that no other test has.

@@ -1,6 +1,6 @@
 //! `features --host`: what this host offers.
 
-use engine::offer::Offer;
+use engine::offer::{Offer, Systemd};
 
 use super::render_json_indented;
 use super::table::render_table;
@@ -13,7 +13,8 @@ pub fn render_text(offer: &Offer) -> String {
         row("user", &render_user(offer)),
         row("capabilities", &render_capabilities(offer)),
         row("cgroups", &format!("{}: {}", render_mode(offer), join(&offer.cgroup.controllers))),
-        row("systemd", yes(offer.systemd)),
+        row("systemd", yes(offer.systemd.booted)),
+        row("systemd cgroups", &render_systemd(&offer.systemd)),
         row("namespaces", &join(&offer.namespaces)),
     ];
     let lsm = &offer.lsm;
@@ -69,6 +70,14 @@ fn render_capabilities(offer: &Offer) -> String {
     match offer.missing_capabilities.as_slice() {
         [] => "all".to_owned(),
         missing => format!("all but {}", join(missing)),
+    }
+}
+
+fn render_systemd(systemd: &Systemd) -> String {
+    let whose = if systemd.user { "the user's" } else { "the machine's" };
+    match (&systemd.reason, systemd.version) {
+        (None, Some(version)) => format!("yes, by {whose} systemd {version}"),
+        (reason, _) => format!("no: {}", reason.as_deref().unwrap_or("its version is not known")),
     }
 }
 

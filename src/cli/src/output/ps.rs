@@ -4,6 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use crate::caller::find_program;
+
 /// What ps(1) is asked where the command line says nothing.
 const DEFAULT_OPTIONS: &str = "-ef";
 
@@ -12,7 +14,8 @@ const DEFAULT_OPTIONS: &str = "-ef";
 /// # Errors
 /// There is no ps(1), it fails, or its output has no PID column.
 pub fn read_processes(options: &[String], pids: &[i32]) -> anyhow::Result<String> {
-    let mut command = Command::new("ps");
+    let program = find_program("ps").context("ps is not installed: no such program in PATH")?;
+    let mut command = Command::new(program);
     if options.is_empty() {
         command.arg(DEFAULT_OPTIONS);
     }

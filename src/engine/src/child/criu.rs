@@ -8,7 +8,6 @@ use sys::mount::UnmountFlags;
 
 use super::Child;
 use super::resolve::{Links, Want};
-use crate::criu::PROGRAM;
 use crate::error::{Error, Result};
 use crate::step::Slot;
 
@@ -24,13 +23,13 @@ impl Child<'_> {
     }
 
     /// Returns only where CRIU cannot be executed. Everything else that is open closes.
-    pub(super) fn become_criu(&self, slot: Slot, keep: &[Slot]) -> Result<()> {
+    pub(super) fn become_criu(&self, program: &str, slot: Slot, keep: &[Slot]) -> Result<()> {
         let socket = self.slot(slot)?.as_raw_fd();
         sys::process::keep_on_exec(socket)?;
         for slot in keep {
             sys::process::keep_on_exec(self.slot(*slot)?.as_raw_fd())?;
         }
-        let error = Command::new(PROGRAM).args(["swrk", &socket.to_string()]).exec();
-        Err(Error::Unsupported(format!("criu cannot be started: {error}")))
+        let error = Command::new(program).args(["swrk", &socket.to_string()]).exec();
+        Err(Error::Unsupported(format!("{program} cannot be started: {error}")))
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use runtime_spec::model::{Capabilities, User};
 use sys::fs;
-use sys::process::{self, CapMasks};
+use sys::process::{self, CAP_SYS_ADMIN, CapMasks};
 use sys::{Errno, ProcFs};
 
 use super::Child;
@@ -13,9 +13,6 @@ use crate::facts::setgroups_denied;
 
 /// Highest capability number that a mask of 64 bits can hold.
 const CAP_MAX: u32 = 63;
-
-/// CAP_SYS_ADMIN.
-const CAP_SYS_ADMIN: u32 = 21;
 
 /// Whoever makes files in the user namespace, with no group of the host's left. An id other than 0 keeps the capabilities
 /// too: where 0 is not mapped, no change of the user counts as leaving root (security/commoncap.c, `cap_emulate_setxuid`).

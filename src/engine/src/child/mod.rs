@@ -162,7 +162,7 @@ impl Child<'_> {
                 self.progress.folders = crate::criu::Folders::open_inside(images, work.as_deref())?;
                 Ok(())
             }
-            ChildStep::BecomeCriu { slot, keep } => self.become_criu(*slot, keep),
+            ChildStep::BecomeCriu { program, slot, keep } => self.become_criu(program, *slot, keep),
             ChildStep::MakeDevice { device, bind } => self.make_device(device, *bind),
             ChildStep::MakeDeviceLinks => self.make_device_links(),
             ChildStep::RunHooks { point, hooks } => self.run_hooks(*point, hooks),

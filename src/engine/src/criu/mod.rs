@@ -17,7 +17,7 @@ mod wire;
 
 pub(crate) use folders::Folders;
 pub(crate) use places::{covered_file, mount_point};
-pub(crate) use service::{Answer, PROGRAM, Service, check_version, failure, receive, send};
+pub(crate) use service::{Answer, Service, check_version, failure, program, receive, send};
 
 /// The oldest version that is asked for anything: it was the first to tell its version.
 pub(crate) const OLDEST: rpc::Version = rpc::Version(3, 0, 0);

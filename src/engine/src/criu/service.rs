@@ -12,9 +12,7 @@ use super::folders::error_lines;
 use super::rpc::{self, Features, Kind, Response, Version, parse_response};
 use crate::error::{Error, Result};
 use crate::gate;
-
-/// The program, found along `PATH`.
-pub(crate) const PROGRAM: &str = "criu";
+use crate::options::CriuOptions;
 
 /// The largest answer that is taken: a text, or a list of features.
 const LIMIT: usize = 64 * 1024;
@@ -46,18 +44,19 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::Unsupported`] where there is none, and what the kernel says.
-    pub(crate) fn start() -> Result<Service> {
+    pub(crate) fn start(options: &CriuOptions) -> Result<Service> {
+        let program = program(options)?;
         let (socket, theirs) = sys::socket::pair()?;
         let errors = sys::memory::data_file("criu", b"")?;
         let number = theirs.as_raw_fd();
         sys::process::keep_on_exec(number)?;
-        let child = Command::new(PROGRAM)
+        let child = Command::new(program)
             .args(["swrk", &number.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::from(sys::process::dup(errors.as_fd())?))
             .spawn()
-            .map_err(|error| cannot_start(&error))?;
+            .map_err(|error| Error::Unsupported(format!("{program} cannot be started: {error}")))?;
         drop(theirs);
         let pid = i32::try_from(child.id()).unwrap_or_default();
         Ok(Service { socket, pidfd: sys::process::pidfd_open(pid)?, child, errors: File::from(errors) })
@@ -136,11 +135,13 @@ impl Service {
     }
 }
 
-fn cannot_start(error: &std::io::Error) -> Error {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => Error::Unsupported("criu is not installed: no such program in PATH".to_owned()),
-        _ => Error::Unsupported(format!("criu cannot be started: {error}")),
-    }
+/// The program's path.
+///
+/// # Errors
+/// [`Error::Unsupported`] where there is none.
+pub(crate) fn program(options: &CriuOptions) -> Result<&str> {
+    let missing = || Error::Unsupported("criu is not installed: no such program in PATH".to_owned());
+    options.program.as_deref().ok_or_else(missing)
 }
 
 /// Refuses a version that cannot do what is asked for.

@@ -205,7 +205,7 @@ impl<'a> Host<'a> {
     }
 
     fn make_cgroups(&mut self, below: cgroup::group::Below) -> Result<()> {
-        let (group, _) = cgroup::Group::create_below(&self.plan.groups, below)?;
+        let group = cgroup::Group::create(&self.plan.groups, below)?;
         self.attach = Some(group.open_attach(&[])?);
         self.group = Some(group);
         Ok(())

@@ -35,7 +35,7 @@ pub fn checkpoint(context: &Context<'_>, id: &str, mut options: CheckpointOption
     warn_unprivileged(context, &facts);
     let dump = plan_dump(&spec_of(id, &config)?, &facts, &record.groups)?;
     let folders = Folders::open(&options.criu.images, options.criu.work.as_deref(), true)?;
-    let criu = Service::start()?;
+    let criu = Service::start(&options.criu)?;
     let version = criu.version()?;
     check_abilities(&criu, version, &dump, &options)?;
 

@@ -59,7 +59,7 @@ pub fn restore(
 
 /// Asks a CRIU of its own: the one that restores has the caller's standard streams, and cannot tell of a bad start.
 fn check_version(bundle: &Bundle, restore: &RestoreOptions) -> Result<()> {
-    let criu = Service::start()?;
+    let criu = Service::start(&restore.criu)?;
     let version = criu.version()?;
     for namespace in bundle.spec.namespaces.iter().filter(|namespace| namespace.path.is_some()) {
         checkpoint::check_namespace(version, namespace.kind)?;

@@ -39,12 +39,7 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
     let lines = device_lines(&group, resources)?;
     group.reclaim_memory(resources, RECLAIM_BOUND)?;
     let current = group.read_current(resources)?;
-    let limits = cgroup::limit::Context {
-        groups: &record.groups,
-        current,
-        device_lines: &lines,
-        ..cgroup::limit::Context::default()
-    };
+    let limits = cgroup::limit::Context { groups: &record.groups, current, device_lines: &lines };
     let unified_only = record.groups.iter().all(cgroup::GroupPath::is_unified);
     let render = |limits: &cgroup::limit::Context<'_>| cgroups::render_limits(resources, unified_only, limits);
     let mut writes = render(&limits)?;

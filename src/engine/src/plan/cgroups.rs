@@ -4,10 +4,11 @@ use cgroup::group::Below;
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{IdMapping, Mount, MountAttr, MountKind, NamespaceKind, Resources};
 use security::devices;
+use sys::process::CAP_SYS_ADMIN;
 
 use super::Plan;
 use crate::error::{Error, Result};
-use crate::facts::{CAP_SYS_ADMIN, HostFacts};
+use crate::facts::HostFacts;
 use crate::options::CreateOptions;
 use crate::step::{ChildStep, HostStep};
 use crate::undo::Undo;

@@ -3,10 +3,11 @@
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{IdMapping, NamespaceKind};
 use runtime_spec::validate::sysctl;
+use sys::process::CAP_SYS_ADMIN;
 
 use super::{Plan, has_user_namespace, rootless};
 use crate::error::Result;
-use crate::facts::{CAP_SYS_ADMIN, HostFacts};
+use crate::facts::HostFacts;
 use crate::options::{CreateOptions, IdMapHelpers};
 use crate::step::{ChildStep, HostStep, IdMaps, Launcher, Slot};
 use crate::undo::Undo;

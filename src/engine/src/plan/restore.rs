@@ -8,6 +8,7 @@ use runtime_spec::ContainerSpec;
 use runtime_spec::model::{Mount, MountKind, NamespaceKind, PropagationKind};
 
 use super::{Plan, cgroups, checkpoint, mounts, namespaces, plan_host_hooks, process, unit};
+use crate::criu;
 use crate::error::{Error, Result};
 use crate::facts::HostFacts;
 use crate::gate::Gate;
@@ -61,7 +62,8 @@ pub(crate) fn plan_restore(
     let (images, work) = (restore.criu.images.clone(), restore.criu.work.clone());
     plan.child(ChildStep::OpenFolders { images, work });
     plan.child(ChildStep::PassGate { gate: Gate::Rootfs, slots: Vec::new() });
-    plan.child(ChildStep::BecomeCriu { slot: rpc, keep: inherited.iter().map(|(_, slot)| *slot).collect() });
+    let keep = inherited.iter().map(|(_, slot)| *slot).collect();
+    plan.child(ChildStep::BecomeCriu { program: criu::program(&restore.criu)?.to_owned(), slot: rpc, keep });
 
     plan.host(HostStep::AwaitGate { gate: Gate::Rootfs });
     cgroups::plan_limits(&mut plan, spec, facts);
@@ -207,7 +209,9 @@ mod tests {
             rootfs: "/b/rootfs".to_owned(),
             ..CreateOptions::default()
         };
-        plan_restore(spec, &facts(mode), &options, restore, "/run/skep/web1")
+        let mut restore = restore.clone();
+        restore.criu.program = Some("/usr/sbin/criu".to_owned());
+        plan_restore(spec, &facts(mode), &options, &restore, "/run/skep/web1")
     }
 
     fn images(plan: &Plan) -> &RestoreImages {
@@ -268,29 +272,21 @@ mod tests {
             { "type": "mount" }, { "type": "network", "path": "/run/netns/a" }, { "type": "ipc", "path": "/proc/7/ns/ipc" },
         ]);
         let spec = example(serde_json::json!({ "namespaces": namespaces }));
-        let plan = plan(&spec, Mode::Unified, &RestoreOptions::default()).unwrap();
-        let images = images(&plan);
+        let planned = plan(&spec, Mode::Unified, &RestoreOptions::default()).unwrap();
+        let images = images(&planned);
         assert_eq!(images.joined, [(NamespaceKind::Ipc, "/proc/7/ns/ipc".to_owned())]);
         let (kind, slot) = images.inherited[0];
         assert_eq!(kind, NamespaceKind::Network);
         assert!(images.inside.is_empty(), "a joined network has its devices");
-        let kept = plan
+        let kept = planned
             .child
             .iter()
             .any(|planned| matches!(&planned.step, ChildStep::BecomeCriu { keep, .. } if *keep == [slot]));
         assert!(kept);
         let namespaces = serde_json::json!([{ "type": "mount" }, { "type": "cgroup", "path": "/proc/7/ns/cgroup" }]);
         let spec = example(serde_json::json!({ "namespaces": namespaces }));
-        assert!(
-            super::plan_restore(
-                &spec,
-                &facts(Mode::Unified),
-                &CreateOptions { id: "a".to_owned(), ..CreateOptions::default() },
-                &RestoreOptions::default(),
-                "/x"
-            )
-            .is_err()
-        );
+        let refused = plan(&spec, Mode::Unified, &RestoreOptions::default()).unwrap_err().to_string();
+        assert!(refused.contains("cgroup"), "{refused}");
     }
 
     #[test]

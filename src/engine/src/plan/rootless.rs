@@ -5,10 +5,11 @@
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{Device, IdMapping, MountKind, NamespaceKind, Process};
+use sys::process::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SYS_PTRACE};
 
 use super::Plan;
 use crate::error::{Error, Result};
-use crate::facts::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SYS_PTRACE, HostFacts};
+use crate::facts::HostFacts;
 use crate::options::{CreateOptions, IdMapHelpers};
 use crate::step::{ChildStep, HostStep, IdMaps, Launcher, Planned, Slot, Source};
 

@@ -53,7 +53,8 @@ pub(super) fn plan_unit(
     cgroups::plan_all_writes(plan, spec, facts)?;
 
     let kind = hierarchy_of(&plan.groups);
-    let mut start = property::base(place.is_slice(), &place.slice, &format!("skep container {id}"), kind);
+    let mut start =
+        property::base(systemd::name::is_slice(&place.unit), &place.slice, &format!("skep container {id}"), kind);
     for (key, value) in &spec.annotations {
         let Some(key) = key.strip_prefix(property::ANNOTATION) else { continue };
         let given = property::from_annotation(key, value).map_err(|error| Error::Unsupported(error.to_string()))?;

@@ -4,20 +4,29 @@ use super::Finding;
 use super::scan::Source;
 
 /// Crates that neither print nor read the command line or the environment: everything below the command line tool.
-const QUIET: [&str; 9] = [
+const QUIET: [&str; 10] = [
     "runtime-spec/",
     "rootfs-tools/",
     "src/sys/",
     "src/security/",
     "src/cgroup/",
     "src/network/",
+    "src/systemd/",
     "src/engine/",
     "src/init/",
     "src/monitor/",
 ];
 
 pub(super) fn check(source: &Source) -> Vec<Finding> {
-    let rules = [check_unsafe, check_async, check_printing, check_environment, check_ignored_tests, check_unwritten];
+    let rules = [
+        check_unsafe,
+        check_async,
+        check_printing,
+        check_environment,
+        check_programs,
+        check_ignored_tests,
+        check_unwritten,
+    ];
     rules.iter().flat_map(|rule| rule(source)).collect()
 }
 
@@ -59,6 +68,16 @@ fn check_environment(source: &Source) -> Vec<Finding> {
         }
         let end = if source.matches(at + 3, &["{"]) { brace_end(source, at + 3) } else { at + 4 };
         source.tokens[at + 3..end.min(source.tokens.len())].iter().any(|token| READERS.contains(&token.text.as_str()))
+    })
+}
+
+/// A program that is started by a name that is written down is looked for along `PATH`, which is a part of the environment.
+fn check_programs(source: &Source) -> Vec<Finding> {
+    find_quiet(source, "PATH is read in src/cli: take the path of the program", |at, word| {
+        // A literal carries no token.
+        let argument = source.tokens.get(at + 5).map_or("", |token| token.text.as_str());
+        let is_constant = !argument.contains(char::is_lowercase) && argument.contains(char::is_uppercase);
+        word == "Command" && source.matches(at + 1, &[":", ":", "new", "("]) && (argument == ")" || is_constant)
     })
 }
 
@@ -169,6 +188,15 @@ mod tests {
         good(check_environment, "src/cli/src/a.rs", "std::env::args()");
         good(check_environment, "src/network/src/a.rs", "std::env::current_dir(); env!(\"X\"); spec.env.var()");
         good(check_environment, "src/network/build.rs", "std::env::var(\"OUT_DIR\")");
+    }
+
+    #[test]
+    fn a_program_that_is_looked_for_below_the_command_line_is_found() {
+        bad(check_programs, "src/engine/src/a.rs", "Command::new(\"criu\").spawn()");
+        bad(check_programs, "src/engine/src/a.rs", "std::process::Command::new(PROGRAM)");
+        good(check_programs, "src/engine/src/a.rs", "Command::new(program); Command::new(&hook.path)");
+        good(check_programs, "src/engine/src/a.rs", "#[cfg(test)] mod tests { fn f() { Command::new(\"true\"); } }");
+        good(check_programs, "src/cli/src/a.rs", "Command::new(\"ps\")");
     }
 
     #[test]

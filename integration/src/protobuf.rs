@@ -1,7 +1,7 @@
-//! The few bytes of the protocol buffers wire format that the Container Runtime Interface needs.
+//! The few bytes of the protocol buffers wire format that the Container Runtime Interface and CRIU's requests need.
 //!
 //! Source: "Encoding", the protocol buffers documentation: a field is a varint of `number << 3 | type`, followed by a
-//! varint (type 0) or a length and that many bytes (type 2). The interface uses no other types.
+//! varint (type 0) or a length and that many bytes (type 2). Neither uses other types.
 
 use anyhow::{Context, Result, bail};
 
@@ -63,8 +63,10 @@ impl Message {
 
 /// A value that was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Value {
+pub enum Value {
+    /// A number, a bool or an enum's value.
     Number(u64),
+    /// A text, bytes or a message.
     Bytes(Vec<u8>),
 }
 
@@ -97,14 +99,24 @@ impl Fields {
         Ok(Self(fields))
     }
 
+    /// All fields in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = &(u32, Value)> {
+        self.0.iter()
+    }
+
     /// The number in a field; 0, as the format has it, where there is none.
     #[must_use]
     pub fn number(&self, field: u32) -> u64 {
-        let found = self.0.iter().rev().find_map(|(number, value)| match value {
+        self.given_number(field).unwrap_or(0)
+    }
+
+    /// The number in a field, told apart from none.
+    #[must_use]
+    pub fn given_number(&self, field: u32) -> Option<u64> {
+        self.0.iter().rev().find_map(|(number, value)| match value {
             Value::Number(value) if *number == field => Some(*value),
             _ => None,
-        });
-        found.unwrap_or(0)
+        })
     }
 
     /// The text in a field; empty where there is none.
