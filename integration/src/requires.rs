@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::host;
+use crate::runtime::{Kind, Runtime};
 
 /// The reasons that a machine may have, one key a line; the text after the key is for people.
 const ALLOWED: &str = include_str!("../allowed-skips.txt");
@@ -16,6 +17,8 @@ pub const PERL: Need = Need::Program("/usr/bin/perl");
 pub enum Need {
     /// The caller is root.
     Root,
+    /// The runtime under test is this one: what is tested is none of the specification's.
+    Skep,
     /// This controller is mounted as cgroup v1.
     V1(&'static str),
     /// This controller is enabled in the root of a cgroup v2 hierarchy.
@@ -67,6 +70,7 @@ impl Need {
     pub fn key(self) -> String {
         match self {
             Need::Root => "root".into(),
+            Need::Skep => "skep".into(),
             Need::V1(name) => format!("cgroup-v1-{name}"),
             Need::V2(name) => format!("cgroup-v2-{name}"),
             Need::V2Alone => "cgroup-v2".into(),
@@ -96,6 +100,7 @@ impl Need {
     pub fn is_met(self) -> bool {
         match self {
             Need::Root => rustix::process::geteuid().is_root(),
+            Need::Skep => Runtime::under_test().kind == Kind::Skep,
             Need::V1(name) => host::v1_mount(name).is_some(),
             Need::V2(name) => host::v2_controllers().iter().any(|c| c == name),
             Need::V2Alone => host::v2_alone().is_some(),

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use integration::defined::{Defined, text};
 use integration::host::{eventually, own_mounts};
+use integration::requires::Need;
 use integration::runtime::wait_pid;
-use integration::{case, json};
+use integration::{case_with, json};
 
 #[test]
 fn a_definition_leads_a_life() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let (web, base) = (d.name("web"), d.base());
         let script = "echo started; echo oops >&2; trap 'echo asked; exit 0' TERM; while :; do sleep 0.1; done";
@@ -50,7 +51,7 @@ fn a_definition_leads_a_life() {
 
 #[test]
 fn limits_variables_and_users_are_the_containers() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let (web, base) = (d.name("web"), d.base());
         fs::write(base.join("etc/passwd"), "web:x:33:44::/srv/web:/bin/sh\n").expect("write");
@@ -101,7 +102,7 @@ fn limits_variables_and_users_are_the_containers() {
 
 #[test]
 fn a_definition_that_makes_no_sense_is_refused_and_nothing_is_left() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let (name, base) = (d.name("bad"), d.base());
         let base = text(&base);
@@ -133,7 +134,7 @@ fn a_definition_that_makes_no_sense_is_refused_and_nothing_is_left() {
 
 #[test]
 fn many_are_started_stopped_and_filtered_by_one_command() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let base = d.base();
         let names: Vec<String> = (0..5).map(|n| d.name(&format!("n{n}"))).collect();
@@ -160,7 +161,7 @@ fn many_are_started_stopped_and_filtered_by_one_command() {
 /// One that ended by itself is stopped; the next start takes away what the last one left.
 #[test]
 fn one_that_has_ended_can_be_started_again() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let name = d.name("short");
         d.create(&name, text(&d.base()), &["--ids", "300000:65536"], &["sh", "-c", "echo x >> /count; wc -l < /count"])
@@ -177,7 +178,7 @@ fn one_that_has_ended_can_be_started_again() {
 
 #[test]
 fn changes_in_memory_are_gone_with_the_next_start() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let name = d.name("brief");
         d.create(&name, text(&d.base()), &["--ephemeral=8M"], &["sleep", "1000"]).ok();
@@ -193,7 +194,7 @@ fn changes_in_memory_are_gone_with_the_next_start() {
 /// Everything that is installed is there; what is planted where secrets lie is not, also when it comes later.
 #[test]
 fn the_host_as_a_template_shows_programs_and_no_secrets() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let name = d.name("app");
         let secret = format!("secret-{name}");
@@ -247,7 +248,7 @@ impl Drop for Planted {
 
 #[test]
 fn an_archive_becomes_an_image_and_a_container() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let (name, base) = (d.name("app"), d.base());
         let tar = Command::new("tar").arg("-C").arg(&base).args(["-cf", "-", "."]).stdout(Stdio::piped()).spawn();
@@ -275,7 +276,7 @@ fn an_archive_becomes_an_image_and_a_container() {
 /// An interrupted create or destroy is finished or undone by the next command.
 #[test]
 fn a_kill_at_any_point_leaves_nothing_half_there() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let (name, base) = (d.name("victim"), d.base());
         let parent = format!("/{}", sb.name);

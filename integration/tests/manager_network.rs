@@ -5,16 +5,14 @@ use std::time::Duration;
 use integration::defined::{Defined, text};
 use integration::host::eventually;
 use integration::net::Net;
-use integration::requires::{Need, skip_without};
-use integration::{Sandbox, case, json};
+use integration::requires::Need;
+use integration::{Sandbox, case_with, json};
 
 const NFT: &str = "/usr/sbin/nft";
 
 fn with_net(body: impl FnOnce(&Sandbox, &Net<'_>, &Defined<'_>)) {
-    if skip_without(&[Need::Program(NFT), Need::Program("/usr/bin/nsenter"), Need::Program("/usr/sbin/ip")]) {
-        return;
-    }
-    case(|sb| {
+    let needs = [Need::Skep, Need::Program(NFT), Need::Program("/usr/bin/nsenter"), Need::Program("/usr/sbin/ip")];
+    case_with(&needs, |sb| {
         let net = Net::new(sb);
         body(sb, &net, &Defined::within(sb, &net));
     });

@@ -5,7 +5,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use integration::host::own_mounts;
-use integration::{Bundle, Sandbox, Value, case, json};
+use integration::requires::Need;
+use integration::{Bundle, Sandbox, Value, case_with, json};
 
 /// Folders of a container's layers: the bundle's own root file system below, one layer above it, and the changes.
 struct Layers {
@@ -69,7 +70,7 @@ fn mounts_below(dir: &Path) -> usize {
 
 #[test]
 fn the_upper_layer_takes_the_changes_and_nothing_else_sees_the_mount() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let bundle = sb.bundle();
         let layers = Layers::new(sb, &bundle);
         let bundle = layered(bundle, &layers.folders()).sleeper();
@@ -92,7 +93,7 @@ fn the_upper_layer_takes_the_changes_and_nothing_else_sees_the_mount() {
 
 #[test]
 fn without_an_upper_layer_the_root_is_read_only() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let bundle = sb.bundle();
         let layers = Layers::new(sb, &bundle);
         let bundle = layered(bundle, &without_folders(&layers, &[]));
@@ -103,7 +104,7 @@ fn without_an_upper_layer_the_root_is_read_only() {
 
 #[test]
 fn changes_in_memory_end_with_the_container() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let bundle = sb.bundle();
         let layers = Layers::new(sb, &bundle);
         fs::set_permissions(&layers.above, fs::Permissions::from_mode(0o751)).expect("chmod");
@@ -124,7 +125,7 @@ fn changes_in_memory_end_with_the_container() {
 /// One template for many containers, each with ids of its own, and plain ids on disk.
 #[test]
 fn layers_follow_the_ids_of_the_container() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let bundle = sb.bundle();
         let layers = Layers::new(sb, &bundle);
         let may = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER"];
@@ -158,7 +159,7 @@ fn layers_follow_the_ids_of_the_container() {
 
 #[test]
 fn more_layers_than_an_option_holds() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let bundle = sb.bundle();
         let layers = Layers::new(sb, &bundle);
         let count = if integration::host::kernel() >= (6, 7) { 300 } else { 80 };
@@ -178,7 +179,7 @@ fn more_layers_than_an_option_holds() {
 
 #[test]
 fn layers_that_are_not_there_are_named_and_nothing_is_left() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let bundle = sb.bundle();
         let layers = Layers::new(sb, &bundle);
         let missing = layered(bundle.clone(), &with(&layers, &[("lower", json!(["/no/such/layer"]))]));
@@ -196,7 +197,7 @@ fn layers_that_are_not_there_are_named_and_nothing_is_left() {
 /// What a layer holds must not lead the kernel out of it.
 #[test]
 fn a_redirection_in_a_layer_is_not_followed() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let bundle = sb.bundle();
         let layers = Layers::new(sb, &bundle);
         let crafted = layers.above.join("alias");
