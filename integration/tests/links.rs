@@ -133,3 +133,47 @@ fn vlan_and_ipvlan_where_the_kernel_has_them() {
         }
     });
 }
+
+#[test]
+fn fifty_starts_and_stops_leave_nothing() {
+    links(|sb, net| {
+        net.ip("link add br0 type bridge");
+        net.ip("link set br0 up");
+        let bundle = sb.bundle().args(&["true"]);
+        bundle.write();
+        let dir = bundle.dir.to_str().expect("a UTF-8 path");
+        for _ in 0..50 {
+            let link = "veth:bridge=br0,address=10.9.4.2/24,egress=10mbit,ingress=10mbit";
+            let file = format!("{dir}/pid");
+            net.skep(&["run", "--bundle", dir, "--pid-file", &file, "--link", link, &bundle.id]).ok();
+        }
+        assert_eq!(net.names(), ["br0"]);
+    });
+}
+
+/// A creation that is killed, early and late, is taken back by `delete`: the links go, the device of the host comes back.
+#[test]
+fn a_killed_creation_is_taken_back() {
+    links(|sb, net| {
+        net.ip("link add br0 type bridge");
+        net.ip("link add lan type veth peer name lan2");
+        net.ip("addr add 10.9.5.1/24 dev lan");
+        net.ip("link set lan up");
+        for step in 0..24u64 {
+            let bundle = sb.bundle().sleeper();
+            bundle.write();
+            let dir = bundle.dir.to_str().expect("a UTF-8 path");
+            let root = sb.root.to_str().expect("a UTF-8 path");
+            let links = ["--link", "phys:device=lan,name=eth1", "--veth", "eth0,bridge=br0,egress=1mbit"];
+            let args = [&["--root", root, "create", "--bundle", dir], &links[..], &[bundle.id.as_str()]].concat();
+            let mut creation = net.call(&sb.runtime.path, &args).spawn();
+            std::thread::sleep(Duration::from_millis(2 * step));
+            creation.kill();
+            net.skep(&["delete", "--force", &bundle.id]).ok();
+            assert_eq!(net.names().len(), 3, "after {} ms: {:?}", 2 * step, net.names());
+            assert!(net.ip("addr show lan").contains("10.9.5.1/24"), "after {} ms", 2 * step);
+        }
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("proc");
+        assert!(!mounts.contains(sb.root.to_str().expect("a UTF-8 path")), "a pin is left");
+    });
+}

@@ -26,7 +26,6 @@ pub(crate) fn limit(
         tc::apply(socket, tc::render_tbf(device.0, rate), "token bucket (tbf)", device)?;
     }
     let (Some(rate), Some(end)) = (veth.egress, shaper) else { return Ok(()) };
-    link::check_free(socket, &end.name, Place::Host)?;
     link::create(socket, render_ifb(end), "ifb", || format!("make the ifb {:?}", end.name))?;
     let ifb = (attach::configure(socket, &end.name, Place::Host, &[])?, end.name.as_str());
     tc::apply(socket, tc::render_tbf(ifb.0, rate), "token bucket (tbf)", ifb)?;

@@ -38,7 +38,10 @@ pub(crate) fn create(
     let host = ends.host;
     let mut inside = Socket::open_in(container)?;
     let mut outside = Socket::open()?;
-    link::check_free(&mut outside, &host.name, Place::Host)?;
+    // All names before anything is made: what is taken is not ours to take back.
+    for end in [Some(host), ends.shaper].into_iter().flatten() {
+        link::check_free(&mut outside, &end.name, Place::Host)?;
+    }
     link::check_free(&mut inside, &spec.name, Place::Container)?;
     let bridge = veth.bridge.as_deref().map(|name| find_bridge(&mut outside, name)).transpose()?;
     let pair = || format!("make the veth {:?} with {:?} in the container", host.name, spec.name);

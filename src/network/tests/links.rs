@@ -285,6 +285,17 @@ fn limits_hold_in_each_direction_alone() {
 }
 
 #[test]
+fn a_taken_name_of_the_shaper_leaves_nothing() {
+    let Some((host, container)) = pair() else { return };
+    let (spec, record) = plan("veth:egress=1mbit");
+    let LinkRecord::Veth { shaper: Some(shaper), .. } = &record else { panic!("{record:?}") };
+    host.ip(&format!("link add {} type bridge", shaper.name));
+    let error = host.run(|| create_link(&spec, &record, container.fd())).unwrap_err();
+    assert!(matches!(&error, Error::Taken { name, place: Place::Host } if *name == shaper.name), "{error}");
+    assert_eq!((host.names().len(), container.names().len()), (2, 1));
+}
+
+#[test]
 fn limits_beyond_32_bits_are_kept() {
     let Some((host, container)) = pair() else { return };
     attach(&host, &container, "veth:host=v0,ingress=100gbit,egress=8kbit");
