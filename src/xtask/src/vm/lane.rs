@@ -63,6 +63,7 @@ const CHOICES: [Choice; 4] = [
             ("process", "the same on every layout"),
             ("paths", "the same on every layout"),
             ("plan_trace", "strace on an emulated processor takes minutes"),
+            ("rootfs", "drives no runtime, and needs umoci, skopeo and a registry"),
             ("seccomp", "the same on every layout, and each filter is compiled on an emulated processor"),
             ("security_identity", "the same on every layout"),
             ("security_files", "the same on every layout, with hundreds of starts"),
