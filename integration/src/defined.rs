@@ -51,11 +51,15 @@ impl<'a> Defined<'a> {
     /// Defines a container of `from` that runs `command`.
     #[track_caller]
     pub fn create(&self, name: &str, from: &str, options: &[&str], command: &[&str]) -> Output {
+        self.create_plain(name, from, &[options, &["--"], command].concat())
+    }
+
+    /// Defines a container of `from` that runs what `from` says.
+    #[track_caller]
+    pub fn create_plain(&self, name: &str, from: &str, options: &[&str]) -> Output {
         let parent = format!("/{}", self.sandbox.name);
         let mut args = vec!["create", name, "--from", from, "--cgroup-parent", &parent];
         args.extend(options);
-        args.push("--");
-        args.extend(command);
         self.call(&args)
     }
 

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::args_kept::{
+    self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
+};
 use crate::definition::{Device, Restart, Volume, parse_cpus, parse_device, parse_volume};
 use crate::output::Format;
 use crate::size::parse_size;
@@ -72,6 +75,26 @@ pub enum Verb {
     /// Bridges with addresses for containers.
     #[command(subcommand)]
     Network(NetworkVerb),
+    /// Keep what a container has changed so far.
+    #[command(after_help = args_kept::SNAPSHOT_EXAMPLES)]
+    Snapshot(SnapshotArgs),
+    /// Take a stopped container back to a snapshot.
+    Restore(RestoreArgs),
+    /// Define a container that begins with the files of another.
+    Copy(CopyArgs),
+    /// Give a stopped container another name.
+    Rename(CopyArgs),
+    /// List what a container has changed.
+    Diff(DiffArgs),
+    /// Write the files that a container sees as a tar archive.
+    Export(ExportArgs),
+    /// Restart containers whose template or host has newer files.
+    Refresh(RefreshArgs),
+    /// Remove frozen changes, image layers and template versions that nothing needs.
+    Gc(GcArgs),
+    /// Build and switch templates.
+    #[command(after_help = args_kept::TEMPLATE_EXAMPLES)]
+    Template(TemplateArgs),
 }
 
 /// `network`.

@@ -9,6 +9,7 @@ use rootfs_tools::store::{Store, StoreError};
 
 use crate::definition::{From, Process};
 use crate::places::{Places, validate_name};
+use crate::template::{self, Version};
 
 /// A base that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +41,11 @@ pub fn find(places: &Places, text: &str) -> Result<Base> {
         return Ok(Base::of(From::Folder { path }));
     }
     match text.split_once(':') {
-        Some(("template", name)) => template(places, name)?.with_context(|| format!("there is no template {name:?}")),
+        Some(("template", name)) => {
+            find_template(places, name)?.with_context(|| format!("there is no template {name:?}"))
+        }
         Some(("image", name)) => image(places, name)?.with_context(|| format!("there is no image {name:?}")),
-        _ => match (image(places, text)?, template(places, text)?) {
+        _ => match (image(places, text)?, find_template(places, text)?) {
             (Some(_), Some(_)) => {
                 bail!("there are both an image and a template {text:?}: say image:{text} or template:{text}")
             }
@@ -80,12 +83,14 @@ fn image(places: &Places, name: &str) -> Result<Option<Base>> {
     }))
 }
 
-fn template(places: &Places, name: &str) -> Result<Option<Base>> {
+fn find_template(places: &Places, name: &str) -> Result<Option<Base>> {
     if validate_name("template", name).is_err() || !places.templates().join(name).join("current").exists() {
         return Ok(None);
     }
     let from = From::Template { name: name.to_owned() };
-    Ok(Some(Base::of(from)))
+    let version = template::read_defaults(places, &from)?;
+    let Version { process, stop_signal, .. } = version;
+    Ok(Some(Base { process, stop_signal, ..Base::of(from) }))
 }
 
 /// The folders of a base, the uppermost first.

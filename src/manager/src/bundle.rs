@@ -1,7 +1,9 @@
-//! From a definition to `config.json`. Pure: what the host has to be asked is asked before.
+//! From a definition to `config.json`. Rendering is pure: what the host has to be asked is asked before.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::base::User;
@@ -91,6 +93,28 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
             "org.opencontainers.image.stopSignal": definition.stop_signal,
         },
     })
+}
+
+/// The layers below the upper one of a container's last start, the uppermost first; `None` where it never started.
+///
+/// # Errors
+/// Its config.json cannot be read.
+pub fn read_lower(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
+    #[derive(serde::Deserialize)]
+    struct Layers {
+        lower: Vec<PathBuf>,
+    }
+    let path = folder.join("config.json");
+    let bytes = match std::fs::read(&path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        other => other.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    let read = || -> Result<Layers> {
+        let config: Value = serde_json::from_slice(&bytes)?;
+        let text = config["annotations"]["io.skep.overlay"].as_str().context("it names no layers")?;
+        Ok(serde_json::from_str(text)?)
+    };
+    Ok(Some(read().with_context(|| format!("cannot use {}", path.display()))?.lower))
 }
 
 fn cgroups_path(definition: &Definition, systemd: bool) -> String {
@@ -214,6 +238,7 @@ mod tests {
             name: "web1".to_owned(),
             created: 0,
             from: From::Folder { path: "/srv/base".into() },
+            changes: Vec::new(),
             upper: Upper::Disk,
             process: Process { args: vec!["true".to_owned()], cwd: "/".to_owned(), ..Process::default() },
             hostname: "web1".to_owned(),

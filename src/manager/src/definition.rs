@@ -27,6 +27,9 @@ pub struct Definition {
     pub created: u64,
     /// What its root file system is made of.
     pub from: From,
+    /// Frozen changes above that by their ids, the lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
     /// Where its changes go.
     #[serde(default)]
     pub upper: Upper,
@@ -91,6 +94,19 @@ pub enum From {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         show: Vec<String>,
     },
+}
+
+impl From {
+    /// What `--from` takes: `host`, a path, `image:NAME` or `template:NAME`.
+    #[must_use]
+    pub fn render(&self) -> String {
+        match self {
+            From::Image { name, .. } => format!("image:{name}"),
+            From::Template { name } => format!("template:{name}"),
+            From::Folder { path } => path.display().to_string(),
+            From::Host { .. } => "host".to_owned(),
+        }
+    }
 }
 
 /// Where changes go.

@@ -14,20 +14,30 @@
 //!   containers/NAME/definition.json   written by rename; what is not whole is not there
 //!   containers/NAME/upper, work       what the container changed
 //!   containers/NAME/config.json       the bundle of the last start
+//!   containers/NAME/snapshots         which frozen changes it had: see snapshots
+//!   containers/NAME/pending.json      a change of several steps that is under way: see pending
 //!   containers/NAME/rootfs            where the layers are mounted, inside the container alone
 //!   containers/NAME/log               what the container wrote to its standard output and error
 //!   containers/.NAME.XXXX             one that is being made or removed: finished or taken away at the next command
+//!   changes/ID                        frozen changes: see changes
+//!   templates/NAME                    versions of a template: see template
 //! ```
 
 pub mod args;
+pub mod args_kept;
 pub mod base;
 pub mod bundle;
+pub mod changes;
 pub mod definition;
+pub mod diff;
 pub mod host;
 pub mod ops;
 pub mod output;
+pub mod pending;
 pub mod places;
 pub mod progress;
 pub mod run;
 pub mod runtime;
 pub mod size;
+pub mod snapshots;
+pub mod template;

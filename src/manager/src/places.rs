@@ -64,6 +64,16 @@ impl Places {
         Ok(Lock { _file: file })
     }
 
+    /// Takes a lock that any number of holders may share, and that excludes those of [`Places::lock`].
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn lock_shared(&self, name: &str) -> Result<Lock> {
+        let file = self.open_lock(name)?;
+        sys::fs::flock(file.as_fd(), FlockOperation::LockShared).with_context(|| format!("cannot lock {name:?}"))?;
+        Ok(Lock { _file: file })
+    }
+
     /// Takes the lock of one container if nobody has it.
     ///
     /// # Errors
@@ -117,7 +127,17 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::rename(&temporary, path)?;
         File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    let written = write().with_context(|| format!("cannot write {}", path.display()));
+    if written.is_err() && temporary.exists() {
+        fs::remove_file(&temporary).with_context(|| format!("cannot remove {}", temporary.display()))?;
+    }
+    written
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

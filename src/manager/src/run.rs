@@ -58,6 +58,7 @@ fn perform(cli: Cli) -> Result<()> {
     let data = std::path::absolute(&cli.global.data).context("cannot tell the current folder")?;
     let manager = Manager { places: Places { data }, runtime: runtime(&cli.global)? };
     ops::recover(&manager)?;
+    ops::settle(&manager)?;
     match cli.verb {
         Verb::Create(args) => ops::create::create(&manager, &args),
         Verb::Start(args) => ops::each(&args.names, |name| ops::start::start(&manager, name)),
@@ -66,6 +67,15 @@ fn perform(cli: Cli) -> Result<()> {
         Verb::Ls(args) => ops::list::list(&manager, &args),
         Verb::Network(verb) => ops::network::network(&manager, &verb),
         Verb::Image(verb) => ops::image::image(&manager, &verb),
+        Verb::Snapshot(args) => ops::snapshot::snapshot(&manager, &args),
+        Verb::Restore(args) => ops::snapshot::restore(&manager, &args),
+        Verb::Copy(args) => ops::copy::copy(&manager, &args),
+        Verb::Rename(args) => ops::copy::rename(&manager, &args),
+        Verb::Diff(args) => ops::diff::diff(&manager, &args),
+        Verb::Export(args) => ops::export::export(&manager, &args),
+        Verb::Refresh(args) => ops::refresh::refresh(&manager, &args),
+        Verb::Gc(args) => ops::gc::gc(&manager, &args),
+        Verb::Template(args) => ops::template::template(&manager, &args),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -78,31 +78,42 @@ impl Runtime {
     /// # Errors
     /// What the runtime says, which it also writes to the log.
     pub fn run(&self, name: &str, bundle: &Path, links: &[String], log: &File) -> Result<()> {
+        let mut args = vec!["--detach".to_owned()];
+        for link in links {
+            args.extend(["--link".to_owned(), link.clone()]);
+        }
+        match self.run_with(name, bundle, &args, log)? {
+            (_, Some(said)) => bail!("{said}"),
+            (status, None) if status.success() => Ok(()),
+            (status, None) => bail!("{} run ended with {status}", self.program.display()),
+        }
+    }
+
+    /// Runs a bundle and waits for its end. What its process writes goes to `log`.
+    ///
+    /// # Errors
+    /// What the runtime says; the process did not end with 0.
+    pub fn run_to_end(&self, name: &str, bundle: &Path, log: &File) -> Result<()> {
+        match self.run_with(name, bundle, &[], log)? {
+            (status, _) if status.success() => Ok(()),
+            (_, Some(said)) => bail!("{said}"),
+            (status, None) => bail!("it ended with {status}"),
+        }
+    }
+
+    /// `run` with these options: how it ended, and the error that it told if it failed.
+    fn run_with(&self, name: &str, bundle: &Path, args: &[String], log: &File) -> Result<(ExitStatus, Option<String>)> {
         // Its own messages go to a file that the container does not get: standard error is the container's.
         let messages = bundle.join("messages");
         let mut command = Command::new(&self.program);
-        command
-            .args(&self.options)
-            .arg("--log")
-            .arg(&messages)
-            .args(["--log-format", "json"])
-            .args(["run", "--detach", "--bundle"])
-            .arg(bundle);
-        for link in links {
-            command.arg("--link").arg(link);
-        }
-        command.arg(name).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        command.args(&self.options).arg("--log").arg(&messages).args(["--log-format", "json", "run", "--bundle"]);
+        command.arg(bundle).args(args).arg(name).stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log.try_clone()?);
         remove_if_there(&messages)?;
         let status = command.status().with_context(|| format!("cannot run {}", self.program.display()))?;
         let said = std::fs::read_to_string(&messages).unwrap_or_default();
         remove_if_there(&messages)?;
-        if status.success() {
-            return Ok(());
-        }
-        bail!(
-            "{}",
-            last_message(&said).unwrap_or_else(|| format!("{} run ended with {status}", self.program.display()))
-        )
+        Ok((status, last_message(&said).filter(|_| !status.success())))
     }
 
     /// Sends a signal.

@@ -74,6 +74,7 @@ impl Counts {
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     let mut counts = Counts::default();
     if options.lane() != Lane::Vm {
+        build_programs(root)?;
         counts.add(if has_nextest() { run_nextest(root, options)? } else { run_libtest(root, options, &["--tests"])? });
         // nextest runs no examples of the documentation.
         counts.add(run_libtest(root, options, &["--doc"])?);
@@ -89,6 +90,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     }
     println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped.len());
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds the programs that tests of the command line drive: cargo does so for those alone that have such tests beside them.
+fn build_programs(root: &Path) -> Result<()> {
+    let mut build = Command::new("cargo");
+    build.args(["build", "--quiet", "--package", "skep", "--package", "skep-manager"]).current_dir(root);
+    let status = build.status().context("cannot run cargo build")?;
+    anyhow::ensure!(status.success(), "the programs to test cannot be built");
+    Ok(())
 }
 
 fn has_nextest() -> bool {

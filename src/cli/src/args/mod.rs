@@ -121,8 +121,17 @@ fn scan_all(
     *verb = Some(found);
     let stop = found.stop_after.map_or(Stop::Never, Stop::After);
     scan(args, &[found.flags, &[&flags::HELP], GLOBAL], stop, m)?;
-    let several = m.operands.len() > 1 && program == Program::Skep && std::ptr::eq(found, &verbs::START);
-    Ok(if several { Whose::Managers } else { Whose::Ours })
+    Ok(if program == Program::Skep && is_of_definitions(found, m.operands.len()) {
+        Whose::Managers
+    } else {
+        Whose::Ours
+    })
+}
+
+/// Whether a command is one for defined containers by how much it names: `start` with several containers, `restore` with a
+/// container and its snapshot.
+fn is_of_definitions(verb: &Verb, operands: usize) -> bool {
+    (std::ptr::eq(verb, &verbs::START) && operands > 1) || (std::ptr::eq(verb, &verbs::RESTORE) && operands == 2)
 }
 
 /// Whether a `create` is one of a definition.

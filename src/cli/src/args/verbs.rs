@@ -81,6 +81,15 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("ls", "list defined containers"),
     ("network", "make networks for containers, list and remove them"),
     ("image", "import, list and remove root file systems"),
+    ("snapshot", "keep what a container has changed so far"),
+    ("restore", "with a snapshot's name: take a stopped container back to it"),
+    ("copy", "define a container that begins with the files of another"),
+    ("rename", "give a stopped container another name"),
+    ("diff", "list what a container has changed"),
+    ("export", "write the files that a container sees as a tar archive"),
+    ("refresh", "restart containers whose template or host has newer files"),
+    ("gc", "remove changes, layers and template versions that nothing needs"),
+    ("template", "build, list and switch templates"),
 ];
 
 /// Whether a command is one of those by its name alone.

@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::args::CreateArgs;
 use crate::base::{self, Base};
-use crate::definition::{Definition, From, Limits, Network, Process, Upper};
+use crate::definition::{Definition, From, Limits, Network, Process, Upper, Volume};
 use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{make_private_dir, validate_name};
 use crate::run::Manager;
+use crate::template::{self, Version};
 
 /// Defines a container.
 ///
@@ -29,7 +30,9 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
         bail!("there is a container {:?} already, without a definition: skep delete removes it", args.name);
     }
     let base = base::find(&manager.places, &args.from)?;
-    let definition = define(args, base)?;
+    let _version_stays = template::lock_in_use(&manager.places, &base.from)?;
+    let defaults = template::read_defaults(&manager.places, &base.from)?;
+    let definition = define(args, base, defaults)?;
     let layers = base::layers(&manager.places, &definition.from)?;
     make_private_dir(&manager.places.containers())?;
     let unfinished = manager.places.containers().join(format!(".{}.new", args.name));
@@ -59,7 +62,7 @@ fn make_folder(folder: &Path, below: &Path, definition: &Definition) -> Result<(
     definition.write(folder)
 }
 
-fn define(args: &CreateArgs, base: Base) -> Result<Definition> {
+fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition> {
     let mut from = base.from;
     match &mut from {
         From::Host { hide, show } => {
@@ -89,19 +92,36 @@ fn define(args: &CreateArgs, base: Base) -> Result<Definition> {
         name: args.name.clone(),
         created: now.as_secs(),
         from,
+        changes: Vec::new(),
         upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),
         process: Process { args: command, env, cwd, user: args.user.clone().or(base.process.user) },
-        hostname: args.hostname.clone().unwrap_or_else(|| args.name.clone()),
+        hostname: args.hostname.clone().unwrap_or_else(|| hostname(&args.name, defaults.hostname)),
         ids: args.ids,
-        limits: Limits { memory: args.memory, millicpus: args.cpus, pids: args.pids },
+        limits: Limits {
+            memory: args.memory.or(defaults.limits.memory),
+            millicpus: args.cpus.or(defaults.limits.millicpus),
+            pids: args.pids.or(defaults.limits.pids),
+        },
         cgroup_parent: args.cgroup_parent.clone(),
-        volumes: args.volume.clone(),
+        volumes: volumes(args, defaults.volumes),
         devices: args.device.clone(),
         network: connection(args),
         publish: args.publish.clone(),
         restart: args.restart,
         stop_signal: args.stop_signal.clone().or(base.stop_signal).unwrap_or_else(|| "TERM".to_owned()),
     })
+}
+
+/// The pattern of a template with the container's name in it.
+fn hostname(name: &str, pattern: Option<String>) -> String {
+    pattern.map_or_else(|| name.to_owned(), |pattern| pattern.replace("{name}", name))
+}
+
+/// Those of a template, but for what was given another one at the same place.
+fn volumes(args: &CreateArgs, mut volumes: Vec<Volume>) -> Vec<Volume> {
+    volumes.retain(|default| args.volume.iter().all(|given| given.destination != default.destination));
+    volumes.extend(args.volume.iter().cloned());
+    volumes
 }
 
 fn connection(args: &CreateArgs) -> Network {

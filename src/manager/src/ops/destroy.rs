@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::Definition;
 use crate::ops::{network, remove_tree, stop};
+use crate::pending;
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -15,7 +16,7 @@ use crate::runtime::is_alive;
 /// # Errors
 /// It runs and `force` is not set, or it is not there and `force` is not set; what the kernel says.
 pub fn destroy(manager: &Manager, name: &str, force: bool) -> Result<()> {
-    let _lock = manager.places.lock(name)?;
+    let _lock = pending::lock(manager, name)?;
     let Some(definition) = Definition::read(&manager.places, name)? else {
         if force {
             return Ok(());

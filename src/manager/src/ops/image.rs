@@ -1,6 +1,5 @@
 //! `image`: root file systems that were made elsewhere.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +8,6 @@ use rootfs_tools::{Digest, Limits, Platform, Select, Source, import};
 use serde::Serialize;
 
 use crate::args::{ImageVerb, ImportArgs};
-use crate::definition::{Definition, From};
 use crate::output::{self, Format, tell};
 use crate::places::make_private_dir;
 use crate::progress::Shown;
@@ -114,12 +112,7 @@ fn rows_of(image: &Image) -> Vec<Vec<String>> {
 
 /// Layers that definitions name stay, whether their image is there or not.
 fn collect(manager: &Manager, store: &Store) -> Result<()> {
-    let mut used = BTreeSet::new();
-    for name in Definition::names(&manager.places)? {
-        if let Some(Definition { from: From::Image { layers, .. }, .. }) = Definition::read(&manager.places, &name)? {
-            used.extend(layers);
-        }
-    }
+    let used = super::gc::layers_in_use(&manager.places)?;
     let report = gc(store, &|layer| used.contains(&layer))?;
     for layer in &report.layers {
         output::write(&format!("{layer}\n"))?;

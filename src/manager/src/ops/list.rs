@@ -10,7 +10,7 @@ use runtime_spec::state::{State, Status};
 use serde::Serialize;
 
 use crate::args::LsArgs;
-use crate::definition::{Definition, From, Network, Restart};
+use crate::definition::{Definition, Network, Restart};
 use crate::ops::network;
 use crate::output;
 use crate::run::Manager;
@@ -80,12 +80,7 @@ fn row(definition: &Definition, state: Option<&State>, addresses: &[IpAddr]) -> 
             Network::Host => "host".to_owned(),
             Network::Managed { name, .. } => name.clone(),
         },
-        from: match &definition.from {
-            From::Image { name, .. } => format!("image:{name}"),
-            From::Template { name } => format!("template:{name}"),
-            From::Folder { path } => path.display().to_string(),
-            From::Host { .. } => "host".to_owned(),
-        },
+        from: definition.from.render(),
         command: definition.process.args.clone(),
         created: clock::render_seconds(Duration::from_secs(definition.created)),
         started: alive.and_then(|state| state.created.clone()),

@@ -1,12 +1,19 @@
 //! One file per verb.
 
+pub mod copy;
 pub mod create;
 pub mod destroy;
+pub mod diff;
+pub mod export;
+pub mod gc;
 pub mod image;
 pub mod list;
 pub mod network;
+pub mod refresh;
+pub mod snapshot;
 pub mod start;
 pub mod stop;
+pub mod template;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,8 +21,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::changes;
 use crate::output::tell;
+use crate::pending;
 use crate::run::Manager;
+use crate::runtime::is_alive;
 
 /// Does the same for each name. A failure is told and the others are done all the same.
 ///
@@ -60,6 +70,28 @@ pub fn recover(manager: &Manager) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Finishes or undoes what interrupted commands left half done, and removes what they had moved aside.
+///
+/// # Errors
+/// What the kernel says.
+pub fn settle(manager: &Manager) -> Result<()> {
+    pending::recover(manager, tell)?;
+    crate::template::recover(manager)?;
+    changes::sweep(&manager.places)
+}
+
+/// Refuses a container that runs; what the runtime has left of one that ended is removed.
+///
+/// # Errors
+/// It runs; what the runtime says.
+pub fn need_stopped(manager: &Manager, name: &str) -> Result<()> {
+    match manager.runtime.state(name)? {
+        Some(state) if is_alive(state.status) => bail!("container {name:?} is {}: stop it first", state.status),
+        Some(_) => manager.runtime.delete(name),
+        None => Ok(()),
+    }
 }
 
 /// Removes a folder with all that is in it, if it is there.

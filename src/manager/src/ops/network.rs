@@ -152,7 +152,7 @@ fn show(store: &Store, name: &str, format: Format) -> Result<()> {
 ///
 /// # Errors
 /// There is no such network, no free address, or a port that is no port.
-pub(super) fn connect(manager: &Manager, definition: &Definition) -> Result<()> {
+pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> {
     let Network::Managed { name, addresses } = &definition.network else {
         if definition.publish.is_empty() {
             return Ok(());
@@ -170,7 +170,7 @@ pub(super) fn connect(manager: &Manager, definition: &Definition) -> Result<()> 
 ///
 /// # Errors
 /// What the network library says.
-pub(super) fn disconnect(manager: &Manager, definition: &Definition) -> Result<()> {
+pub(crate) fn disconnect(manager: &Manager, definition: &Definition) -> Result<()> {
     if matches!(definition.network, Network::Managed { .. }) {
         managed::release(&open(&manager.places)?, &tools(), &definition.name)?;
     }

@@ -8,19 +8,22 @@ use anyhow::{Context, Result, bail};
 
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
+use crate::changes;
 use crate::definition::{Definition, Device, From};
 use crate::host;
 use crate::ops::network;
+use crate::pending;
 use crate::places::write_whole;
 use crate::run::Manager;
 use crate::runtime::is_alive;
+use crate::template;
 
 /// Starts a container that does not run.
 ///
 /// # Errors
 /// It runs already, or cannot be started; then nothing is left of the attempt.
 pub fn start(manager: &Manager, name: &str) -> Result<()> {
-    let _lock = manager.places.lock(name)?;
+    let _lock = pending::lock(manager, name)?;
     let definition = Definition::need(&manager.places, name)?;
     start_locked(manager, &definition)
 }
@@ -35,7 +38,8 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
         manager.runtime.delete(name)?;
     }
     let folder = manager.places.container(name);
-    let lower = base::layers(&manager.places, &definition.from)?;
+    let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
+    let lower = changes::layers(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
         From::Host { hide, show } => {
             let hidden = host::hidden(hide, show, &manager.places.data)?;
@@ -49,7 +53,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
     let all: Vec<_> = std::iter::once(&upper).chain(&lower).cloned().collect();
     let user = base::find_user(&all, definition.process.user.as_deref())?;
     let devices = definition.devices.iter().map(probe_device).collect::<Result<Vec<_>>>()?;
-    let config = render_config(
+    let mut config = render_config(
         definition,
         &Surroundings {
             folder: &folder,
@@ -62,6 +66,9 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
             parts: &parts,
         },
     );
+    if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {
+        config["hooks"] = hooks;
+    }
     write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     let log = open_log(&folder)?;
     let started = network::raise(manager, definition).and_then(|link| {

@@ -7,6 +7,7 @@ use runtime_spec::state::Status;
 
 use crate::definition::Definition;
 use crate::ops::network;
+use crate::pending;
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -18,7 +19,7 @@ const DEATH: Duration = Duration::from_secs(10);
 /// # Errors
 /// What the runtime says; a process that outlives SIGKILL.
 pub fn stop(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
-    let _lock = manager.places.lock(name)?;
+    let _lock = pending::lock(manager, name)?;
     let definition = Definition::need(&manager.places, name)?;
     stop_locked(manager, &definition, seconds)
 }

@@ -1,0 +1,115 @@
+//! `copy` and `rename`.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use crate::args_kept::CopyArgs;
+use crate::changes;
+use crate::definition::{Definition, Network};
+use crate::ops::{destroy, need_stopped, network, remove_tree, snapshot};
+use crate::output::{self, tell};
+use crate::pending::{self, Intent};
+use crate::places::{Lock, make_private_dir, now, validate_name};
+use crate::run::Manager;
+
+/// `copy NAME NEW`: a container that begins with the files of another. Both refer to the same frozen changes, and each has
+/// an upper layer of its own from then on.
+///
+/// # Errors
+/// The new name is taken; what the kernel or the runtime says. Then there is no new container.
+pub fn copy(manager: &Manager, args: &CopyArgs) -> Result<()> {
+    let places = &manager.places;
+    validate_name("container", &args.to)?;
+    let _locks = lock_both(manager, args)?;
+    let source = Definition::need(places, &args.from)?;
+    need_free(manager, &args.to)?;
+    let _kept = changes::lock(places)?;
+    let mut definition = plan_copy(&source, &args.to);
+    definition.changes = snapshot::freeze(manager, source, None)?;
+    definition.created = now();
+    let unfinished = places.containers().join(format!(".{}.new", args.to));
+    remove_tree(&unfinished)?;
+    let made = make_folder(manager, &unfinished, &definition).and_then(|()| {
+        let folder = places.container(&args.to);
+        fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display()))
+    });
+    // The lease comes last: one without a container would be nobody's.
+    if let Err(error) = made.and_then(|()| network::connect(manager, &definition)) {
+        remove_tree(&unfinished)?;
+        destroy::remove(manager, &args.to)?;
+        return Err(error);
+    }
+    output::write(&format!("{}\n", args.to))
+}
+
+/// The definition of a copy. What only one container can have is not copied, and that is told.
+fn plan_copy(source: &Definition, name: &str) -> Definition {
+    let mut copy = source.clone();
+    name.clone_into(&mut copy.name);
+    if source.hostname == source.name {
+        name.clone_into(&mut copy.hostname);
+    }
+    if !copy.publish.is_empty() {
+        tell(&format!("note: {name:?} publishes no ports: those of the host lead to {:?}", source.name));
+        copy.publish.clear();
+    }
+    if let Network::Managed { addresses, .. } = &mut copy.network
+        && !addresses.is_empty()
+    {
+        tell(&format!("note: {name:?} gets other addresses: {} are those of {:?}", addresses.join(", "), source.name));
+        addresses.clear();
+    }
+    copy
+}
+
+fn make_folder(manager: &Manager, folder: &std::path::Path, definition: &Definition) -> Result<()> {
+    make_private_dir(folder)?;
+    for name in ["rootfs", "work"] {
+        let path = folder.join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    let below = changes::layers(&manager.places, definition)?;
+    changes::make_upper(&folder.join("upper"), &below[0])?;
+    definition.write(folder)
+}
+
+/// `rename NAME NEW`: a stopped container gets another name.
+///
+/// # Errors
+/// It runs, or the new name is taken; what the kernel says. Then it has its old name.
+pub fn rename(manager: &Manager, args: &CopyArgs) -> Result<()> {
+    let places = &manager.places;
+    validate_name("container", &args.to)?;
+    let _locks = lock_both(manager, args)?;
+    Definition::need(places, &args.from)?;
+    need_stopped(manager, &args.from)?;
+    need_free(manager, &args.to)?;
+    let intent = Intent::Rename { from: args.from.clone(), to: args.to.clone() };
+    let (old, new) = (places.container(&args.from), places.container(&args.to));
+    pending::perform(manager, &args.from, &intent, || {
+        fs::rename(&old, &new).with_context(|| format!("cannot rename {} to {}", old.display(), new.display()))
+    })?;
+    // What was under way has moved with the folder.
+    pending::settle(manager, &args.to)
+}
+
+fn need_free(manager: &Manager, name: &str) -> Result<()> {
+    if manager.places.container(name).exists() {
+        bail!("container {name:?} is defined already");
+    }
+    if manager.runtime.state(name)?.is_some() {
+        bail!("there is a container {name:?} already, without a definition: skep delete removes it");
+    }
+    Ok(())
+}
+
+/// Both locks, always in the same order, so that two commands cannot wait for each other.
+fn lock_both(manager: &Manager, args: &CopyArgs) -> Result<(Lock, Lock)> {
+    let (from, to) = (&args.from, &args.to);
+    if from == to {
+        bail!("both names are {from:?}");
+    }
+    let (first, second) = if from < to { (from, to) } else { (to, from) };
+    Ok((pending::lock(manager, first)?, pending::lock(manager, second)?))
+}

@@ -1,0 +1,71 @@
+//! `diff NAME`: what a container has changed.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use crate::args_kept::DiffArgs;
+use crate::changes;
+use crate::definition::{Definition, Upper};
+use crate::diff::{Change, Kind, read_changes};
+use crate::output::{self, Format};
+use crate::run::Manager;
+use crate::runtime::is_alive;
+
+/// One change, as `--format json` has it. Names of fields are not changed, only added to.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// From the container's root; bytes that are no UTF-8 are replaced.
+    path: String,
+    /// `added`, `changed` or `deleted`.
+    change: Kind,
+    /// Whether it is, or was, a folder.
+    folder: bool,
+    /// Whether the folder hides all that was in it.
+    opaque: bool,
+}
+
+/// Prints the changes.
+///
+/// # Errors
+/// The changes are in memory; what the kernel says.
+pub fn diff(manager: &Manager, args: &DiffArgs) -> Result<()> {
+    let places = &manager.places;
+    let definition = Definition::need(places, &args.name)?;
+    need_on_disk(manager, &definition)?;
+    let layers = changes::layers(places, &definition)?;
+    let upper = places.container(&args.name).join("upper");
+    let kept = if args.all { definition.changes.len() } else { 0 };
+    let above: Vec<_> = std::iter::once(upper).chain(layers[..kept].iter().cloned()).collect();
+    let found = read_changes(&above, &layers[kept..])?;
+    if args.format == Format::Table {
+        return output::write(&found.iter().map(line).collect::<String>());
+    }
+    let row = |change: &Change| Row {
+        path: String::from_utf8_lossy(&change.path).into_owned(),
+        change: change.kind,
+        folder: change.is_folder(),
+        opaque: change.opaque,
+    };
+    output::print(args.format, &found.iter().map(row).collect::<Vec<_>>(), Vec::new)
+}
+
+fn line(change: &Change) -> String {
+    let letter = match change.kind {
+        Kind::Added => 'A',
+        Kind::Changed => 'C',
+        Kind::Deleted => 'D',
+    };
+    format!("{letter} {}\n", String::from_utf8_lossy(&change.path).escape_debug())
+}
+
+/// Refuses a running container whose changes nobody but itself can see.
+///
+/// # Errors
+/// It is one; what the runtime says.
+pub(super) fn need_on_disk(manager: &Manager, definition: &Definition) -> Result<()> {
+    let name = &definition.name;
+    if definition.upper != Upper::Disk && manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+        bail!("container {name:?} keeps its changes in memory, where only itself can see them");
+    }
+    Ok(())
+}
