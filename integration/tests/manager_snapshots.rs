@@ -188,6 +188,10 @@ fn changes_are_listed_and_exported() {
         fs::create_dir_all(base.join("data/dir")).expect("mkdir");
         fs::write(base.join("data/dir/x"), "x").expect("write");
         fs::write(base.join("data/below"), "x").expect("write");
+        // Where files of the container's own are mounted.
+        for name in ["hosts", "hostname", "resolv.conf"] {
+            fs::write(base.join("etc").join(name), "").expect("write");
+        }
         let web = sleeper(&d, "web");
         sh(sb, &web, "cd /data; rm below; rm -r dir; mkdir dir; echo y > dir/y; ln -s y dir/link; mknod pipe p");
         let expected =

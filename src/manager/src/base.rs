@@ -145,13 +145,16 @@ pub fn find_user(layers: &[PathBuf], text: Option<&str>) -> Result<User> {
 fn read_file(layers: &[PathBuf], path: &str) -> Result<String> {
     for layer in layers {
         let root = sys::fs::open_dir(&layer.to_string_lossy())?;
-        let file = match sys::fs::open_in_root(root.as_fd(), path, sys::fs::OFlags::RDONLY) {
+        let found = match sys::fs::open_in_root(root.as_fd(), path, sys::fs::OFlags::PATH) {
             Err(error) if error.is(sys::Errno::NOENT) || error.is(sys::Errno::NOTDIR) => continue,
             other => other?,
         };
-        if sys::fs::file_type(&sys::fs::stat(file.as_fd())?) != sys::fs::FileType::RegularFile {
+        // What is no file is not opened: it may be a device, a FIFO that nobody writes to, or the mark of what is gone.
+        if sys::fs::file_type(&sys::fs::stat(found.as_fd())?) != sys::fs::FileType::RegularFile {
             return Ok(String::new());
         }
+        let flags = sys::fs::OFlags::RDONLY | sys::fs::OFlags::NONBLOCK;
+        let file = sys::fs::open_in_root(root.as_fd(), path, flags)?;
         /// More than any file of users has.
         const LIMIT: usize = 16 << 20;
         return Ok(String::from_utf8_lossy(&sys::fs::read_limited(file.as_fd(), LIMIT)?).into_owned());
@@ -216,6 +219,20 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:Web:/srv/web:/bin/false\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:44:\naudio:x:29:web,other\nvideo:x:30:other\n";
+
+    #[test]
+    fn what_is_no_file_has_no_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = ["upper", "lower"].map(|name| dir.path().join(name));
+        for layer in &layers {
+            fs::create_dir_all(layer.join("etc")).unwrap();
+        }
+        fs::write(layers[1].join("etc/passwd"), PASSWD).unwrap();
+        assert_eq!(read_file(&layers, "etc/passwd").unwrap(), PASSWD);
+        let upper = sys::fs::open_dir(&layers[0].to_string_lossy()).unwrap();
+        sys::entry::mknod(upper.as_fd(), b"etc/passwd", sys::fs::FileType::Fifo, 0o600, 0).unwrap();
+        assert_eq!(read_file(&layers, "etc/passwd").unwrap(), "");
+    }
 
     #[test]
     fn users_are_found_by_name_and_number() {
