@@ -261,6 +261,42 @@ fn more_snapshots_than_are_good_are_refused() {
     });
 }
 
+/// What cannot be finished for want of space is told, undone, and hurts nothing.
+#[test]
+fn a_full_disk_loses_nothing() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let data = sb.host_dir("data");
+        sb.program("/bin/mount").args(["-t", "tmpfs", "-o", "size=6M", "tmpfs", text(&data)]).run().ok();
+        let web = sleeper(&d, "web");
+        sh(sb, &web, "dd if=/dev/urandom of=/big bs=1M count=4 2>/dev/null; sha256sum /big > /sum");
+        let copy = d.name("copy");
+        for args in [["copy", &web, &copy].as_slice(), &["snapshot", &web]] {
+            let said = d.call(args).fails();
+            assert!(said.contains("cannot copy big") && said.contains("No space left on device"), "{said}");
+            check_whole(&d);
+            assert_eq!(sb.status(&web), "running");
+            assert_eq!(frozen(&d), BTreeSet::new());
+        }
+        assert!(!d.folder(&copy).exists());
+        stop(&d, &web);
+        // Not a byte is left: a document cannot be written, and a stopped container needs no more than that.
+        let filler = data.join("filler");
+        sb.program("/bin/sh").args(["-c", &format!("cat /dev/zero > {} 2>&1; :", text(&filler))]).run().ok();
+        let said = d.call(&["snapshot", &web, "full"]).fails();
+        assert!(said.contains("No space left on device"), "{said}");
+        check_whole(&d);
+        fs::remove_file(&filler).expect("make room");
+        d.call(&["snapshot", &web, "s"]).ok();
+        d.call(&["copy", &web, &copy]).ok();
+        for name in [&web, &copy] {
+            d.call(&["start", name]).ok();
+            sh(sb, name, "sha256sum -c /sum");
+            d.call(&["destroy", "-f", name]).ok();
+        }
+    });
+}
+
 /// Whatever moment a command ends at: afterwards the container has all of its files, nothing refers to what is not there, and
 /// nothing is left of what was not finished.
 #[test]
@@ -309,6 +345,18 @@ fn a_command_that_is_killed_leaves_nothing_half_done() {
 
 #[track_caller]
 fn check_consistency(sb: &Sandbox, d: &Defined<'_>, web: &str, running: bool) {
+    check_whole(d);
+    if running {
+        assert_eq!(sb.status(web), "running");
+    }
+    let shown = d.call(&["diff", web, "--all"]).ok();
+    let many = shown.lines().filter(|line| line.starts_with("A /many/")).count();
+    assert_eq!(many, 300, "{shown}");
+}
+
+/// Every container has what it needs, and nothing is under way.
+#[track_caller]
+fn check_whole(d: &Defined<'_>) {
     let containers = fs::read_dir(d.data.join("containers")).expect("read");
     for entry in containers {
         let name = entry.expect("read").file_name().into_string().expect("a name");
@@ -322,10 +370,4 @@ fn check_consistency(sb: &Sandbox, d: &Defined<'_>, web: &str, running: bool) {
             assert!(d.data.join("changes").join(&id).join("root").is_dir(), "{name} refers to {id}");
         }
     }
-    if running {
-        assert_eq!(sb.status(web), "running");
-    }
-    let shown = d.call(&["diff", web, "--all"]).ok();
-    let many = shown.lines().filter(|line| line.starts_with("A /many/")).count();
-    assert_eq!(many, 300, "{shown}");
 }

@@ -178,3 +178,35 @@ fn a_template_of_a_template_has_its_files_and_defaults() {
         d.call(&["destroy", "-f", &web]).ok();
     });
 }
+
+/// What is below is newer than what the container made of it: it has to be told, as nobody will see the new file.
+#[test]
+fn files_that_hide_newer_ones_are_listed() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let base = d.base();
+        for name in ["kept", "upgraded", "removed"] {
+            fs::write(base.join("etc").join(name), "old").expect("write");
+        }
+        let web = d.name("web");
+        d.create(&web, text(&base), &["--start"], &["sleep", "1000"]).ok();
+        sb.exec_sh(&web, "cd /etc; echo mine > kept; echo mine > upgraded; rm removed").ok();
+        // A package keeps the time that its file was made with.
+        let upgraded = base.join("etc/upgraded");
+        std::thread::sleep(Duration::from_millis(20));
+        fs::write(base.join("etc/.upgraded.new"), "new").expect("write");
+        sb.program("/usr/bin/touch").args(["-d", "2001-01-01", text(&base.join("etc/.upgraded.new"))]).run().ok();
+        fs::rename(base.join("etc/.upgraded.new"), &upgraded).expect("rename");
+        let dry = d.call(&["refresh", &web, "--dry-run", "-o", "json"]).json();
+        assert_eq!(dry[0]["shadowed"], json!(["/etc/upgraded"]));
+        assert_eq!(dry[0]["action"], "restarted");
+        let pid = sb.state(&web)["pid"].clone();
+        d.call(&["refresh", &web, "--time", "0"]).ok();
+        assert_ne!(sb.state(&web)["pid"], pid);
+        assert_eq!(sb.exec_sh(&web, "cat /etc/upgraded").ok(), "mine");
+        d.call(&["stop", "--time", "0", &web]).ok();
+        assert_eq!(d.call(&["refresh", &web, "-o", "json"]).json()[0]["action"], "stopped");
+        d.call(&["refresh", "no-such"]).fails_saying("is not defined");
+        d.call(&["destroy", &web]).ok();
+    });
+}
