@@ -371,3 +371,30 @@ fn check_whole(d: &Defined<'_>) {
         }
     }
 }
+
+/// Owners on disk are those inside, so a frozen layer does for any range of ids.
+#[test]
+fn copies_with_ids_of_their_own_share_frozen_changes() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let (web, copy) = (d.name("web"), d.name("copy"));
+        d.create(&web, text(&d.base()), &["--start", "--ids", "100000:65536"], &["sleep", "1000"]).ok();
+        sh(sb, &web, "echo mine > /mine; chown 5:6 /mine; mkdir /dir; rm /etc/group");
+        d.call(&["copy", &web, &copy]).ok();
+        stop(&d, &web);
+        d.call(&["snapshot", &web]).ok();
+        for name in [&web, &copy] {
+            d.call(&["start", name]).ok();
+            let seen = sh(
+                sb,
+                name,
+                "stat -c %u:%g /mine /dir; echo more >> /mine; stat -c %u:%g /mine; ls /etc/group 2>&1; :",
+            );
+            assert!(seen.starts_with("5:6\n0:0\n5:6\n") && seen.contains("No such file"), "{seen}");
+        }
+        let upper = d.folder(&copy).join("upper/mine");
+        let stat = fs::symlink_metadata(upper).expect("stat");
+        assert_eq!((stat.uid(), stat.gid()), (5, 6));
+        d.call(&["destroy", "-f", &web, &copy]).ok();
+    });
+}
