@@ -187,7 +187,7 @@ fn changes_in_memory_are_gone_with_the_next_start() {
             sb.exec_sh(&name, "test ! -e /mine && echo x > /mine").ok();
             d.call(&["stop", "-t", "0", &name]).ok();
         }
-        assert_eq!(fs::read_dir(d.folder(&name).join("upper")).expect("read").count(), 0);
+        assert_eq!(fs::read_dir(d.folder(&name).join("own/upper")).expect("read").count(), 0);
     });
 }
 

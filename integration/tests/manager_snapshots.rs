@@ -157,6 +157,30 @@ fn a_hundred_copies_cost_a_hundred_empty_folders() {
     });
 }
 
+/// Root of a container makes programs with set-user-id: on the host nobody may come near them.
+#[test]
+fn nobody_but_root_reaches_what_containers_made() {
+    case(|sb| {
+        let d = Defined::new(sb);
+        let web = d.name("web");
+        d.create(&web, text(&d.base()), &["--start", "--ids", "100000:65536"], &["sleep", "1000"]).ok();
+        sh(sb, &web, "cp /bin/busybox /suid; chmod 4755 /suid");
+        stop(&d, &web);
+        let run = |file: &str| {
+            // The shell in between has none of setpriv's capabilities.
+            let user = "setpriv --reuid 1000 --regid 1000 --clear-groups /bin/sh -c";
+            sb.program("/bin/sh").args(["-c", &format!("test -u {file} && exec {user} {file}")]).run()
+        };
+        let said = run(text(&d.folder(&web).join("own/upper/suid"))).fails();
+        assert!(said.contains("Permission denied"), "{said}");
+        d.call(&["snapshot", &web]).ok();
+        let id = frozen(&d).into_iter().next().expect("frozen changes");
+        let said = run(text(&d.data.join("changes").join(id).join("root/suid"))).fails();
+        assert!(said.contains("Permission denied"), "{said}");
+        d.call(&["destroy", &web]).ok();
+    });
+}
+
 #[test]
 fn a_renamed_container_is_the_same() {
     case(|sb| {
@@ -252,7 +276,7 @@ fn more_snapshots_than_are_good_are_refused() {
         }
         definition["changes"] = json!(ids);
         fs::write(&path, definition.to_string()).expect("write");
-        fs::write(d.folder(&web).join("upper/x"), "x").expect("write");
+        fs::write(d.folder(&web).join("own/upper/x"), "x").expect("write");
         let said = d.call(&["snapshot", &web]).fails();
         assert!(said.contains("100 layers of frozen changes") && said.contains("export it"), "{said}");
         // It starts with all of them.
@@ -313,7 +337,7 @@ fn a_command_that_is_killed_leaves_nothing_half_done() {
                 d.call(&["start", &web]);
             } else {
                 stop(&d, &web);
-                fs::write(d.folder(&web).join(format!("upper/round{round}")), "x").expect("write");
+                fs::write(d.folder(&web).join(format!("own/upper/round{round}")), "x").expect("write");
             }
             let copy = d.name(&format!("k{round}"));
             let args: Vec<&str> = match round % 5 {
@@ -363,7 +387,7 @@ fn check_whole(d: &Defined<'_>) {
         assert!(!name.starts_with('.'), "{name} was left");
         let folder = d.folder(&name);
         assert!(!folder.join("pending.json").exists(), "{name} is half changed");
-        for part in ["upper", "work", "rootfs"] {
+        for part in ["own/upper", "own/work", "rootfs"] {
             assert!(folder.join(part).is_dir(), "{name} has no {part}");
         }
         for id in referred(d, &name) {
@@ -392,7 +416,7 @@ fn copies_with_ids_of_their_own_share_frozen_changes() {
             );
             assert!(seen.starts_with("5:6\n0:0\n5:6\n") && seen.contains("No such file"), "{seen}");
         }
-        let upper = d.folder(&copy).join("upper/mine");
+        let upper = d.folder(&copy).join("own/upper/mine");
         let stat = fs::symlink_metadata(upper).expect("stat");
         assert_eq!((stat.uid(), stat.gid()), (5, 6));
         d.call(&["destroy", "-f", &web, &copy]).ok();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::base::User;
 use crate::definition::{Definition, Network, Upper};
 use crate::host::Part;
+use crate::places::{UPPER, WORK};
 
 /// What a bundle is made from, besides the definition.
 #[derive(Debug)]
@@ -219,8 +220,8 @@ fn overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
     let mut layers = json!({ "lower": around.lower, "hide": around.hidden, "idmap": definition.ids.is_some() });
     match definition.upper {
         Upper::Disk => {
-            layers["upper"] = json!(around.folder.join("upper"));
-            layers["work"] = json!(around.folder.join("work"));
+            layers["upper"] = json!(around.folder.join(UPPER));
+            layers["work"] = json!(around.folder.join(WORK));
         }
         Upper::Memory(bytes) => layers["memory"] = json!(bytes),
     }
@@ -297,7 +298,7 @@ mod tests {
             layers,
             json!({
                 "lower": ["/srv/base"], "hide": ["/root"], "idmap": true,
-                "upper": "/data/containers/web1/upper", "work": "/data/containers/web1/work"
+                "upper": "/data/containers/web1/own/upper", "work": "/data/containers/web1/own/work"
             })
         );
     }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::base;
 use crate::definition::Definition;
 use crate::ops::remove_tree;
-use crate::places::{Lock, Places, make_private_dir, now, write_whole};
+use crate::places::{Lock, Places, make_closed_dir, make_private_dir, now, write_whole};
 use crate::snapshots;
 
 /// Most frozen layers below one container. The kernel mounts 500 layers, of which an image has up to 127; each costs a look
@@ -83,6 +83,7 @@ pub fn layers(places: &Places, definition: &Definition) -> Result<Vec<PathBuf>> 
 /// # Errors
 /// What the kernel says.
 pub fn make(places: &Places, id: &str, container: &str) -> Result<()> {
+    make_closed_dir(&places.data.join("changes"))?;
     let folder = folder(places, id);
     make_private_dir(&folder)?;
     let record = Record {
@@ -144,7 +145,7 @@ pub fn lock(places: &Places) -> Result<Lock> {
 /// What the kernel says.
 pub fn discard(places: &Places, path: &Path) -> Result<()> {
     let gone = places.data.join("gone");
-    make_private_dir(&gone)?;
+    make_closed_dir(&gone)?;
     fs::rename(path, gone.join(random_id()?)).with_context(|| format!("cannot remove {}", path.display()))
 }
 

@@ -12,7 +12,7 @@
 //!
 //! data folder (/var/lib/skep):
 //!   containers/NAME/definition.json   written by rename; what is not whole is not there
-//!   containers/NAME/upper, work       what the container changed
+//!   containers/NAME/own/upper, work   what the container changed; only root may look into own
 //!   containers/NAME/config.json       the bundle of the last start
 //!   containers/NAME/snapshots         which frozen changes it had: see snapshots
 //!   containers/NAME/pending.json      a change of several steps that is under way: see pending

@@ -23,14 +23,14 @@ use serde::{Deserialize, Serialize};
 use crate::changes;
 use crate::definition::Definition;
 use crate::ops::{network, remove_tree};
-use crate::places::{Lock, Places, write_whole};
+use crate::places::{Lock, Places, UPPER, write_whole};
 use crate::run::Manager;
 use crate::snapshots::{self, Snapshot};
 
 /// Name of the document in the container's folder.
 const FILE: &str = "pending.json";
 /// Upper layer that takes the place of another.
-pub const NEXT_UPPER: &str = "upper.next";
+pub const NEXT_UPPER: &str = "own/upper.next";
 
 /// What is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,7 +160,7 @@ fn settle_freeze(places: &Places, name: &str, id: &str, snapshot: Option<&Snapsh
     if definition.changes.iter().any(|known| known == id) {
         return snapshot.map_or(Ok(()), |snapshot| snapshots::write(places, name, snapshot));
     }
-    let (root, upper) = (changes::root(places, id), places.container(name).join("upper"));
+    let (root, upper) = (changes::root(places, id), places.container(name).join(UPPER));
     if root.exists() {
         // The new one is empty: nothing runs while the lock is held.
         match fs::remove_dir(&upper) {
@@ -190,7 +190,7 @@ fn settle_restore(places: &Places, name: &str, changes_then: &[String]) -> Resul
         definition.changes = changes_then.to_vec();
         definition.write(&folder)?;
     }
-    let (upper, next) = (folder.join("upper"), folder.join(NEXT_UPPER));
+    let (upper, next) = (folder.join(UPPER), folder.join(NEXT_UPPER));
     if next.exists() {
         if upper.exists() {
             changes::discard(places, &upper)?;

@@ -16,6 +16,15 @@ pub struct Places {
     pub data: PathBuf,
 }
 
+/// Folder in a container's folder that only root may look into. What the container changed has programs with set-user-id that
+/// its root made: nobody else on the host may run them. The container's folder itself has to be passable, for root of a user
+/// namespace has to reach the place where its root file system is mounted.
+pub const CLOSED: &str = "own";
+/// What a container changed: the upper layer, in its folder.
+pub const UPPER: &str = "own/upper";
+/// The kernel's working folder beside it.
+pub const WORK: &str = "own/work";
+
 /// Longest name of a container. The name becomes a host name, a cgroup, and with a prefix a temporary folder.
 const NAME_MAX: usize = 64;
 
@@ -112,6 +121,23 @@ pub fn make_private_dir(path: &Path) -> Result<()> {
         .mode(0o711)
         .create(path)
         .with_context(|| format!("cannot make folder {}", path.display()))
+}
+
+/// Makes a folder that only root may look into, with its parents.
+///
+/// # Errors
+/// What the kernel says, with the path.
+pub fn make_closed_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Some(parent) = path.parent() {
+        make_private_dir(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("cannot make folder {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Replaces a file's content so that a crash leaves the old or the new one, whole.

@@ -10,7 +10,7 @@ use crate::definition::{Definition, Network};
 use crate::ops::{destroy, need_stopped, network, remove_tree, snapshot};
 use crate::output::{self, tell};
 use crate::pending::{self, Intent};
-use crate::places::{Lock, make_private_dir, now, validate_name};
+use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
 use crate::run::Manager;
 
 /// `copy NAME NEW`: a container that begins with the files of another. Both refer to the same frozen changes, and each has
@@ -65,12 +65,13 @@ fn plan_copy(source: &Definition, name: &str) -> Definition {
 
 fn make_folder(manager: &Manager, folder: &std::path::Path, definition: &Definition) -> Result<()> {
     make_private_dir(folder)?;
-    for name in ["rootfs", "work"] {
+    make_closed_dir(&folder.join(CLOSED))?;
+    for name in ["rootfs", WORK] {
         let path = folder.join(name);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     let below = changes::layers(&manager.places, definition)?;
-    changes::make_upper(&folder.join("upper"), &below[0])?;
+    changes::make_upper(&folder.join(UPPER), &below[0])?;
     definition.write(folder)
 }
 

@@ -11,7 +11,7 @@ use crate::base::{self, Base};
 use crate::definition::{Definition, From, Limits, Network, Process, Upper, Volume};
 use crate::ops::{network, remove_tree};
 use crate::output;
-use crate::places::{make_private_dir, validate_name};
+use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, validate_name};
 use crate::run::Manager;
 use crate::template::{self, Version};
 
@@ -54,11 +54,12 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
 /// The folder of a container that has not run yet. The definition comes last.
 fn make_folder(folder: &Path, below: &Path, definition: &Definition) -> Result<()> {
     make_private_dir(folder)?;
-    for name in ["rootfs", "upper", "work"] {
+    make_closed_dir(&folder.join(CLOSED))?;
+    for name in ["rootfs", UPPER, WORK] {
         let path = folder.join(name);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
-    base::copy_root_attributes(below, &folder.join("upper"))?;
+    base::copy_root_attributes(below, &folder.join(UPPER))?;
     definition.write(folder)
 }
 

@@ -8,6 +8,7 @@ use crate::changes;
 use crate::definition::{Definition, Upper};
 use crate::diff::{Change, Kind, read_changes};
 use crate::output::{self, Format};
+use crate::places::UPPER;
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -33,7 +34,7 @@ pub fn diff(manager: &Manager, args: &DiffArgs) -> Result<()> {
     let definition = Definition::need(places, &args.name)?;
     need_on_disk(manager, &definition)?;
     let layers = changes::layers(places, &definition)?;
-    let upper = places.container(&args.name).join("upper");
+    let upper = places.container(&args.name).join(UPPER);
     let kept = if args.all { definition.changes.len() } else { 0 };
     let above: Vec<_> = std::iter::once(upper).chain(layers[..kept].iter().cloned()).collect();
     let found = read_changes(&above, &layers[kept..])?;

@@ -18,6 +18,7 @@ use crate::diff::{Change, read_changes};
 use crate::ops::{start, stop};
 use crate::output::{self, Format, tell};
 use crate::pending;
+use crate::places::UPPER;
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -116,7 +117,7 @@ fn find_shadowed(
         return Ok(Vec::new());
     }
     let frozen = changes::layers(&manager.places, definition)?;
-    let mut above = vec![manager.places.container(&definition.name).join("upper")];
+    let mut above = vec![manager.places.container(&definition.name).join(UPPER)];
     above.extend(frozen[..definition.changes.len()].iter().cloned());
     let before = before.filter(|before| before.is_dir());
     let is_shadowed = |change: &Change| match (&change.above, &change.below) {

@@ -14,7 +14,7 @@ use crate::changes;
 use crate::definition::{Definition, Upper};
 use crate::output::{self, Format};
 use crate::pending::{self, Intent, NEXT_UPPER};
-use crate::places::{Places, now, validate_name};
+use crate::places::{Places, UPPER, now, validate_name};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 use crate::snapshots::{self, Snapshot};
@@ -67,7 +67,7 @@ pub(super) fn freeze(manager: &Manager, definition: Definition, snapshot: Option
     if status.is_some() && definition.upper != Upper::Disk {
         bail!("container {:?} keeps its changes in memory, where they cannot be frozen", definition.name);
     }
-    let upper = places.container(&definition.name).join("upper");
+    let upper = places.container(&definition.name).join(UPPER);
     let below = changes::layers(places, &definition)?;
     let mut chain = definition.changes.clone();
     if definition.upper == Upper::Disk && changes::is_changed(&upper, &below[0])? {

@@ -13,7 +13,7 @@ use crate::definition::{Definition, Device, From};
 use crate::host;
 use crate::ops::network;
 use crate::pending;
-use crate::places::write_whole;
+use crate::places::{UPPER, write_whole};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 use crate::template;
@@ -49,7 +49,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
         }
         _ => (Vec::new(), Vec::new()),
     };
-    let upper = folder.join("upper");
+    let upper = folder.join(UPPER);
     let all: Vec<_> = std::iter::once(&upper).chain(&lower).cloned().collect();
     let user = base::find_user(&all, definition.process.user.as_deref())?;
     let devices = definition.devices.iter().map(probe_device).collect::<Result<Vec<_>>>()?;

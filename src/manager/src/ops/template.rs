@@ -17,7 +17,7 @@ use crate::changes;
 use crate::definition::{Definition, From, Limits, Network, Process, Restart, Upper, Volume};
 use crate::ops::gc;
 use crate::output::{self, Format, tell};
-use crate::places::{make_private_dir, now, validate_name, write_whole};
+use crate::places::{make_closed_dir, make_private_dir, now, validate_name, write_whole};
 use crate::run::Manager;
 use crate::template::{self, BUILDER, BuildNetwork, SOURCE, Source, VERSION, Version};
 
@@ -69,6 +69,7 @@ fn build(manager: &Manager, args: &BuildArgs) -> Result<()> {
         bail!("template {name:?} has a version {number:?} already");
     }
     let versions = places.templates().join(name).join("versions");
+    make_closed_dir(&places.templates())?;
     make_private_dir(&versions)?;
     let unfinished = versions.join(format!(".{number}.new"));
     template::undo_build(manager, &unfinished)?;
