@@ -197,3 +197,29 @@ fn fifty_containers_of_one_network_reach_each_other() {
         d.prepare(&[&["stop", "-t", "0"], all.as_slice()].concat()).deadline(Duration::from_secs(120)).run().ok();
     });
 }
+
+#[test]
+fn a_copy_has_an_address_of_its_own_and_a_new_name_takes_none_twice() {
+    with_net(|_, _, d| {
+        let [a, b, c] = ["a", "b", "c"].map(|suffix| d.name(suffix));
+        d.call(&["network", "create", "web", "--subnet", "10.22.0.0/29", "--gateway", "10.22.0.1"]).ok();
+        d.create(&a, text(&d.base()), &["--network", "web", "--ip", "10.22.0.3", "--publish", "9000:1"], &["true"])
+            .ok();
+        let copied = d.call(&["copy", &a, &b]);
+        copied.ok();
+        assert!(
+            copied.stderr.contains("publishes no ports") && copied.stderr.contains("other addresses"),
+            "{copied:#?}"
+        );
+        let address = |name: &str| d.listed(name)["ipv4"].clone();
+        assert_eq!(address(&a), json!(["10.22.0.3"]));
+        let of_copy = address(&b);
+        assert!(of_copy != address(&a) && of_copy.as_array().map(Vec::len) == Some(1), "{of_copy}");
+        d.call(&["rename", &a, &c]).ok();
+        assert_eq!(address(&c), json!(["10.22.0.3"]));
+        let leases = d.call(&["network", "show", "web", "-o", "json"]).ok();
+        assert!(leases.contains(&c) && leases.contains(&b) && !leases.contains(&format!("\"{a}\"")), "{leases}");
+        d.call(&["destroy", &b, &c]).ok();
+        d.call(&["network", "remove", "web"]).ok();
+    });
+}

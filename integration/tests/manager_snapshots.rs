@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use integration::defined::{Defined, text};
 use integration::host::own_mounts;
-use integration::{Sandbox, Value, case, json};
+use integration::requires::Need;
+use integration::{Sandbox, Value, case_with, json};
 
 /// Defines and starts a container that sleeps.
 fn sleeper(d: &Defined<'_>, suffix: &str) -> String {
@@ -50,7 +51,7 @@ fn referred(d: &Defined<'_>, name: &str) -> BTreeSet<String> {
 
 #[test]
 fn a_snapshot_of_a_stopped_container_is_what_restore_brings_back() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let web = sleeper(&d, "web");
         sh(sb, &web, "echo one > /file; rm /etc/group; echo x > /root/secret");
@@ -92,7 +93,7 @@ fn a_snapshot_of_a_stopped_container_is_what_restore_brings_back() {
 
 #[test]
 fn a_running_container_is_copied_while_it_stands_still() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let web = sleeper(&d, "web");
         sh(
@@ -128,7 +129,7 @@ fn a_running_container_is_copied_while_it_stands_still() {
 
 #[test]
 fn a_hundred_copies_cost_a_hundred_empty_folders() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let web = sleeper(&d, "web");
         sh(sb, &web, "dd if=/dev/zero of=/big bs=1M count=8 2>/dev/null");
@@ -160,7 +161,7 @@ fn a_hundred_copies_cost_a_hundred_empty_folders() {
 /// Root of a container makes programs with set-user-id: on the host nobody may come near them.
 #[test]
 fn nobody_but_root_reaches_what_containers_made() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let web = d.name("web");
         d.create(&web, text(&d.base()), &["--start", "--ids", "100000:65536"], &["sleep", "1000"]).ok();
@@ -183,7 +184,7 @@ fn nobody_but_root_reaches_what_containers_made() {
 
 #[test]
 fn a_renamed_container_is_the_same() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let (web, app) = (sleeper(&d, "web"), d.name("app"));
         sh(sb, &web, "echo mine > /mine");
@@ -206,7 +207,7 @@ fn a_renamed_container_is_the_same() {
 
 #[test]
 fn changes_are_listed_and_exported() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let base = d.base();
         fs::create_dir_all(base.join("data/dir")).expect("mkdir");
@@ -250,7 +251,7 @@ fn changes_are_listed_and_exported() {
 
 #[test]
 fn changes_in_memory_cannot_be_frozen() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let web = d.name("web");
         d.create(&web, text(&d.base()), &["--start", "--ephemeral"], &["sleep", "1000"]).ok();
@@ -264,7 +265,7 @@ fn changes_in_memory_cannot_be_frozen() {
 
 #[test]
 fn more_snapshots_than_are_good_are_refused() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let web = d.name("web");
         d.create(&web, text(&d.base()), &[], &["true"]).ok();
@@ -288,7 +289,7 @@ fn more_snapshots_than_are_good_are_refused() {
 /// What cannot be finished for want of space is told, undone, and hurts nothing.
 #[test]
 fn a_full_disk_loses_nothing() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let data = sb.host_dir("data");
         sb.program("/bin/mount").args(["-t", "tmpfs", "-o", "size=6M", "tmpfs", text(&data)]).run().ok();
@@ -325,7 +326,7 @@ fn a_full_disk_loses_nothing() {
 /// nothing is left of what was not finished.
 #[test]
 fn a_command_that_is_killed_leaves_nothing_half_done() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let web = sleeper(&d, "web");
         sh(sb, &web, "mkdir /many; for i in $(seq 300); do echo $i > /many/$i; done");
@@ -399,7 +400,7 @@ fn check_whole(d: &Defined<'_>) {
 /// Owners on disk are those inside, so a frozen layer does for any range of ids.
 #[test]
 fn copies_with_ids_of_their_own_share_frozen_changes() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let (web, copy) = (d.name("web"), d.name("copy"));
         d.create(&web, text(&d.base()), &["--start", "--ids", "100000:65536"], &["sleep", "1000"]).ok();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use integration::defined::{Defined, text};
 use integration::host::{eventually, within};
-use integration::{Sandbox, case, json};
+use integration::requires::Need;
+use integration::{Sandbox, case_with, json};
 
 /// A source of a template: its document, and scripts by name.
 fn source(sb: &Sandbox, folder: &str, document: &str, scripts: &[(&str, &str)]) -> PathBuf {
@@ -41,7 +42,7 @@ fn versions(d: &Defined<'_>) -> Vec<String> {
 
 #[test]
 fn containers_take_the_current_version_when_they_start() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let base = d.base();
         let rest = "[defaults]\ncommand = [\"sleep\", \"1000\"]\nhostname = \"{name}.test\"\nenv = { COLOUR = \"blue\" }\n\
@@ -107,7 +108,7 @@ fn containers_take_the_current_version_when_they_start() {
 
 #[test]
 fn a_build_that_fails_leaves_nothing() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let dir = source(sb, "src", &document(&d.base(), ""), &[("10", "echo told; exit 7")]);
         let said = d.call(&["template", "build", text(&dir)]).fails();
@@ -131,7 +132,7 @@ fn a_build_that_fails_leaves_nothing() {
 
 #[test]
 fn a_build_that_is_killed_is_undone_by_the_next_command() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let dir = source(sb, "src", &document(&d.base(), ""), &[("10", "echo here > /here; sleep 1000")]);
         let mut build = d.prepare(&["template", "build", text(&dir)]).spawn();
@@ -153,7 +154,7 @@ fn a_build_that_is_killed_is_undone_by_the_next_command() {
 
 #[test]
 fn a_template_of_a_template_has_its_files_and_defaults() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let rest = "[defaults]\ncommand = [\"sleep\", \"1000\"]\nenv = { A = \"1\", B = \"1\" }\n";
         let first = source(sb, "first", &document(&d.base(), rest), &[("10", "echo first > /first")]);
@@ -182,7 +183,7 @@ fn a_template_of_a_template_has_its_files_and_defaults() {
 /// What is below is newer than what the container made of it: it has to be told, as nobody will see the new file.
 #[test]
 fn files_that_hide_newer_ones_are_listed() {
-    case(|sb| {
+    case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let base = d.base();
         for name in ["kept", "upgraded", "removed"] {
