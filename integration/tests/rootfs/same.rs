@@ -9,7 +9,7 @@ use integration::requires::{Need, skip_without};
 use rootfs_tools::store::{check, gc};
 use rootfs_tools::{Bootstrap, Limits, Select, Source, import};
 
-use crate::place::{Notes, Place, chain, make_changes, make_everything};
+use crate::place::{Mounted, Notes, Place, chain, make_changes, make_everything};
 use crate::tree::{assert_same, list};
 
 const UMOCI: Need = Need::Program("/usr/bin/umoci");
@@ -184,6 +184,41 @@ fn what_a_program_installs_is_imported() {
         assert!(error.ends_with(&format!("{name} ended with exit status: 3: oh; no")), "{error}");
     }
     assert_eq!(place.store().layers().unwrap(), before);
+}
+
+#[test]
+fn a_full_disk_is_told_and_loses_nothing() {
+    if skip_without(&[Need::Root]) {
+        return;
+    }
+    let place = Place::new();
+    everything(&place);
+    fs::create_dir(place.dir.join("small")).unwrap();
+    fs::write(place.dir.join("small/file"), "fits").unwrap();
+    fs::create_dir(place.dir.join("data")).unwrap();
+    place.run("mount", &["-t", "tmpfs", "-o", "size=2m,mode=700", "tmpfs", "data"]);
+    let _mounted = Mounted { point: place.dir.join("data") };
+    let small = place.import(&place.dir.join("small"), "small").unwrap();
+    let error = chain(&place.import(&place.dir.join("layer.tar"), "x").unwrap_err());
+    assert!(error.contains("cannot unpack ") && error.ends_with("no space left on device (ENOSPC)"), "{error}");
+    let store = place.store();
+    assert_eq!((store.layers().unwrap(), store.images().unwrap()), (small.layers.clone(), vec![small]));
+    assert!(is_empty(&place.dir.join("data/tmp")));
+    assert_eq!(check(&store).unwrap(), []);
+}
+
+#[test]
+fn a_pipe_with_a_name_is_read_once() {
+    if skip_without(&[Need::Root]) {
+        return;
+    }
+    let place = Place::new();
+    everything(&place);
+    place.run("mkfifo", &["pipe"]);
+    let writer = Command::new("sh").args(["-c", "cat layer.tar > pipe"]).current_dir(&place.dir).spawn();
+    let image = place.import(&place.dir.join("pipe"), "x").unwrap();
+    assert!(writer.unwrap().wait().unwrap().success());
+    assert_eq!(place.import(&place.dir.join("layer.tar"), "y").unwrap().layers, image.layers);
 }
 
 #[test]

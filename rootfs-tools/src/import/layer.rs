@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -58,6 +59,8 @@ pub(super) fn import_layer(
     for path in [&folder, &root] {
         fs::create_dir(path).map_err(at("make", path))?;
     }
+    // What the root is where the archive does not say: not what the caller's umask makes of it.
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).map_err(at("set the mode of", &root))?;
     let tree = sys::fs::open_dir(&root.to_string_lossy()).map_err(called("open", &root))?;
     let mut raw = Raw::new(source, shared, expected.size);
     let unpacked = unpack(&mut raw, tree, shared.budget, expected.diff_id);

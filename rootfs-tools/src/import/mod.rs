@@ -288,7 +288,13 @@ impl<'p> Import<'p> {
     fn archive(&self, path: &Path, select: &Select) -> Result<Image, ImportError> {
         let failed = |action| move |source| ImportError::File { action, path: path.to_owned(), source };
         let mut file = File::open(path).map_err(failed("open"))?;
-        let length = file.metadata().map_err(failed("look at"))?.len();
+        let metadata = file.metadata().map_err(failed("look at"))?;
+        // A FIFO, as a shell's `<(…)` is one: it can be read once.
+        if !metadata.is_file() {
+            self.started(None);
+            return self.stream(Box::new(file), select);
+        }
+        let length = metadata.len();
         let (content, _) = probe(&mut file).map_err(failed("read"))?;
         file.seek(SeekFrom::Start(0)).map_err(failed("read"))?;
         if content == Content::Layout
