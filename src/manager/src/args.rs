@@ -165,6 +165,9 @@ pub enum ImageVerb {
     /// Bring an image here: an OCI image layout, an archive of `docker save` or `docker export`, a folder.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
+    /// Fetch an image from a registry, by the settings of /etc/containers (registries.conf, auth.json).
+    #[command(after_help = PULL_EXAMPLES)]
+    Pull(PullArgs),
     /// List images.
     List {
         /// How the list is printed.
@@ -194,6 +197,24 @@ Examples:
   docker save alpine | skep image import - --name alpine
   skep image import ./layout --name app --reference v2
   skep image import rootfs.tar.zst --name base";
+
+const PULL_EXAMPLES: &str = "\
+Examples:
+  skep image pull registry.example.org/team/app:2 --name app
+  skep image pull localhost:5000/app --platform linux/arm64";
+
+/// `image pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; without a host registries.conf says where it is looked for.
+    pub reference: String,
+    /// What the image is called here; the reference as written without it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// For which machine, such as linux/arm64; this one without it.
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    pub platform: Option<String>,
+}
 
 /// `image import`.
 #[derive(Debug, Args)]

@@ -1,13 +1,17 @@
 //! `image`: root file systems that were made elsewhere.
 
-use std::path::Path;
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rootfs_tools::registry::{Registry, parse_reference};
 use rootfs_tools::store::{Image, Store, gc};
 use rootfs_tools::{Digest, Limits, Platform, Select, Source, import};
 use serde::Serialize;
 
-use crate::args::{ImageVerb, ImportArgs};
+use crate::args::{ImageVerb, ImportArgs, PullArgs};
 use crate::output::{self, Format, tell};
 use crate::places::make_private_dir;
 use crate::progress::Shown;
@@ -23,6 +27,7 @@ pub fn image(manager: &Manager, verb: &ImageVerb) -> Result<()> {
     let store = Store::open(&manager.places.data)?;
     match verb {
         ImageVerb::Import(args) => import_image(&store, args),
+        ImageVerb::Pull(args) => pull(&store, args),
         ImageVerb::List { format } => list(&store, *format),
         ImageVerb::Show { name, format } => {
             let image = store.image(name)?;
@@ -45,6 +50,52 @@ fn import_image(store: &Store, args: &ImportArgs) -> Result<()> {
     let image = import(store, source, &args.name, &Limits::default(), &mut progress)
         .with_context(|| format!("cannot import {}", args.source))?;
     output::write(&format!("{}\n", image.name))
+}
+
+fn pull(store: &Store, args: &PullArgs) -> Result<()> {
+    let platform = args.platform.as_deref().map(parse_platform).transpose()?;
+    let name = args.name.as_ref().unwrap_or(&args.reference);
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let registry = Registry {
+        reference: parse_reference(&args.reference)?,
+        platform,
+        registries: read_folder(REGISTRIES)?,
+        auths: variable("REGISTRY_AUTH_FILE")
+            .map(PathBuf::from)
+            .into_iter()
+            .chain(variable("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join("containers/auth.json")))
+            .chain([PathBuf::from("/etc/containers/auth.json")])
+            .chain(variable("HOME").map(|folder| PathBuf::from(folder).join(".docker/config.json")))
+            .collect(),
+        certificates: variable("SSL_CERT_FILE")
+            .map_or_else(|| CERTIFICATES.map(PathBuf::from).to_vec(), |f| vec![f.into()]),
+        proxy: variable("HTTPS_PROXY").or_else(|| variable("https_proxy")),
+    };
+    let mut progress = Shown::new(name);
+    let image = import(store, Source::Registry(registry), name, &Limits::default(), &mut progress)
+        .with_context(|| format!("cannot pull {}", args.reference))?;
+    output::write(&format!("{}\n", image.name))
+}
+
+/// Where registries are described; the files of the folder count more (containers-registries.conf.d(5)).
+const REGISTRIES: (&str, &str) = ("/etc/containers/registries.conf", "/etc/containers/registries.conf.d");
+
+/// Where distributions keep the certificates that they trust.
+const CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// A file and those of a folder that end in `.conf`, in the order of their names.
+fn read_folder((file, folder): (&str, &str)) -> Result<Vec<PathBuf>> {
+    let mut files = vec![PathBuf::from(file)];
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(files),
+        other => other.with_context(|| format!("cannot read {folder}"))?,
+    };
+    let mut more = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    more.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    more.sort();
+    files.extend(more);
+    Ok(files)
 }
 
 /// Reads `OS/ARCHITECTURE[/VARIANT]`.
