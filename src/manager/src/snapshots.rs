@@ -49,10 +49,13 @@ pub fn list(places: &Places, container: &str) -> Result<Vec<Snapshot>> {
     for file in changes::names(&folder)? {
         let Some(name) = file.strip_suffix(".json") else { continue };
         // It may have been removed since.
-        found.extend(read(places, container, name)?);
+        let Some(snapshot) = read(places, container, name)? else { continue };
+        // The record has seconds, which are long enough for several.
+        let written = fs::metadata(folder.join(&file)).and_then(|meta| meta.modified()).ok();
+        found.push((snapshot.created, written, snapshot));
     }
-    found.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-    Ok(found)
+    found.sort_by(|a, b| (a.0, a.1, &a.2.name).cmp(&(b.0, b.1, &b.2.name)));
+    Ok(found.into_iter().map(|(_, _, snapshot)| snapshot).collect())
 }
 
 fn read(places: &Places, container: &str, name: &str) -> Result<Option<Snapshot>> {

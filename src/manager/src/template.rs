@@ -321,11 +321,14 @@ pub fn versions(places: &Places, name: &str) -> Result<Vec<(String, Version)>> {
     for version in changes::names(&places.templates().join(name).join("versions"))? {
         if !version.starts_with('.') {
             let record = read(places, name, &version)?;
-            found.push((version, record));
+            // It is written once; a second, which the record has, is long enough for several.
+            let path = folder(places, name, &version).join(VERSION);
+            let written = fs::metadata(&path).and_then(|meta| meta.modified());
+            found.push((written.with_context(|| format!("cannot look at {}", path.display()))?, version, record));
         }
     }
-    found.sort_by(|a, b| (a.1.created, number(&a.0), &a.0).cmp(&(b.1.created, number(&b.0), &b.0)));
-    Ok(found)
+    found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    Ok(found.into_iter().map(|(_, version, record)| (version, record)).collect())
 }
 
 fn number(version: &str) -> Option<u64> {
