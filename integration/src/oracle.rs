@@ -231,6 +231,7 @@ mod tests {
     fn allowed_skips_are_keys_of_needs() {
         for crate::requires::Entry { key, .. } in crate::requires::listed() {
             let known = [
+                Need::Skep,
                 Need::SysResource,
                 Need::Selinux,
                 Need::Apparmor,

@@ -58,7 +58,7 @@ fn containers_reach_each_other_the_host_and_the_world() {
         let (a, b) = (d.name("a"), d.name("b"));
         d.call(&["network", "create", "web", "--subnet", "10.20.0.0/24", "--subnet", "fd00:20::/64"]).ok();
         d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &SERVER).ok();
-        d.create(&b, text(&base), &["--network", "web", "--ip", "10.20.0.77"], &SERVER).ok();
+        d.create(&b, text(&base), &["--network", "web", "--ip", "10.20.0.77", "--egress", "10mbit"], &SERVER).ok();
         assert_eq!(d.listed(&a)["ipv4"], json!(["10.20.0.2"]));
         d.call(&["start", &a, &b]).ok();
         assert_eq!(d.listed(&b)["ipv4"], json!(["10.20.0.77"]));
@@ -87,6 +87,11 @@ fn containers_reach_each_other_the_host_and_the_world() {
         assert_eq!(page(&b, "10.20.0.1:8080"), a);
         world.ip("route add 10.20.0.0/24 via 192.0.2.1");
         assert_ne!(world.call("/bin/busybox", &[&READ[..], &["10.20.0.77"]].concat()).run().code, 0);
+
+        // What went through each link, and what one of them may send.
+        let shown = d.call(&["network", "show", "web", "-o", "json"]).json();
+        assert!(shown["containers"][&a]["traffic"]["rx_bytes"].as_u64().expect("a number") > 500, "{shown}");
+        assert!(net.call("/usr/sbin/tc", &["qdisc"]).run().ok().contains("rate 10Mbit"));
 
         d.call(&["stop", "-t", "0", &a, &b]).ok();
         assert!(!rules(net).contains("8080"), "{}", rules(net));

@@ -23,10 +23,18 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new() -> Place {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sk-rootfs-{:x}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let dir = std::env::temp_dir().join(name);
-        fs::create_dir(&dir).expect("make the test's folder");
-        Place { dir }
+        loop {
+            let name = format!("sk-rootfs-{:x}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            let dir = std::env::temp_dir().join(name);
+            match fs::create_dir(&dir) {
+                // In a pid namespace of its own another test has the same number.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                other => {
+                    other.expect("make the test's folder");
+                    return Place { dir };
+                }
+            }
+        }
     }
 
     pub(crate) fn store(&self) -> Store {

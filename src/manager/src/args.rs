@@ -168,6 +168,9 @@ pub enum ImageVerb {
     /// Fetch an image from a registry, by the settings of /etc/containers (registries.conf, auth.json).
     #[command(after_help = PULL_EXAMPLES)]
     Pull(PullArgs),
+    /// Make an image of Debian's packages, by mmdebstrap or debootstrap.
+    #[command(after_help = BOOTSTRAP_EXAMPLES)]
+    Bootstrap(BootstrapArgs),
     /// List images.
     List {
         /// How the list is printed.
@@ -197,6 +200,27 @@ Examples:
   docker save alpine | skep image import - --name alpine
   skep image import ./layout --name app --reference v2
   skep image import rootfs.tar.zst --name base";
+
+const BOOTSTRAP_EXAMPLES: &str = "\
+Examples:
+  skep image bootstrap bookworm --name debian:12
+  skep image bootstrap bookworm --name web --option=--variant=minbase --option=--include=nginx";
+
+/// `image bootstrap`.
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// The release, such as bookworm.
+    pub suite: String,
+    /// What the image is called here.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Where its packages are: addresses, lines of a sources.list, files; may be repeated. The program's default without it.
+    #[arg(long, value_name = "MIRROR")]
+    pub mirror: Vec<String>,
+    /// An option for the program; may be repeated.
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub option: Vec<String>,
+}
 
 const PULL_EXAMPLES: &str = "\
 Examples:
@@ -267,6 +291,12 @@ pub struct CreateArgs {
     /// Lead a port of the host into the container; may be repeated.
     #[arg(long, short, value_name = "[ADDRESS:]HOST:PORT[/udp]")]
     pub publish: Vec<String>,
+    /// Most that it sends, such as 10mbit.
+    #[arg(long, value_name = "RATE", requires = "network")]
+    pub egress: Option<network::Rate>,
+    /// Most that it receives, such as 10mbit.
+    #[arg(long, value_name = "RATE", requires = "network")]
+    pub ingress: Option<network::Rate>,
     /// Most memory, such as 512M.
     #[arg(long, short, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,

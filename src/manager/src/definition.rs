@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use network::Rate;
 use rootfs_tools::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -187,7 +188,29 @@ pub enum Network {
         /// Addresses that were asked for.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         addresses: Vec<String>,
+        /// Most that it sends, and that it receives.
+        #[serde(default, skip_serializing_if = "Rates::is_empty")]
+        rates: Rates,
     },
+}
+
+/// Limits of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Most that the container sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Rate>,
+    /// Most that it receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Rate>,
+}
+
+impl Rates {
+    /// Whether there is no limit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Rates::default()
+    }
 }
 
 /// What happens when a container ends by itself.

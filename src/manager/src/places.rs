@@ -140,6 +140,15 @@ pub fn make_closed_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// The program of a name, by `PATH` and the folders of the administrator.
+#[must_use]
+pub fn find_program(name: &str) -> Option<String> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]);
+    let mut files = folders.filter(|folder| folder.starts_with('/')).map(|folder| format!("{folder}/{name}"));
+    files.find(|file| sys::fs::may_execute(file).is_ok())
+}
+
 /// Replaces a file's content so that a crash leaves the old or the new one, whole.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::args::CreateArgs;
 use crate::base::{self, Base};
-use crate::definition::{Definition, From, Limits, Network, Process, Upper, Volume};
+use crate::definition::{Definition, From, Limits, Network, Process, Rates, Upper, Volume};
 use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, validate_name};
@@ -129,7 +129,11 @@ fn connection(args: &CreateArgs) -> Network {
     match args.network.as_deref() {
         None | Some("none") => Network::None,
         Some("host") => Network::Host,
-        Some(name) => Network::Managed { name: name.to_owned(), addresses: args.addresses.clone() },
+        Some(name) => Network::Managed {
+            name: name.to_owned(),
+            addresses: args.addresses.clone(),
+            rates: Rates { egress: args.egress, ingress: args.ingress },
+        },
     }
 }
 

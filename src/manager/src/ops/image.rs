@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rootfs_tools::registry::{Registry, parse_reference};
 use rootfs_tools::store::{Image, Store, gc};
-use rootfs_tools::{Digest, Limits, Platform, Select, Source, import};
+use rootfs_tools::{Bootstrap, Digest, Installer, Limits, Platform, Select, Source, import};
 use serde::Serialize;
 
-use crate::args::{ImageVerb, ImportArgs, PullArgs};
+use crate::args::{BootstrapArgs, ImageVerb, ImportArgs, PullArgs};
 use crate::output::{self, Format, tell};
-use crate::places::make_private_dir;
+use crate::places::{find_program, make_private_dir};
 use crate::progress::Shown;
 use crate::run::Manager;
 use crate::size::render_size;
@@ -28,6 +28,7 @@ pub fn image(manager: &Manager, verb: &ImageVerb) -> Result<()> {
     match verb {
         ImageVerb::Import(args) => import_image(&store, args),
         ImageVerb::Pull(args) => pull(&store, args),
+        ImageVerb::Bootstrap(args) => bootstrap(&store, args),
         ImageVerb::List { format } => list(&store, *format),
         ImageVerb::Show { name, format } => {
             let image = store.image(name)?;
@@ -74,6 +75,24 @@ fn pull(store: &Store, args: &PullArgs) -> Result<()> {
     let mut progress = Shown::new(name);
     let image = import(store, Source::Registry(registry), name, &Limits::default(), &mut progress)
         .with_context(|| format!("cannot pull {}", args.reference))?;
+    output::write(&format!("{}\n", image.name))
+}
+
+/// The better of the two programs that is installed builds the tree.
+fn bootstrap(store: &Store, args: &BootstrapArgs) -> Result<()> {
+    let known = [("mmdebstrap", Installer::Mmdebstrap), ("debootstrap", Installer::Debootstrap)];
+    let found = known.into_iter().find_map(|(name, installer)| Some((find_program(name)?, installer)));
+    let Some((program, installer)) = found else { bail!("neither mmdebstrap nor debootstrap is installed") };
+    let source = Source::Bootstrap(Bootstrap {
+        program: program.into(),
+        installer,
+        options: args.option.clone(),
+        suite: args.suite.clone(),
+        mirrors: args.mirror.clone(),
+    });
+    let mut progress = Shown::new(&args.name);
+    let image = import(store, source, &args.name, &Limits::default(), &mut progress)
+        .with_context(|| format!("cannot bootstrap {}", args.suite))?;
     output::write(&format!("{}\n", image.name))
 }
 

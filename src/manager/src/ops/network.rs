@@ -1,23 +1,24 @@
 //! `network`: managed networks, and what a container has of one.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use network::managed::{self, Lease, NewNetwork, PortForward, Store, Subnet, Tools, Wanted};
 use network::names::{render_hosts, render_resolv_conf};
-use network::{LinkKind, LinkSpec};
+use network::{Counters, LinkKind, LinkSpec};
 use serde::Serialize;
 
 use crate::args::{NetworkArgs, NetworkVerb};
 use crate::definition::{Definition, Network};
 use crate::output::{self, Format};
-use crate::places::{Places, write_whole};
+use crate::places::{Places, find_program, write_whole};
 use crate::run::Manager;
+use crate::size::render_size;
 
 /// Name of a container's link in its network namespace.
 const LINK: &str = "eth0";
@@ -31,7 +32,7 @@ pub fn network(manager: &Manager, verb: &NetworkVerb) -> Result<()> {
     match verb {
         NetworkVerb::Create(args) => create(&store, args),
         NetworkVerb::List { format } => list(&store, *format),
-        NetworkVerb::Show { name, format } => show(&store, name, *format),
+        NetworkVerb::Show { name, format } => show(manager, &store, name, *format),
         NetworkVerb::Remove { names } => super::each(names, |name| {
             let exists = |container: &str| manager.places.container(container).exists();
             Ok(managed::remove(&store, &tools(), name, &exists)?)
@@ -43,15 +44,10 @@ fn open(places: &Places) -> Result<Store> {
     Ok(Store::open(places.data.to_str().context("the path of the data folder is not text")?)?)
 }
 
-/// The programs for rules of the firewall, by `PATH` and the folders of the administrator.
+/// The programs for rules of the firewall.
 fn tools() -> Tools {
-    let path = env::var("PATH").unwrap_or_default();
-    let folders: Vec<&str> = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]).collect();
-    let find = |name: &str| {
-        let absolute = folders.iter().filter(|folder| folder.starts_with('/'));
-        absolute.map(|folder| format!("{folder}/{name}")).find(|path| sys::fs::may_execute(path).is_ok())
-    };
-    Tools { nft: find("nft"), iptables: find("iptables"), ip6tables: find("ip6tables") }
+    let [nft, iptables, ip6tables] = ["nft", "iptables", "ip6tables"].map(find_program);
+    Tools { nft, iptables, ip6tables }
 }
 
 fn create(store: &Store, args: &NetworkArgs) -> Result<()> {
@@ -87,13 +83,26 @@ struct Row {
 struct Entry {
     addresses: Vec<IpAddr>,
     ports: Vec<PortForward>,
+    /// What has passed its link; null when it does not run.
+    traffic: Option<Counters>,
+}
+
+/// What has passed the link of a process' network namespace, as the process sees it.
+fn traffic(pid: u32) -> Result<Option<Counters>> {
+    let namespace = match fs::File::open(format!("/proc/{pid}/ns/net")) {
+        // It has ended in between.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| format!("cannot open the network namespace of process {pid}"))?,
+    };
+    let links = network::counters(Some(namespace.as_fd()))?;
+    Ok(links.into_iter().find(|(name, _)| name == LINK).map(|(_, counters)| counters))
 }
 
 fn row(store: &Store, name: &str) -> Result<Row> {
     let (network, leases) = managed::read(store, name)?;
     let entry = |lease: Lease| {
         let addresses = lease.addresses.iter().map(|address| address.ip).collect();
-        (lease.container, Entry { addresses, ports: lease.ports })
+        (lease.container, Entry { addresses, ports: lease.ports, traffic: None })
     };
     Ok(Row {
         name: network.name,
@@ -124,8 +133,13 @@ fn subnets(row: &Row) -> String {
     row.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect::<Vec<_>>().join(",")
 }
 
-fn show(store: &Store, name: &str, format: Format) -> Result<()> {
-    let row = row(store, name)?;
+fn show(manager: &Manager, store: &Store, name: &str, format: Format) -> Result<()> {
+    let mut row = row(store, name)?;
+    for state in manager.runtime.list()? {
+        if let (Some(entry), Some(pid)) = (row.containers.get_mut(&state.id), state.pid.filter(|pid| *pid > 0)) {
+            entry.traffic = traffic(pid)?;
+        }
+    }
     output::print(format, &row, || {
         let line = |key: &str, value: String| vec![format!("{key}:"), value];
         let yes = |on: bool| if on { "yes" } else { "no" }.to_owned();
@@ -142,7 +156,10 @@ fn show(store: &Store, name: &str, format: Format) -> Result<()> {
         for (container, entry) in &row.containers {
             let addresses = entry.addresses.iter().map(ToString::to_string);
             let ports = entry.ports.iter().map(ToString::to_string);
-            rows.push(line(container, addresses.chain(ports).collect::<Vec<_>>().join(" ")));
+            let passed = entry
+                .traffic
+                .map(|passed| format!("in {} out {}", render_size(passed.rx_bytes), render_size(passed.tx_bytes)));
+            rows.push(line(container, addresses.chain(ports).chain(passed).collect::<Vec<_>>().join(" ")));
         }
         rows
     })
@@ -153,7 +170,7 @@ fn show(store: &Store, name: &str, format: Format) -> Result<()> {
 /// # Errors
 /// There is no such network, no free address, or a port that is no port.
 pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> {
-    let Network::Managed { name, addresses } = &definition.network else {
+    let Network::Managed { name, addresses, .. } = &definition.network else {
         if definition.publish.is_empty() {
             return Ok(());
         }
@@ -187,12 +204,16 @@ fn forwards(definition: &Definition) -> Result<Vec<PortForward>> {
 /// # Errors
 /// What the network library says.
 pub(super) fn raise(manager: &Manager, definition: &Definition) -> Result<Option<String>> {
-    let Network::Managed { name, .. } = &definition.network else { return Ok(None) };
+    let Network::Managed { name, rates, .. } = &definition.network else { return Ok(None) };
     let store = open(&manager.places)?;
     let network = managed::ensure(&store, &tools(), name)?;
     let lease = managed::lease(&store, name, &definition.name, &Wanted::default())?;
     managed::publish(&store, &tools(), name, &definition.name, &forwards(definition)?)?;
-    Ok(Some(render_link(&managed::plan_link(&network, &lease, LINK))))
+    let mut link = managed::plan_link(&network, &lease, LINK);
+    if let LinkKind::Veth(veth) = &mut link.link {
+        (veth.egress, veth.ingress) = (rates.egress, rates.ingress);
+    }
+    Ok(Some(render_link(&link)))
 }
 
 /// Takes back what a start did, but for the addresses, which belong to the definition.
@@ -233,6 +254,11 @@ fn render_link(spec: &LinkSpec) -> String {
         }
         if veth.hairpin {
             text += ",hairpin=on";
+        }
+        for (key, rate) in [("egress", veth.egress), ("ingress", veth.ingress)] {
+            if let Some(rate) = rate {
+                text += &format!(",{key}={rate}");
+            }
         }
     }
     for address in &spec.addresses {
@@ -318,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_rendered_link_reads_back_as_the_same() {
-        let text = "veth:name=eth0,bridge=skep-web,hairpin=on,address=10.90.0.2/24,address=fd00::2/64,gateway=10.90.0.1,\
+        let text = "veth:name=eth0,bridge=skep-web,hairpin=on,egress=10mbit,ingress=1gbit,address=10.90.0.2/24,address=fd00::2/64,gateway=10.90.0.1,\
                     gateway=fd00::1,mtu=1400";
         let spec = network::parse_link(text).unwrap();
         assert_eq!(render_link(&spec), text);
