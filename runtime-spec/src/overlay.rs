@@ -19,7 +19,7 @@ pub struct Overlay {
     pub lower: Vec<String>,
     /// Where changes go.
     pub upper: Upper,
-    /// Absolute paths of the lower layers that are not shown: a folder is empty, all else is not there.
+    /// Absolute paths of the lowest layer that are not shown: a folder is empty, all else is not there.
     pub hide: Vec<String>,
     /// Whether the layers' owners are those of the container: their ids follow its user namespace.
     pub idmap: bool,

@@ -26,8 +26,8 @@ pub(super) fn lower(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) -> Optio
     for (index, path) in hide.iter().enumerate() {
         let at = &hide_at.item(index);
         check_absolute(path, at, SECTION, log);
-        if path.trim_matches('/').is_empty() || path.split('/').any(|part| part == "..") {
-            log.error(at, SECTION, "must be a path below / without \"..\"");
+        if path.trim_matches('/').is_empty() || path.split('/').any(|part| part == ".." || part == ".") {
+            log.error(at, SECTION, "must be a path below / without \".\" and \"..\"");
         }
     }
     if spec.namespace(NamespaceKind::Mount).is_none() {

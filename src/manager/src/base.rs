@@ -38,6 +38,13 @@ pub fn find(places: &Places, text: &str) -> Result<Base> {
         if !path.is_dir() {
             bail!("cannot use {}: it is no folder", path.display());
         }
+        if path == Path::new("/") {
+            bail!("the whole host would be shown with all its secrets: --from host leaves them out");
+        }
+        let data = fs::canonicalize(&places.data).unwrap_or_else(|_| places.data.clone());
+        if path.starts_with(&data) || data.starts_with(&path) {
+            bail!("cannot use {}: it shares files with the containers in {}", path.display(), data.display());
+        }
         return Ok(Base::of(From::Folder { path }));
     }
     match text.split_once(':') {

@@ -28,6 +28,8 @@ pub struct Surroundings<'a> {
     pub files: &'a [(&'a str, &'a str)],
     /// Paths of the lower layers that are not shown.
     pub hidden: &'a [PathBuf],
+    /// Paths in such parts that are not shown, and whether each is a folder.
+    pub covers: &'a [(PathBuf, bool)],
     /// Parts of the host that are mounts of their own.
     pub parts: &'a [Part],
 }
@@ -205,12 +207,19 @@ fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
     ];
     // They can be read; what is installed is not the container's to change.
     mounts.extend(around.parts.iter().map(|part| mount(&part.path, "bind", &part.path, &["bind", "rprivate", "ro"])));
+    for (path, is_folder) in around.covers {
+        let path = path.to_string_lossy();
+        mounts.push(match is_folder {
+            true => mount(&path, "tmpfs", "tmpfs", &["nosuid", "nodev", "noexec", "ro", "size=4k", "mode=755"]),
+            false => mount(&path, "bind", "/dev/null", &["bind", "nosuid", "noexec", "ro"]),
+        });
+    }
     for (name, destination) in around.files {
         let source = around.folder.join(name);
         mounts.push(mount(destination, "bind", &source.to_string_lossy(), &["bind", "nosuid", "nodev", "noexec"]));
     }
     for volume in &definition.volumes {
-        let access = if volume.read_only { "ro" } else { "rw" };
+        let access = if volume.read_only { "rro" } else { "rw" };
         mounts.push(mount(&volume.destination, "bind", &volume.source, &["rbind", "rprivate", access]));
     }
     mounts
@@ -268,6 +277,7 @@ mod tests {
                 devices: &[('c', 10, 229)],
                 files: &[("hosts", "/etc/hosts")],
                 hidden: &["/root".into()],
+                covers: &[("/usr/secret".into(), true), ("/usr/key".into(), false)],
                 parts: &[Part { path: "/usr".to_owned() }],
             },
         );
@@ -292,7 +302,7 @@ mod tests {
         assert_eq!(config["process"]["env"], json!(["PATH=/x", "HOME=/", "container=skep"]));
         let mounts: Vec<&str> =
             config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
-        assert_eq!(mounts[7..], ["/usr", "/etc/hosts", "/www"]);
+        assert_eq!(mounts[7..], ["/usr", "/usr/secret", "/usr/key", "/etc/hosts", "/www"]);
         let layers: Value = serde_json::from_str(config["annotations"]["io.skep.overlay"].as_str().unwrap()).unwrap();
         assert_eq!(
             layers,

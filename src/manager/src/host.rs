@@ -3,9 +3,11 @@
 //! What is hidden is hidden below the container's changes (docs/overlay.md, `hide`): what the container itself puts there it
 //! sees.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// Folders that show up empty: homes, other people's temporary files, logs, run-time sockets, keys, and the data of what
 /// manages or keeps other things.
@@ -73,21 +75,71 @@ const FILES: [&str; 10] = [
     "/etc/sudoers",
 ];
 
-/// What a container is not to see.
+/// What is shown of the root folder; everything else there is somebody's own.
+const SHOWN: [&str; 14] = [
+    "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/usr", "/etc", "/opt", "/var", "/dev", "/proc", "/sys",
+    "/run",
+];
+
+/// Where files lie that not everybody may read, and how many folders deep they are looked for.
+const LOOKED_AT: [(&str, usize); 5] =
+    [("/etc", 8), ("/var/lib", 2), ("/var/cache", 2), ("/opt", 2), ("/usr/local/etc", 4)];
+
+/// Finds what a container is not to see: the usual places, what the root folder has besides an installed system, and what
+/// not everybody may read. Where such a path is or leads through a link, the place that it leads to is named as well.
 ///
-/// `hide` adds paths, `show` takes some of the usual ones away. `data` is this program's own folder, wherever it is.
+/// `hide` adds paths, `show` takes some away. `data` is this program's own folder, wherever it is.
 ///
 /// # Errors
-/// A path that is not absolute, or one in `show` that nothing hides.
-pub fn hidden(hide: &[String], show: &[String], data: &Path) -> Result<Vec<PathBuf>> {
+/// A path that is not absolute, one in `show` that nothing hides; what the kernel says.
+pub fn probe_hidden(hide: &[String], show: &[String], data: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = vec![data.to_owned()];
+    for entry in fs::read_dir("/").context("cannot read the root folder")? {
+        let path = entry.context("cannot read the root folder")?.path();
+        if !SHOWN.iter().any(|shown| Path::new(shown) == path) {
+            found.push(path);
+        }
+    }
+    for (top, depth) in LOOKED_AT {
+        find_closed(Path::new(top), depth, &mut found);
+    }
+    let named = plan_hidden(hide, show, &found)?;
+    let resolved = named.iter().filter_map(|path| fs::canonicalize(path).ok()).filter(|path| path.parent().is_some());
+    // What a path leads to may be shown on purpose.
+    let wanted: Vec<PathBuf> = show.iter().map(PathBuf::from).collect();
+    let resolved: Vec<PathBuf> = resolved.filter(|path| !wanted.contains(path)).collect();
+    Ok(outermost(named.into_iter().chain(resolved).collect()))
+}
+
+/// Collects what not everybody may read below a folder. What cannot be looked at is as good as not there.
+fn find_closed(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        /// Read, and for a folder also enter, by others.
+        const OTHERS: (u32, u32) = (0o004, 0o005);
+        let (needed, is_folder) = if meta.is_dir() { (OTHERS.1, true) } else { (OTHERS.0, false) };
+        if meta.is_symlink() {
+            continue;
+        }
+        if meta.mode() & needed != needed {
+            found.push(entry.path());
+        } else if is_folder && depth > 1 {
+            find_closed(&entry.path(), depth - 1, found);
+        }
+    }
+}
+
+/// The usual paths and those that were found, with the caller's wishes.
+fn plan_hidden(hide: &[String], show: &[String], found: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let clean = |path: &String| {
-        if !path.starts_with('/') || path.split('/').any(|part| part == "..") || path.trim_matches('/').is_empty() {
+        let odd = |part: &str| part == ".." || part == ".";
+        if !path.starts_with('/') || path.split('/').any(odd) || path.trim_matches('/').is_empty() {
             bail!("{path:?} must be an absolute path below / and have no \"..\"");
         }
         Ok(PathBuf::from(path))
     };
-    let mut paths: Vec<PathBuf> = FOLDERS.iter().chain(&FILES).map(PathBuf::from).collect();
-    paths.push(data.to_owned());
+    let mut paths: Vec<PathBuf> =
+        FOLDERS.iter().chain(&FILES).map(PathBuf::from).chain(found.iter().cloned()).collect();
     for path in show {
         let path = clean(path)?;
         let before = paths.len();
@@ -99,15 +151,19 @@ pub fn hidden(hide: &[String], show: &[String], data: &Path) -> Result<Vec<PathB
     for path in hide {
         paths.push(clean(path)?);
     }
+    Ok(outermost(paths))
+}
+
+/// What lies below something hidden is hidden with it.
+fn outermost(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths.sort();
-    // What lies below something hidden is hidden with it.
     let mut kept: Vec<PathBuf> = Vec::new();
     for path in paths {
         if !kept.iter().any(|above| path.starts_with(above)) {
             kept.push(path);
         }
     }
-    Ok(kept)
+    kept
 }
 
 /// A part of the installed system that is a mount of its own on the host: an overlay of `/` shows the empty folder below.
@@ -123,19 +179,23 @@ const INSTALLED: [&str; 8] = ["/usr", "/opt", "/var", "/etc", "/bin", "/sbin", "
 /// Finds the parts of the installed system that are mounts of their own, from the text of `/proc/self/mountinfo`.
 #[must_use]
 pub fn parse_parts(mountinfo: &str, hidden: &[PathBuf]) -> Vec<Part> {
-    let part = |line: &str| {
-        let path = line.split(' ').nth(4)?.replace("\\040", " ");
+    let mut parts: Vec<Part> = Vec::new();
+    for sys::mountinfo::Mount { mountpoint: path, .. } in sys::mountinfo::parse(mountinfo) {
         let installed = INSTALLED.iter().any(|top| Path::new(&path).starts_with(top));
         let is_hidden = hidden.iter().any(|hidden| Path::new(&path).starts_with(hidden));
-        (installed && !is_hidden).then_some(Part { path })
-    };
-    let mut parts: Vec<Part> = Vec::new();
-    for found in mountinfo.lines().filter_map(part) {
-        if !parts.contains(&found) {
-            parts.push(found);
+        let part = Part { path };
+        if installed && !is_hidden && !parts.contains(&part) {
+            parts.push(part);
         }
     }
     parts
+}
+
+/// What is hidden and lies in a part, which covers the layer that hides it: it has to be covered in turn.
+#[must_use]
+pub fn plan_covers(parts: &[Part], hidden: &[PathBuf]) -> Vec<PathBuf> {
+    let inside = |path: &&PathBuf| parts.iter().any(|part| path.starts_with(&part.path));
+    hidden.iter().filter(inside).cloned().collect()
 }
 
 #[cfg(test)]
@@ -145,13 +205,15 @@ mod tests {
     #[test]
     fn what_lies_below_something_hidden_needs_no_entry() {
         let text = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
-        let data = Path::new("/var/lib/skep");
-        let all = hidden(&text(&["/home/a", "/opt/secret"]), &text(&["/srv"]), data).unwrap();
+        let found = [PathBuf::from("/data"), PathBuf::from("/etc/ppp/chap-secrets")];
+        let all = plan_hidden(&text(&["/home/a", "/opt/secret"]), &text(&["/srv"]), &found).unwrap();
         let has = |path: &str| all.contains(&PathBuf::from(path));
         assert!(has("/home") && !has("/home/a") && has("/opt/secret") && !has("/srv"));
         assert!(has("/etc/shadow") && has("/etc/ssh") && has("/var/lib/postgresql"));
-        for (hide, show) in [("etc", "/home"), ("/a/../b", "/home"), ("/", "/home"), ("/x", "/usr")] {
-            hidden(&text(&[hide]), &text(&[show]), data).unwrap_err();
+        assert!(has("/data") && has("/etc/ppp/chap-secrets"));
+        for (hide, show) in [("etc", "/home"), ("/a/../b", "/home"), ("/a/.", "/home"), ("/", "/home"), ("/x", "/usr")]
+        {
+            plan_hidden(&text(&[hide]), &text(&[show]), &found).unwrap_err();
         }
     }
 
@@ -166,5 +228,8 @@ mod tests {
         let hidden = [PathBuf::from("/var/lib/docker")];
         let paths: Vec<String> = parse_parts(mountinfo, &hidden).into_iter().map(|part| part.path).collect();
         assert_eq!(paths, ["/usr", "/opt/with blank"]);
+        let parts = [Part { path: "/var".to_owned() }];
+        let covers = plan_covers(&parts, &["/home".into(), "/var/lib/mysql".into(), "/variable".into()]);
+        assert_eq!(covers, [PathBuf::from("/var/lib/mysql")]);
     }
 }

@@ -33,6 +33,6 @@ fn layers_that_cannot_be_mounted_are_refused() {
     refused(&json!({"lower": ["/a"], "upper": "/u", "work": "/w", "memory": 1}), "/memory", "cannot stand beside");
     refused(&json!({"lower": ["/a"], "idmap": true}), "/idmap", "needs a namespace of type \"user\"");
     refused(&json!({"lowr": ["/a"], "lower": ["/a"]}), "/lowr", "is not known");
-    refused(&json!({"lower": ["/a"], "hide": ["/etc/../root"]}), "/hide/0", "without \"..\"");
+    refused(&json!({"lower": ["/a"], "hide": ["/etc/../root"]}), "/hide/0", "without \".\" and \"..\"");
     refused(&json!({"lower": vec!["/a"; 501]}), "/lower", "must have 1 to 500 entries, not 501");
 }

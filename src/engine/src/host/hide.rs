@@ -10,7 +10,7 @@ use sys::fs::{self, FileType, OFlags};
 
 use crate::error::Result;
 
-/// Makes the layer in `folder` under `name`. `lower` are the layers below, the uppermost first.
+/// Makes the layer in `folder` under `name`. `lower` are the layers below it, the uppermost first; at least one.
 ///
 /// # Errors
 /// What the kernel says, with the path.
@@ -30,27 +30,29 @@ pub(super) fn make_layer(
 }
 
 fn hide(layer: BorrowedFd<'_>, lower: &[BorrowedFd<'_>], path: &str, user_xattr: bool) -> Result<()> {
-    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     let mut folder = sys::process::dup(layer)?;
     let mut so_far = String::new();
-    for part in above.split('/').filter(|part| !part.is_empty()) {
-        so_far = format!("{so_far}{part}/");
-        // A link stands for a path that has a name of its own; below what is no folder there is nothing to hide.
-        let Some(below) = find_folder(lower, &so_far)? else { return Ok(()) };
-        folder = make_folder(folder.as_fd(), part, below.as_fd())?;
+    let mut parts = path.split('/').filter(|part| !part.is_empty() && *part != ".").peekable();
+    while let Some(part) = parts.next() {
+        so_far = if so_far.is_empty() { part.to_owned() } else { format!("{so_far}/{part}") };
+        let found = find(lower, &so_far)?;
+        let kind = match &found {
+            Some(found) => Some(fs::file_type(&fs::stat(found.as_fd())?)),
+            None => None,
+        };
+        match (found, kind) {
+            (Some(below), Some(FileType::Directory)) => folder = make_folder(folder.as_fd(), part, below.as_fd())?,
+            // What the link stands for has a path of its own, which whoever hides this one hides too.
+            (_, Some(FileType::Symlink)) => return Ok(()),
+            // Also where only a part of the way is there: the rest may come up while the container runs.
+            _ => return whiteout(folder.as_fd(), part),
+        }
+        if parts.peek().is_none() {
+            let mark = if user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+            sys::entry::set_xattr(folder.as_fd(), b".", mark.as_bytes(), b"y")?;
+        }
     }
-    match find(lower, path)? {
-        Some(found) => match fs::file_type(&fs::stat(found.as_fd())?) {
-            FileType::Directory => {
-                let opaque = make_folder(folder.as_fd(), name, found.as_fd())?;
-                let mark = if user_xattr { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
-                Ok(sys::entry::set_xattr(opaque.as_fd(), b".", mark.as_bytes(), b"y")?)
-            }
-            FileType::Symlink => Ok(()),
-            _ => whiteout(folder.as_fd(), name),
-        },
-        None => whiteout(folder.as_fd(), name),
-    }
+    Ok(())
 }
 
 /// What the layers show at a path, the last part not followed; `None` where no layer has it.
@@ -62,12 +64,6 @@ fn find(lower: &[BorrowedFd<'_>], path: &str) -> Result<Option<OwnedFd>> {
         }
     }
     Ok(None)
-}
-
-fn find_folder(lower: &[BorrowedFd<'_>], path: &str) -> Result<Option<OwnedFd>> {
-    let Some(found) = find(lower, path.trim_end_matches('/'))? else { return Ok(None) };
-    let is_folder = fs::file_type(&fs::stat(found.as_fd())?) == FileType::Directory;
-    Ok(is_folder.then_some(found))
 }
 
 /// Makes a folder, or opens it, with the owner and mode of the one below: the layer above has the say on both.

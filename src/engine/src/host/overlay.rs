@@ -30,6 +30,8 @@ const LIMIT: usize = 4096;
 const CHANGES: &str = "u";
 /// Folder of the layer that hides.
 const HIDING: &str = "h";
+/// An empty folder.
+const NOTHING: &str = "e";
 /// Names of the two folders of an upper layer in memory.
 const MEMORY: (&str, &str) = ("upper", "work");
 
@@ -77,10 +79,11 @@ fn mount_inside(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<Ow
     if let Some(changes) = &changes {
         attach(folder.as_fd(), CHANGES, changes.as_fd())?;
     }
+    fs::mkdir_at(folder.as_fd(), NOTHING, 0o755)?;
     sys::process::chdir_fd(folder.as_fd())?;
     if !layers.hide.is_empty() {
-        let lower: Vec<BorrowedFd<'_>> = lower.iter().map(AsFd::as_fd).collect();
-        hide::make_layer(folder.as_fd(), HIDING, &lower, &layers.hide, layers.user_xattr)?;
+        let below: Vec<BorrowedFd<'_>> = lower[above_hiding(layers)..].iter().map(AsFd::as_fd).collect();
+        hide::make_layer(folder.as_fd(), HIDING, &below, &layers.hide, layers.user_xattr)?;
     }
     if let Some((uid, gid)) = root.owner {
         sys::process::set_file_system_ids(uid, gid)?;
@@ -157,6 +160,11 @@ fn configure(layers: &Overlay, label: Option<&str>) -> Result<FsContext> {
     Ok(context)
 }
 
+/// How many layers are above the one that hides: all but the lowest, since what is above has been the container's own.
+fn above_hiding(layers: &Overlay) -> usize {
+    layers.lower.len() - 1
+}
+
 /// The options of the mount, by the names of the maker's file system.
 ///
 /// A layer may come from a stranger: no redirection that it holds is followed, and no file of it is taken for the mere
@@ -164,9 +172,14 @@ fn configure(layers: &Overlay, label: Option<&str>) -> Result<FsContext> {
 /// copied (`index`).
 /// Kernel: Documentation/filesystems/overlayfs.rst.
 fn render_options(layers: &Overlay) -> Vec<(&'static str, Option<String>)> {
-    let hiding = (!layers.hide.is_empty()).then(|| HIDING.to_owned());
-    let names: Vec<String> =
-        hiding.into_iter().chain((0..layers.lower.len()).map(|number| number.to_string())).collect();
+    let mut names: Vec<String> = (0..layers.lower.len()).map(|number| number.to_string()).collect();
+    if !layers.hide.is_empty() {
+        names.insert(above_hiding(layers), HIDING.to_owned());
+    }
+    if matches!(layers.upper, Upper::None) && names.len() == 1 {
+        // The kernel wants two layers, or one that takes changes.
+        names.push(NOTHING.to_owned());
+    }
     let all = names.join(":");
     let mut options = Vec::new();
     if all.len() <= OPTION_MAX {
@@ -226,12 +239,12 @@ mod tests {
             text(&layers(3, upper)),
             "lowerdir=0:1:2 upperdir=u/upper workdir=u/work index=off redirect_dir=nofollow metacopy=off"
         );
-        assert_eq!(text(&layers(1, Upper::None)), "lowerdir=0 redirect_dir=nofollow metacopy=off");
+        assert_eq!(text(&layers(1, Upper::None)), "lowerdir=0:e redirect_dir=nofollow metacopy=off");
         let memory = Overlay { volatile: true, user_xattr: true, ..layers(1, Upper::Memory { bytes: 0 }) };
         assert!(text(&memory).contains("upperdir=u/upper workdir=u/work"), "{}", text(&memory));
         assert!(text(&memory).ends_with("userxattr volatile"), "{}", text(&memory));
         let hiding = Overlay { hide: vec!["/root".to_owned()], ..layers(2, Upper::None) };
-        assert!(text(&hiding).starts_with("lowerdir=h:0:1 "), "{}", text(&hiding));
+        assert!(text(&hiding).starts_with("lowerdir=0:h:1 "), "{}", text(&hiding));
     }
 
     #[test]

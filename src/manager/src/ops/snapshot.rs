@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use crate::args_kept::{RestoreArgs, SnapshotArgs};
 use crate::changes;
-use crate::definition::{Definition, Upper};
+use crate::definition::{Definition, From, Upper};
 use crate::output::{self, Format};
 use crate::pending::{self, Intent, NEXT_UPPER};
 use crate::places::{Places, UPPER, now, validate_name};
@@ -53,6 +54,23 @@ pub fn snapshot(manager: &Manager, args: &SnapshotArgs) -> Result<()> {
     output::write(&format!("{name}\n"))
 }
 
+/// The kernel takes no layer that lies inside another one, and everything on the root file system lies inside `/`.
+fn refuse_nested(manager: &Manager, definition: &Definition) -> Result<()> {
+    if !matches!(definition.from, From::Host { .. }) {
+        return Ok(());
+    }
+    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).with_context(|| path.display().to_string());
+    if device(Path::new("/"))? == device(&manager.places.data)? {
+        bail!(
+            "the changes of container {:?} cannot be frozen: it shows the host's own files, and {} lies among them; \
+             a data folder on another file system would do",
+            definition.name,
+            manager.places.data.display()
+        );
+    }
+    Ok(())
+}
+
 /// Makes what a container has changed so far immutable and returns its frozen changes, the lowest first. The container's
 /// lock and the one of the references are to be held.
 ///
@@ -62,6 +80,7 @@ pub fn snapshot(manager: &Manager, args: &SnapshotArgs) -> Result<()> {
 /// # Errors
 /// What the kernel or the runtime says; then the container is as it was.
 pub(super) fn freeze(manager: &Manager, definition: Definition, snapshot: Option<Snapshot>) -> Result<Vec<String>> {
+    refuse_nested(manager, &definition)?;
     let places = &manager.places;
     let status = manager.runtime.state(&definition.name)?.map(|state| state.status).filter(|status| is_alive(*status));
     if status.is_some() && definition.upper != Upper::Disk {

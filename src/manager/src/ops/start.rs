@@ -42,7 +42,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
     let lower = changes::layers(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
         From::Host { hide, show } => {
-            let hidden = host::hidden(hide, show, &manager.places.data)?;
+            let hidden = host::probe_hidden(hide, show, &manager.places.data)?;
             let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
             let parts = host::parse_parts(&mountinfo, &hidden);
             (hidden, parts)
@@ -53,6 +53,10 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
     let all: Vec<_> = std::iter::once(&upper).chain(&lower).cloned().collect();
     let user = base::find_user(&all, definition.process.user.as_deref())?;
     let devices = definition.devices.iter().map(probe_device).collect::<Result<Vec<_>>>()?;
+    let covers: Vec<_> = host::plan_covers(&parts, &hidden)
+        .into_iter()
+        .filter_map(|path| fs::metadata(&path).ok().map(|meta| (path, meta.is_dir())))
+        .collect();
     let mut config = render_config(
         definition,
         &Surroundings {
@@ -64,6 +68,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
             files: &network::FILES,
             hidden: &hidden,
             parts: &parts,
+            covers: &covers,
         },
     );
     if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {

@@ -186,6 +186,7 @@ fn run_scripts(
             devices: &[],
             files: &[],
             hidden: &[],
+            covers: &[],
             parts: &[],
         };
         let mut config = render_config(&definition, &around);
