@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::base;
 use crate::definition::Definition;
 use crate::ops::remove_tree;
-use crate::places::{Lock, Places, make_closed_dir, make_private_dir, now, write_whole};
+use crate::places::{Lock, Places, Readers, make_closed_dir, make_private_dir, now, write_whole};
 use crate::snapshots;
 
 /// Most frozen layers below one container. The kernel mounts 500 layers, of which an image has up to 127; each costs a look
@@ -92,7 +92,7 @@ pub fn make(places: &Places, id: &str, container: &str) -> Result<()> {
         container: container.to_owned(),
         xattrs: "trusted".to_owned(),
     };
-    write_whole(&folder.join("layer.json"), &serde_json::to_vec_pretty(&record)?)
+    write_whole(&folder.join("layer.json"), &serde_json::to_vec_pretty(&record)?, Readers::Owner)
 }
 
 /// Makes an empty upper layer above these layers.
@@ -136,7 +136,7 @@ pub fn random_id() -> Result<String> {
 /// # Errors
 /// What the kernel says.
 pub fn lock(places: &Places) -> Result<Lock> {
-    places.lock_shared(LOCK)
+    places.lock_own_shared(LOCK)
 }
 
 /// Moves something aside to be removed. From then on it is gone, whatever happens.
@@ -162,7 +162,7 @@ pub fn sweep(places: &Places) -> Result<()> {
     if entries.peek().is_none() {
         return Ok(());
     }
-    let Some(_lock) = places.try_lock(GONE_LOCK)? else { return Ok(()) };
+    let Some(_lock) = places.try_lock_own(GONE_LOCK)? else { return Ok(()) };
     for entry in entries {
         remove_tree(&entry.with_context(|| format!("cannot read {}", gone.display()))?.path())?;
     }
@@ -178,7 +178,7 @@ pub fn gc(places: &Places, dry_run: bool) -> Result<Vec<String>> {
     if !folder_of_all.is_dir() {
         return Ok(Vec::new());
     }
-    let _lock = places.lock(LOCK)?;
+    let _lock = places.lock_own(LOCK)?;
     let needed = needed(places)?;
     let mut found = Vec::new();
     for id in names(&folder_of_all)?.into_iter().filter(|id| !needed.contains(id)) {

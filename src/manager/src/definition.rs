@@ -9,7 +9,7 @@ use network::Rate;
 use rootfs_tools::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::places::{Places, write_whole};
+use crate::places::{Places, Readers, validate_name, write_whole};
 
 /// Version of the document. One that is not known is left alone.
 const SCHEMA: u32 = 1;
@@ -248,8 +248,9 @@ impl Definition {
     /// Reads the definition of a container that has to be there.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
+    /// It is no name of a container; there is none; it cannot be read.
     pub fn need(places: &Places, name: &str) -> Result<Definition> {
+        validate_name("container", name)?;
         match Definition::read(places, name)? {
             Some(definition) => Ok(definition),
             None => bail!("container {name:?} is not defined"),
@@ -286,7 +287,7 @@ impl Definition {
     pub fn write(&self, folder: &Path) -> Result<()> {
         let mut text = serde_json::to_vec_pretty(self).context("cannot render the definition")?;
         text.push(b'\n');
-        write_whole(&folder.join(FILE), &text)
+        write_whole(&folder.join(FILE), &text, Readers::Owner)
     }
 }
 

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::changes;
 use crate::definition::Definition;
 use crate::ops::{network, remove_tree};
-use crate::places::{Lock, Places, UPPER, write_whole};
+use crate::places::{Lock, Places, Readers, UPPER, write_whole};
 use crate::run::Manager;
 use crate::snapshots::{self, Snapshot};
 
@@ -113,7 +113,7 @@ pub fn lock(manager: &Manager, name: &str) -> Result<Lock> {
 /// # Errors
 /// What the work says; the intent cannot be written, then nothing was done.
 pub fn perform<T>(manager: &Manager, name: &str, intent: &Intent, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    write_whole(&file(&manager.places, name), &serde_json::to_vec_pretty(intent)?)?;
+    write_whole(&file(&manager.places, name), &serde_json::to_vec_pretty(intent)?, Readers::Owner)?;
     let done = work();
     match (done, settle(manager, name)) {
         (Err(error), Err(left)) => Err(error.context(format!("the next command goes on, as {left:#}"))),

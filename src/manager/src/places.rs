@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -43,6 +43,16 @@ pub fn validate_name(what: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Checks the name of a lock of this program's own: a dot, then what a name may have.
+fn validate_own(name: &str) -> Result<()> {
+    let rest = name.strip_prefix('.').unwrap_or_default();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !rest.starts_with(|c: char| c.is_ascii_alphanumeric()) || !rest.chars().all(fits) {
+        bail!("lock {name:?} must begin with a dot and a letter or digit");
+    }
+    Ok(())
+}
+
 impl Places {
     /// The folder of all containers.
     #[must_use]
@@ -66,28 +76,55 @@ impl Places {
     /// so that it outlives removals and renames.
     ///
     /// # Errors
-    /// The folder cannot be written, or somebody else holds it and the wait was interrupted.
+    /// It is no name of a container; the folder cannot be written; the wait was interrupted.
     pub fn lock(&self, name: &str) -> Result<Lock> {
-        let file = self.open_lock(name)?;
-        sys::fs::flock(file.as_fd(), FlockOperation::LockExclusive).with_context(|| format!("cannot lock {name:?}"))?;
-        Ok(Lock { _file: file })
-    }
-
-    /// Takes a lock that any number of holders may share, and that excludes those of [`Places::lock`].
-    ///
-    /// # Errors
-    /// The folder cannot be written.
-    pub fn lock_shared(&self, name: &str) -> Result<Lock> {
-        let file = self.open_lock(name)?;
-        sys::fs::flock(file.as_fd(), FlockOperation::LockShared).with_context(|| format!("cannot lock {name:?}"))?;
-        Ok(Lock { _file: file })
+        validate_name("container", name)?;
+        self.flock(name, FlockOperation::LockExclusive)
     }
 
     /// Takes the lock of one container if nobody has it.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// It is no name of a container; the folder cannot be written.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+        validate_name("container", name)?;
+        self.try_flock(name)
+    }
+
+    /// Takes a lock of this program's own, whose name begins with a dot so that it is no container's.
+    ///
+    /// # Errors
+    /// As [`Places::lock`].
+    pub fn lock_own(&self, name: &str) -> Result<Lock> {
+        validate_own(name)?;
+        self.flock(name, FlockOperation::LockExclusive)
+    }
+
+    /// Takes one that any number of holders may share, and that excludes those of [`Places::lock_own`].
+    ///
+    /// # Errors
+    /// As [`Places::lock`].
+    pub fn lock_own_shared(&self, name: &str) -> Result<Lock> {
+        validate_own(name)?;
+        self.flock(name, FlockOperation::LockShared)
+    }
+
+    /// Takes a lock of this program's own if nobody has it.
+    ///
+    /// # Errors
+    /// As [`Places::try_lock`].
+    pub fn try_lock_own(&self, name: &str) -> Result<Option<Lock>> {
+        validate_own(name)?;
+        self.try_flock(name)
+    }
+
+    fn flock(&self, name: &str, operation: FlockOperation) -> Result<Lock> {
+        let file = self.open_lock(name)?;
+        sys::fs::flock(file.as_fd(), operation).with_context(|| format!("cannot lock {name:?}"))?;
+        Ok(Lock { _file: file })
+    }
+
+    fn try_flock(&self, name: &str) -> Result<Option<Lock>> {
         let file = self.open_lock(name)?;
         match sys::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
             Err(error) if error.is(sys::Errno::WOULDBLOCK) => Ok(None),
@@ -149,14 +186,35 @@ pub fn find_program(name: &str) -> Option<String> {
     files.find(|file| sys::fs::may_execute(file).is_ok())
 }
 
+/// Who may read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Root alone: variables of a container's process may be secrets.
+    Owner,
+    /// Everybody, also the users of a container.
+    Everybody,
+}
+
+impl Readers {
+    /// The mode of such a file, whatever the umask is.
+    #[must_use]
+    pub fn mode(self) -> u32 {
+        match self {
+            Readers::Owner => 0o600,
+            Readers::Everybody => 0o644,
+        }
+    }
+}
+
 /// Replaces a file's content so that a crash leaves the old or the new one, whole.
 ///
 /// # Errors
 /// What the kernel says, with the path.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&temporary)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+        file.set_permissions(fs::Permissions::from_mode(readers.mode()))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -194,9 +252,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("definition.json");
         for text in ["one", "two"] {
-            write_whole(&path, text.as_bytes()).unwrap();
+            write_whole(&path, text.as_bytes(), Readers::Owner).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
+        write_whole(&path, b"three", Readers::Everybody).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_lock_is_no_path_to_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { data: dir.path().join("data") };
+        for name in ["../../x", "a/b", ".changes", ""] {
+            places.lock(name).unwrap_err();
+            places.try_lock(name).unwrap_err();
+        }
+        for name in ["web1", "./../x", ".", ".."] {
+            places.lock_own(name).unwrap_err();
+        }
+        assert!(!places.data.exists());
+        places.lock("web1").unwrap();
+        places.lock_own(".changes").unwrap();
     }
 }

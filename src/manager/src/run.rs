@@ -38,6 +38,8 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             };
         }
     };
+    // What others have to read gets the mode that it is made with, whoever calls.
+    sys::process::set_umask(0o022);
     match perform(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

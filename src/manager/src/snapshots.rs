@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::changes;
-use crate::places::{Places, validate_name, write_whole};
+use crate::places::{Places, Readers, validate_name, write_whole};
 
 /// One snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ pub fn write(places: &Places, container: &str, snapshot: &Snapshot) -> Result<()
         }
         _ => {}
     }
-    write_whole(&file(places, container, &snapshot.name), &serde_json::to_vec_pretty(snapshot)?)
+    write_whole(&file(places, container, &snapshot.name), &serde_json::to_vec_pretty(snapshot)?, Readers::Owner)
 }
 
 /// Removes a snapshot. What it alone referred to is taken away by `gc`.

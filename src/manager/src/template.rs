@@ -299,7 +299,7 @@ fn render_hooks(hooks: &Hooks, own: &Path) -> Value {
 /// What the kernel says.
 pub fn lock_in_use(places: &Places, from: &From) -> Result<Option<Lock>> {
     match from {
-        From::Template { .. } => places.lock_shared(LOCK).map(Some),
+        From::Template { .. } => places.lock_own_shared(LOCK).map(Some),
         _ => Ok(None),
     }
 }
@@ -346,7 +346,7 @@ pub fn plan_number(versions: &[(String, Version)]) -> String {
 /// # Errors
 /// There is no such version; what the kernel says.
 pub fn switch(places: &Places, name: &str, version: &str) -> Result<()> {
-    let _lock = places.lock(LOCK)?;
+    let _lock = places.lock_own(LOCK)?;
     validate_name("template", name)?;
     validate_name("version", version)?;
     read(places, name, version)?;
@@ -378,7 +378,7 @@ pub fn gc(manager: &Manager, keep: usize, dry_run: bool) -> Result<Vec<String>> 
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let _lock = places.lock(LOCK)?;
+    let _lock = places.lock_own(LOCK)?;
     let used = read_used(manager)?;
     let mut found = Vec::new();
     for name in names {
@@ -405,8 +405,8 @@ pub fn gc(manager: &Manager, keep: usize, dry_run: bool) -> Result<Vec<String>> 
 pub fn remove(manager: &Manager, name: &str, version: Option<&str>) -> Result<()> {
     let places = &manager.places;
     validate_name("template", name)?;
-    let _building = places.lock(&build_lock(name))?;
-    let _lock = places.lock(LOCK)?;
+    let _building = places.lock_own(&build_lock(name))?;
+    let _lock = places.lock_own(LOCK)?;
     let Some(version) = version else {
         let folder = places.templates().join(name);
         if !folder.is_dir() {
@@ -473,7 +473,7 @@ pub fn recover(manager: &Manager) -> Result<()> {
         if left.is_empty() {
             continue;
         }
-        if let Some(_lock) = places.try_lock(&build_lock(&name))? {
+        if let Some(_lock) = places.try_lock_own(&build_lock(&name))? {
             for left in left {
                 undo_build(manager, &versions.join(left))?;
             }

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::args::{NetworkArgs, NetworkVerb};
 use crate::definition::{Definition, Network};
 use crate::output::{self, Format};
-use crate::places::{Places, find_program, write_whole};
+use crate::places::{Places, Readers, find_program, write_whole};
 use crate::run::Manager;
 use crate::size::render_size;
 
@@ -311,7 +311,7 @@ fn write_in_place(path: &Path, text: &str) -> Result<()> {
     if path.exists() {
         return fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
     }
-    write_whole(path, text.as_bytes())
+    write_whole(path, text.as_bytes(), Readers::Everybody)
 }
 
 fn read_or_empty(path: &str) -> Result<String> {

@@ -13,7 +13,7 @@ use crate::definition::{Definition, Device, From};
 use crate::host;
 use crate::ops::network;
 use crate::pending;
-use crate::places::{UPPER, write_whole};
+use crate::places::{Readers, UPPER, write_whole};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 use crate::template;
@@ -74,7 +74,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
     if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {
         config["hooks"] = hooks;
     }
-    write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
+    write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
     let log = open_log(&folder)?;
     let started = network::raise(manager, definition).and_then(|link| {
         network::write_files(manager, definition, &folder)?;

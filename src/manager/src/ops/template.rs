@@ -17,7 +17,7 @@ use crate::changes;
 use crate::definition::{Definition, From, Limits, Network, Process, Restart, Upper, Volume};
 use crate::ops::gc;
 use crate::output::{self, Format, tell};
-use crate::places::{make_closed_dir, make_private_dir, now, validate_name, write_whole};
+use crate::places::{Readers, make_closed_dir, make_private_dir, now, validate_name, write_whole};
 use crate::run::Manager;
 use crate::template::{self, BUILDER, BuildNetwork, SOURCE, Source, VERSION, Version};
 
@@ -60,7 +60,7 @@ fn build(manager: &Manager, args: &BuildArgs) -> Result<()> {
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let source = template::parse_source(&text).with_context(|| format!("cannot use {}", path.display()))?;
     let name = &source.name;
-    let _building = places.lock(&template::build_lock(name))?;
+    let _building = places.lock_own(&template::build_lock(name))?;
     // After the lock: somebody may have built one meanwhile.
     let existing = template::versions(places, name)?;
     let number = args.version.clone().unwrap_or_else(|| template::plan_number(&existing));
@@ -107,7 +107,7 @@ fn fill(manager: &Manager, source: &Source, folder: &Path, unfinished: &Path) ->
     }
     let from = folder.join(SOURCE);
     fs::copy(&from, unfinished.join(SOURCE)).with_context(|| format!("cannot copy {}", from.display()))?;
-    write_whole(&unfinished.join(VERSION), &serde_json::to_vec_pretty(&version)?)?;
+    write_whole(&unfinished.join(VERSION), &serde_json::to_vec_pretty(&version)?, Readers::Owner)?;
     let top = File::open(unfinished).with_context(|| format!("cannot open {}", unfinished.display()))?;
     Ok(sys::entry::sync_file_system(top.as_fd())?)
 }
@@ -172,7 +172,7 @@ fn run_scripts(
     make_private_dir(&bundle)?;
     let builder = format!("build-{}-{}", source.name, changes::random_id()?);
     // Before it runs: whoever finds this unfinished can end it.
-    write_whole(&unfinished.join(BUILDER), builder.as_bytes())?;
+    write_whole(&unfinished.join(BUILDER), builder.as_bytes(), Readers::Owner)?;
     let rootfs = [unfinished.join("rootfs")];
     for script in scripts {
         tell(&format!("running {script}"));
@@ -194,7 +194,7 @@ fn run_scripts(
         if let Some(annotations) = config["annotations"].as_object_mut() {
             annotations.remove(runtime_spec::overlay::ANNOTATION);
         }
-        write_whole(&bundle.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
+        write_whole(&bundle.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
         let log = bundle.join("log");
         let file = File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
         if let Err(error) = manager.runtime.run_to_end(&builder, &bundle, &file) {
