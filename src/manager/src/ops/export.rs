@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -52,9 +53,11 @@ fn write(stack: &Stack, sink: impl Write) -> Result<Vec<String>> {
 /// The file appears by a rename when all of it is on disk.
 fn write_file(stack: &Stack, path: &Path) -> Result<Vec<String>> {
     let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
+    // Nobody can have put something there: the folder may be one that everybody writes to. Root alone may read it, as the
+    // files of a container may be its secrets.
+    name.push(format!(".{}.partial", changes::random_id()?));
     let partial = Path::new(&name);
-    let open = OpenOptions::new().create(true).truncate(true).write(true).open(partial);
+    let open = OpenOptions::new().create_new(true).write(true).mode(0o600).open(partial);
     let file = open.with_context(|| format!("cannot open {}", partial.display()))?;
     let finish = |file: File| -> Result<Vec<String>> {
         let notes = write(stack, &file)?;

@@ -100,15 +100,34 @@ fn probe_device(device: &Device) -> Result<(char, u32, u32)> {
     Ok((kind, sys::fs::major(meta.rdev()), sys::fs::minor(meta.rdev())))
 }
 
-/// A new log; the one of the run before is kept beside it.
+/// A new log; the last one with something in it is kept beside it. One that failed to start leaves an empty one.
 fn open_log(folder: &Path) -> Result<File> {
     let path = folder.join("log");
-    match fs::rename(&path, folder.join("log.1")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot put {} aside", path.display()));
-        }
-        _ => {}
-    }
+    let aside = match fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(meta) if meta.len() == 0 => Ok(()),
+        other => other.and_then(|_| fs::rename(&path, folder.join("log.1"))),
+    };
+    aside.with_context(|| format!("cannot put {} aside", path.display()))?;
     let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     open.with_context(|| format!("cannot open {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_log_does_not_replace_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        open_log(folder).unwrap().write_all(b"first").unwrap();
+        for _ in 0..3 {
+            open_log(folder).unwrap();
+        }
+        assert_eq!(fs::read_to_string(folder.join("log.1")).unwrap(), "first");
+        assert_eq!(fs::read_to_string(folder.join("log")).unwrap(), "");
+    }
 }

@@ -36,25 +36,37 @@ pub(super) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u
 }
 
 fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64) -> Result<()> {
-    let name = &definition.name;
-    let runtime = &manager.runtime;
+    let (name, runtime) = (&definition.name, &manager.runtime);
     // One that has not begun, or may not go on, can follow no request.
-    if status == Status::Running && seconds > 0 {
-        runtime.kill(name, &definition.stop_signal)?;
-        if runtime.wait(name, Duration::from_secs(seconds))? {
-            return Ok(());
-        }
+    if status == Status::Running
+        && seconds > 0
+        && (send(manager, name, &definition.stop_signal)? == Sent::Nobody
+            || runtime.wait(name, Duration::from_secs(seconds))?)
+    {
+        return Ok(());
     }
-    match runtime.kill(name, "KILL") {
-        // It ended in between.
-        Err(_) if !runtime.state(name)?.is_some_and(|state| is_alive(state.status)) => return Ok(()),
-        other => other?,
-    }
-    if status == Status::Paused {
-        runtime.set_frozen(name, false)?;
-    }
-    if !runtime.wait(name, DEATH)? {
+    // The runtime lets a paused one go on, so that it dies of it.
+    if send(manager, name, "KILL")? == Sent::Signal && !runtime.wait(name, DEATH)? {
         bail!("its first process is still there {} seconds after SIGKILL", DEATH.as_secs());
     }
     Ok(())
+}
+
+/// What became of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// A process got it.
+    Signal,
+    /// There is no process: it has ended in between, or its making was interrupted. The removal takes what is left.
+    Nobody,
+}
+
+fn send(manager: &Manager, name: &str, signal: &str) -> Result<Sent> {
+    match manager.runtime.kill(name, signal) {
+        Ok(()) => Ok(Sent::Signal),
+        Err(error) => match manager.runtime.state(name)?.map(|state| state.status) {
+            Some(status) if is_alive(status) && status != Status::Creating => Err(error),
+            _ => Ok(Sent::Nobody),
+        },
+    }
 }
