@@ -282,6 +282,98 @@ fn an_archive_becomes_an_image_and_a_container() {
     });
 }
 
+/// SIGKILL lets a paused one go on by itself.
+#[test]
+fn a_paused_container_can_be_stopped() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = d.name("still");
+        d.create(&name, text(&d.base()), &[], &["sleep", "1000"]).ok();
+        d.call(&["start", &name]).ok();
+        sb.call(&["pause", &name]).run().ok();
+        assert_eq!(d.listed(&name)["state"], "paused");
+        d.call(&["stop", &name]).ok();
+        assert_eq!(d.listed(&name)["state"], "stopped");
+        assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
+    });
+}
+
+/// What root alone may read, and what the users of the container have to.
+#[test]
+fn modes_of_files_do_not_depend_on_the_caller() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let (name, base) = (d.name("mask"), d.base());
+        let parent = format!("/{}", sb.name);
+        let with_mask = |args: &[&str]| {
+            let call = sb.program("/bin/sh").args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(&sb.runtime.path);
+            call.args(["--root", text(&sb.root)]).args(args).env("SKEP_DATA", text(&d.data)).run().ok()
+        };
+        let make = ["create", &name, "--from", text(&base), "--cgroup-parent", &parent, "--env", "SECRET=x"];
+        with_mask(&[&make[..], &["--user", "1000:1000", "--", "sleep", "1000"]].concat());
+        with_mask(&["start", &name]);
+        assert!(sb.exec_sh(&name, "cat /etc/hosts /etc/hostname /etc/resolv.conf").ok().contains(&name));
+        sb.call(&["kill", &name, "KILL"]).run().ok();
+        with_mask(&["snapshot", &name, "one"]);
+        let mode = |file: &str| {
+            let meta = fs::metadata(d.folder(&name).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777
+        };
+        for file in ["definition.json", "config.json", "log", "snapshots/one.json"] {
+            assert_eq!(mode(file), 0o600, "{file}");
+        }
+    });
+}
+
+#[test]
+fn a_name_that_is_a_path_is_refused_and_makes_nothing() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        for args in [
+            &["stop", "../../x"][..],
+            &["destroy", "../../x"],
+            &["destroy", "--force", "../../x"],
+            &["rename", "../../x", "y"],
+            &["copy", "../../x", "y"],
+            &["diff", "../../x"],
+            &["export", "../../x", "/dev/null"],
+            &["snapshot", "../../x"],
+            &["snapshot", "../../x", "--list"],
+            &["refresh", "../../x"],
+        ] {
+            let said = d.call(args).fails();
+            assert!(said.contains("must begin with a letter or digit") || said.contains("1 of 1 failed"), "{said}");
+            assert!(!d.data.exists(), "{args:?}");
+        }
+        assert!(!sb.dir.join("x").exists());
+    });
+}
+
+/// A document that cannot be used is told by every command, ends none but those for its container, and goes by force.
+#[test]
+fn a_broken_definition_is_in_nobodys_way() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let (good, bad, base) = (d.name("good"), d.name("bad"), d.base());
+        for name in [&good, &bad] {
+            d.create(name, text(&base), &[], &["sleep", "1000"]).ok();
+        }
+        d.call(&["start", &bad]).ok();
+        fs::write(d.folder(&bad).join("definition.json"), "{").expect("write");
+        fs::write(d.folder(&bad).join("pending.json"), "{").expect("write");
+        fs::create_dir(d.data.join("containers/.not a name.new")).expect("make a folder");
+        let listed = d.call(&["ls", "-q"]);
+        assert_eq!(listed.stdout_now().trim(), good);
+        assert!(listed.stderr_now().contains(&format!("container \"{bad}\" is not listed")));
+        d.call(&["start", &good]).ok();
+        d.call(&["destroy", &bad]).fails_saying("pending.json");
+        d.call(&["destroy", "--force", &bad, &good]).ok();
+        assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
+        fs::remove_dir(d.data.join("containers/.not a name.new")).expect("remove the folder");
+        assert_eq!(fs::read_dir(d.data.join("containers")).expect("read").count(), 0);
+    });
+}
+
 /// An interrupted create or destroy is finished or undone by the next command.
 #[test]
 fn a_kill_at_any_point_leaves_nothing_half_there() {

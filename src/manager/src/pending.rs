@@ -205,8 +205,7 @@ fn settle_rename(manager: &Manager, name: &str, from: &str, to: &str) -> Result<
         return Ok(());
     }
     let mut definition = Definition::need(&manager.places, name)?;
-    from.clone_into(&mut definition.name);
-    network::disconnect(manager, &definition)?;
+    network::disconnect(manager, from)?;
     if definition.hostname == from {
         definition.hostname = to.to_owned();
     }
@@ -228,9 +227,11 @@ pub fn recover(manager: &Manager, tell: impl Fn(&str)) -> Result<()> {
         if name.starts_with('.') || !file(&manager.places, &name).exists() {
             continue;
         }
-        if let Some(_lock) = manager.places.try_lock(&name)?
-            && let Err(error) = settle(manager, &name)
-        {
+        let settled = manager.places.try_lock(&name).and_then(|lock| match lock {
+            Some(_lock) => settle(manager, &name),
+            None => Ok(()),
+        });
+        if let Err(error) = settled {
             // Other containers can be worked with all the same.
             tell(&format!("warning: container {name:?} is half changed: {error:#}"));
         }

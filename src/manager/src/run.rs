@@ -59,8 +59,7 @@ fn report(error: &anyhow::Error) {
 fn perform(cli: Cli) -> Result<()> {
     let data = std::path::absolute(&cli.global.data).context("cannot tell the current folder")?;
     let manager = Manager { places: Places { data }, runtime: runtime(&cli.global)? };
-    ops::recover(&manager)?;
-    ops::settle(&manager)?;
+    ops::recover(&manager);
     match cli.verb {
         Verb::Create(args) => ops::create::create(&manager, &args),
         Verb::Start(args) => ops::each(&args.names, |name| ops::start::start(&manager, name)),

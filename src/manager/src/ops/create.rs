@@ -34,6 +34,7 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     let defaults = template::read_defaults(&manager.places, &base.from)?;
     let definition = define(args, base, defaults)?;
     let layers = base::layers(&manager.places, &definition.from)?;
+    network::check(manager, &definition)?;
     make_private_dir(&manager.places.containers())?;
     let unfinished = manager.places.containers().join(format!(".{}.new", args.name));
     remove_tree(&unfinished)?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::args::LsArgs;
 use crate::definition::{Definition, Network, Restart};
 use crate::ops::network;
-use crate::output;
+use crate::output::{self, tell};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -43,10 +43,10 @@ struct Row {
     restart: Restart,
 }
 
-/// Prints the list.
+/// Prints the list. A definition that cannot be read is told.
 ///
 /// # Errors
-/// A definition cannot be read; what the runtime says.
+/// What the runtime says.
 pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
     let states = manager.runtime.list()?;
     let states: BTreeMap<&str, &State> = states.iter().map(|state| (state.id.as_str(), state)).collect();
@@ -54,7 +54,14 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
     let mut rows = Vec::new();
     for name in Definition::names(&manager.places)? {
         // It may have been destroyed in between.
-        let Some(definition) = Definition::read(&manager.places, &name)? else { continue };
+        let definition = match Definition::read(&manager.places, &name) {
+            Ok(Some(definition)) => definition,
+            Ok(None) => continue,
+            Err(error) => {
+                tell(&format!("warning: container {name:?} is not listed: {error:#}"));
+                continue;
+            }
+        };
         let addresses = addresses.get(&name).map(Vec::as_slice).unwrap_or_default();
         let row = row(&definition, states.get(name.as_str()).copied(), addresses);
         if args.filter.iter().all(|(field, value)| field_of(&row, field) == value) {

@@ -48,38 +48,46 @@ pub fn each(names: &[String], mut work: impl FnMut(&str) -> Result<()>) -> Resul
     Ok(())
 }
 
-/// Takes away what an interrupted command left: folders with a dot in front are being made or removed. One that somebody
-/// works on is left alone.
-///
-/// # Errors
-/// What the kernel says.
-pub fn recover(manager: &Manager) -> Result<()> {
-    let dir = manager.places.containers();
-    let entries = match fs::read_dir(&dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        // An ordinary user may ask for help or fail later.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(()),
-        other => other.with_context(|| format!("cannot read {}", dir.display()))?,
-    };
-    for entry in entries {
-        let name = entry.with_context(|| format!("cannot read {}", dir.display()))?.file_name();
-        let Some(name) = name.to_str().and_then(|name| name.strip_prefix('.')) else { continue };
-        let Some((container, _)) = name.rsplit_once('.') else { continue };
-        if let Some(_lock) = manager.places.try_lock(container)? {
-            remove_tree(&dir.join(format!(".{name}")))?;
+/// Takes away what interrupted commands left, finishes or undoes what they left half done, and removes what they had moved
+/// aside. What cannot be dealt with is told: other containers can be worked with all the same.
+pub fn recover(manager: &Manager) {
+    let warn = |result: Result<()>| {
+        if let Err(error) = result {
+            tell(&format!("warning: what an interrupted command left stays: {error:#}"));
         }
+    };
+    match unfinished(manager) {
+        Ok(names) => names.iter().for_each(|name| warn(remove_unfinished(manager, name))),
+        Err(error) => warn(Err(error)),
     }
-    Ok(())
+    warn(pending::recover(manager, tell));
+    warn(crate::template::recover(manager));
+    warn(changes::sweep(&manager.places));
 }
 
-/// Finishes or undoes what interrupted commands left half done, and removes what they had moved aside.
-///
-/// # Errors
-/// What the kernel says.
-pub fn settle(manager: &Manager) -> Result<()> {
-    pending::recover(manager, tell)?;
-    crate::template::recover(manager)?;
-    changes::sweep(&manager.places)
+/// The folders that are being made or removed: they have a dot in front.
+fn unfinished(manager: &Manager) -> Result<Vec<String>> {
+    let dir = manager.places.containers();
+    match fs::metadata(&dir).and_then(|_| fs::read_dir(&dir)) {
+        // An ordinary user may ask for help or fail later.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", dir.display())),
+        Ok(_) => Ok(changes::names(&dir)?.into_iter().filter(|name| name.starts_with('.')).collect()),
+    }
+}
+
+/// Removes `.NAME.new` or `.NAME.gone`, unless somebody works on it.
+fn remove_unfinished(manager: &Manager, folder: &str) -> Result<()> {
+    let Some((container, state)) = folder.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
+        return Ok(());
+    };
+    let Some(_lock) = manager.places.try_lock(container)? else { return Ok(()) };
+    // Somebody may have done it meanwhile, and another container may have the name.
+    let path = manager.places.containers().join(folder);
+    if state == "gone" && path.exists() && !manager.places.container(container).exists() {
+        network::disconnect(manager, container)?;
+    }
+    remove_tree(&path)
 }
 
 /// Refuses a container that runs; what the runtime has left of one that ended is removed.

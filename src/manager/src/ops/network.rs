@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use crate::args::{NetworkArgs, NetworkVerb};
 use crate::definition::{Definition, Network};
-use crate::output::{self, Format};
+use crate::output::{self, Format, tell};
 use crate::places::{Places, Readers, find_program, write_whole};
 use crate::run::Manager;
+use crate::runtime::is_alive;
 use crate::size::render_size;
 
 /// Name of a container's link in its network namespace.
@@ -165,11 +166,11 @@ fn show(manager: &Manager, store: &Store, name: &str, format: Format) -> Result<
     })
 }
 
-/// Gives a container that is being defined its addresses, and checks its ports.
+/// Checks what a container that is being defined wants of a network.
 ///
 /// # Errors
-/// There is no such network, no free address, or a port that is no port.
-pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> {
+/// There is no such network, or an address or a port is none.
+pub(super) fn check(manager: &Manager, definition: &Definition) -> Result<()> {
     let Network::Managed { name, addresses, .. } = &definition.network else {
         if definition.publish.is_empty() {
             return Ok(());
@@ -177,21 +178,41 @@ pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> 
         bail!("--publish needs --network with a managed network");
     };
     forwards(definition)?;
-    let address = |text: &String| text.parse().with_context(|| format!("--ip {text:?} is no address"));
-    let wanted = Wanted { addresses: addresses.iter().map(address).collect::<Result<_>>()? };
-    managed::lease(&open(&manager.places)?, name, &definition.name, &wanted)?;
+    parse_wanted(addresses)?;
+    managed::read(&open(&manager.places)?, name)?;
     Ok(())
 }
 
-/// Takes back what a container has of its network.
+fn parse_wanted(addresses: &[String]) -> Result<Wanted> {
+    let address = |text: &String| text.parse().with_context(|| format!("--ip {text:?} is no address"));
+    Ok(Wanted { addresses: addresses.iter().map(address).collect::<Result<_>>()? })
+}
+
+/// Gives a container that is being defined its addresses.
+///
+/// # Errors
+/// There is no such network, or no free address.
+pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> {
+    if let Network::Managed { name, addresses, .. } = &definition.network {
+        managed::lease(&open(&manager.places)?, name, &definition.name, &parse_wanted(addresses)?)?;
+    }
+    Ok(())
+}
+
+/// Takes back what a container of this name has of networks.
 ///
 /// # Errors
 /// What the network library says.
-pub(crate) fn disconnect(manager: &Manager, definition: &Definition) -> Result<()> {
-    if matches!(definition.network, Network::Managed { .. }) {
-        managed::release(&open(&manager.places)?, &tools(), &definition.name)?;
+pub(crate) fn disconnect(manager: &Manager, name: &str) -> Result<()> {
+    if has_networks(&manager.places) {
+        managed::release(&open(&manager.places)?, &tools(), name)?;
     }
     Ok(())
+}
+
+/// Whether there ever was a network: opening the store makes its folder.
+fn has_networks(places: &Places) -> bool {
+    places.data.join("networks").is_dir()
 }
 
 fn forwards(definition: &Definition) -> Result<Vec<PortForward>> {
@@ -204,10 +225,10 @@ fn forwards(definition: &Definition) -> Result<Vec<PortForward>> {
 /// # Errors
 /// What the network library says.
 pub(super) fn raise(manager: &Manager, definition: &Definition) -> Result<Option<String>> {
-    let Network::Managed { name, rates, .. } = &definition.network else { return Ok(None) };
+    let Network::Managed { name, addresses, rates } = &definition.network else { return Ok(None) };
     let store = open(&manager.places)?;
     let network = managed::ensure(&store, &tools(), name)?;
-    let lease = managed::lease(&store, name, &definition.name, &Wanted::default())?;
+    let lease = managed::lease(&store, name, &definition.name, &parse_wanted(addresses)?)?;
     managed::publish(&store, &tools(), name, &definition.name, &forwards(definition)?)?;
     let mut link = managed::plan_link(&network, &lease, LINK);
     if let LinkKind::Veth(veth) = &mut link.link {
@@ -233,7 +254,7 @@ pub(super) fn lower(manager: &Manager, definition: &Definition) -> Result<()> {
 /// What the network library says.
 pub(super) fn addresses(places: &Places) -> Result<BTreeMap<String, Vec<IpAddr>>> {
     let mut all: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
-    if !places.data.join("networks").is_dir() {
+    if !has_networks(places) {
         return Ok(all);
     }
     let store = open(places)?;
@@ -282,28 +303,27 @@ pub(super) const FILES: [(&str, &str); 3] =
 /// # Errors
 /// What the kernel says.
 pub(super) fn write_files(manager: &Manager, definition: &Definition, folder: &Path) -> Result<()> {
-    let own = [definition.hostname.as_str()];
-    let hosts = match &definition.network {
-        Network::Managed { name, .. } => {
-            let all = managed::read_names(&open(&manager.places)?, &[name])?;
-            let mine = all.iter().find(|(name, _)| *name == definition.name);
-            let addresses = mine.map(|(_, addresses)| addresses.clone()).unwrap_or_default();
-            let others: Vec<_> = all.into_iter().filter(|(name, _)| *name != definition.name).collect();
-            render_hosts(&own, &addresses, &others)
-        }
-        _ => render_hosts(&own, &[], &[]),
-    };
     let host = read_or_empty("/etc/resolv.conf")?;
     let upstream = read_or_empty("/run/systemd/resolve/resolv.conf")?;
     let resolv_conf = match definition.network {
         Network::Host => host,
         _ => render_resolv_conf(&host, Some(&upstream)),
     };
-    let texts = [hosts, format!("{}\n", definition.hostname), resolv_conf];
+    let texts = [hosts(manager, definition)?, format!("{}\n", definition.hostname), resolv_conf];
     for ((name, _), text) in FILES.iter().zip(texts) {
         write_in_place(&folder.join(name), &text)?;
     }
     Ok(())
+}
+
+/// The text of a container's `/etc/hosts`.
+fn hosts(manager: &Manager, definition: &Definition) -> Result<String> {
+    let own = [definition.hostname.as_str()];
+    let Network::Managed { name, .. } = &definition.network else { return Ok(render_hosts(&own, &[], &[])) };
+    let all = managed::read_names(&open(&manager.places)?, &[name])?;
+    let (mine, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| *name == definition.name);
+    let addresses: Vec<IpAddr> = mine.into_iter().flat_map(|(_, addresses)| addresses).collect();
+    Ok(render_hosts(&own, &addresses, &others))
 }
 
 /// Keeps the file that a running container has mounted: a new one under the name would be another.
@@ -322,20 +342,37 @@ fn read_or_empty(path: &str) -> Result<String> {
     }
 }
 
-/// Tells the running neighbours of a container, by their `/etc/hosts`, who is in their network.
-///
-/// # Errors
-/// What the kernel says.
-pub(super) fn tell_neighbours(manager: &Manager, definition: &Definition) -> Result<()> {
-    let Network::Managed { name, .. } = &definition.network else { return Ok(()) };
-    for (container, _) in managed::read_names(&open(&manager.places)?, &[name])? {
-        let folder = manager.places.container(&container);
-        let Some(neighbour) = Definition::read(&manager.places, &container)? else { continue };
-        if container != definition.name && folder.join(FILES[0].0).exists() {
-            write_files(manager, &neighbour, &folder)?;
+/// Tells the running neighbours of a container, by their `/etc/hosts`, who is in their network. One that cannot be told is
+/// no reason for the container to fail: that is said.
+pub(super) fn tell_neighbours(manager: &Manager, definition: &Definition) {
+    let Network::Managed { name, .. } = &definition.network else { return };
+    let neighbours = || -> Result<Vec<String>> {
+        let names = managed::read_names(&open(&manager.places)?, &[name])?.into_iter().map(|(name, _)| name);
+        let others: Vec<String> = names.filter(|name| *name != definition.name).collect();
+        if others.is_empty() {
+            return Ok(others);
         }
+        let running = manager.runtime.list()?;
+        let runs = |name: &String| running.iter().any(|state| state.id == *name && is_alive(state.status));
+        Ok(others.into_iter().filter(runs).collect())
+    };
+    let tell_one = |name: &String| -> Result<()> {
+        let path = manager.places.container(name).join(FILES[0].0);
+        match Definition::read(&manager.places, name)? {
+            Some(neighbour) if path.exists() => write_in_place(&path, &hosts(manager, &neighbour)?),
+            _ => Ok(()),
+        }
+    };
+    let told = neighbours().map(|names| {
+        for neighbour in names {
+            if let Err(error) = tell_one(&neighbour) {
+                tell(&format!("warning: /etc/hosts of {neighbour:?} is not up to date: {error:#}"));
+            }
+        }
+    });
+    if let Err(error) = told {
+        tell(&format!("warning: /etc/hosts in network {name:?} is not up to date: {error:#}"));
     }
-    Ok(())
 }
 
 #[cfg(test)]

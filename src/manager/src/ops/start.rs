@@ -78,7 +78,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
     let log = open_log(&folder)?;
     let started = network::raise(manager, definition).and_then(|link| {
         network::write_files(manager, definition, &folder)?;
-        network::tell_neighbours(manager, definition)?;
+        network::tell_neighbours(manager, definition);
         manager.runtime.run(name, &folder, link.as_slice(), &log)
     });
     if let Err(error) = started {
