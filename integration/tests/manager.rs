@@ -116,6 +116,14 @@ fn a_definition_that_makes_no_sense_is_refused_and_nothing_is_left() {
         refused(&["--volume", "a:/b"], base, "must be absolute");
         refused(&["--workdir", "tmp"], base, "must be an absolute path");
         refused(&["--env", "SURELY_NOT_SET"], base, "no such variable");
+        refused(&["--stop-signal", "TREM"], base, "\"TREM\" is no signal");
+        refused(&["--hostname", "two words"], base, "must have only letters, digits");
+        refused(&["--hostname", &"x".repeat(65)], base, "must have 1 to 64 characters");
+        refused(&["--memory", "4095"], base, "less than a page");
+        refused(&["--volume", "/tmp:/"], base, "must lie below /");
+        refused(&["--volume", "/tmp:/a/../.."], base, "must lie below /");
+        refused(&["--volume", "/no/such/source:/a"], base, "cannot use the volume /no/such/source");
+        d.call(&["stop", "--time", "18446744073709551615", &name]).fails_saying("is not in");
         d.create("../x", base, &[], &["true"]).fails_saying("must begin with a letter or digit");
         d.call(&["create", &name, "--from", base]).fails_saying("there is nothing to run");
         d.call(&["start", &name]).fails_saying("does not exist");
@@ -295,6 +303,35 @@ fn a_paused_container_can_be_stopped() {
         d.call(&["stop", &name]).ok();
         assert_eq!(d.listed(&name)["state"], "stopped");
         assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
+    });
+}
+
+/// A layer is needed from the look at its image until the definition is there: whoever collects layers meanwhile.
+#[test]
+fn layers_stay_while_a_container_of_them_is_made() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let base = d.base();
+        for round in 0..8u64 {
+            let name = d.name(&format!("n{round}"));
+            d.call(&["image", "import", text(&base), "--name", "app"]).ok();
+            let parent = format!("/{}", sb.name);
+            let make = ["create", &name, "--from", "app", "--cgroup-parent", &parent, "--", "sleep", "1000"];
+            let making = d.prepare(&make).spawn();
+            std::thread::sleep(Duration::from_millis(round * 3));
+            d.call(&["image", "remove", "app"]).ok();
+            let collect: &[&str] = if round % 2 == 0 { &["gc"] } else { &["image", "gc"] };
+            d.call(collect).ok();
+            // Either there was no image any more, or the container has all that it is made of.
+            let made = making.wait(Duration::from_secs(10));
+            assert_eq!(made.code == 0, d.folder(&name).exists(), "{made:?}");
+            if made.code == 0 {
+                d.call(&["start", &name]).ok();
+                d.call(&["destroy", "--force", &name]).ok();
+            }
+        }
+        d.call(&["image", "gc"]).ok();
+        assert_eq!(fs::read_dir(d.data.join("layers")).expect("read").count(), 0);
     });
 }
 

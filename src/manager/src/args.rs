@@ -10,6 +10,7 @@ use crate::args_kept::{
 use crate::definition::{Device, Restart, Volume, parse_cpus, parse_device, parse_volume};
 use crate::output::Format;
 use crate::size::parse_size;
+use crate::validate::{WAIT_MAX, validate_memory};
 
 /// Containers that are defined once, then started, stopped and listed by name.
 #[derive(Debug, Parser)]
@@ -298,7 +299,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "RATE", requires = "network")]
     pub ingress: Option<network::Rate>,
     /// Most memory, such as 512M.
-    #[arg(long, short, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, short, value_name = "SIZE", value_parser = parse_memory)]
     pub memory: Option<u64>,
     /// Most processor time, in processors, such as 0.5.
     #[arg(long, value_name = "NUMBER", value_parser = parse_cpus)]
@@ -357,7 +358,7 @@ pub struct StopArgs {
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
     /// Seconds until it is killed.
-    #[arg(long, short, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
     pub time: u64,
 }
 
@@ -391,6 +392,10 @@ fn parse_filter(text: &str) -> Result<(String, String), String> {
         Some((field @ ("name" | "state" | "from" | "network"), value)) => Ok((field.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?}: want name=, state=, from= or network= and a value")),
     }
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    parse_size(text).and_then(validate_memory)
 }
 
 fn parse_ids(text: &str) -> Result<(u32, u32), String> {
@@ -429,9 +434,15 @@ mod tests {
         assert_eq!(args.command, ["/bin/sh", "-c", "true"]);
         Cli::try_parse_from(["skep", "destroy", "-f", "web1"]).unwrap();
         Cli::try_parse_from(["skep", "--root", "/r", "ls", "-o", "json"]).unwrap();
-        for line in
-            ["create web1 -- true", "create --from host", "ls -f color=red", "start", "create w --from host --ids 0:1"]
-        {
+        for line in [
+            "create web1 -- true",
+            "create --from host",
+            "ls -f color=red",
+            "start",
+            "create w --from host --ids 0:1",
+            "create w --from host -m 4095",
+            "stop w --time 18446744073709551615",
+        ] {
             assert!(Cli::try_parse_from(["skep"].into_iter().chain(line.split(' '))).is_err(), "{line}");
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::output::Format;
+use crate::validate::WAIT_MAX;
 
 /// Examples of `snapshot`.
 pub const SNAPSHOT_EXAMPLES: &str = "\
@@ -99,7 +100,7 @@ pub struct RefreshArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// Seconds until what does not end is killed.
-    #[arg(long, short, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
     pub time: u64,
     /// How the list is printed.
     #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rootfs_tools::store::{Store, StoreError};
+use rootfs_tools::store::{Pin, Store, StoreError};
 
 use crate::definition::{From, Process};
 use crate::places::{Places, validate_name};
@@ -122,6 +122,16 @@ pub fn layers(places: &Places, from: &From) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(layers)
+}
+
+/// Keeps the layers of an image from being taken away until the result is dropped: from the look at it until what uses it
+/// is on disk.
+///
+/// # Errors
+/// One of them is not there any more.
+pub fn pin(places: &Places, from: &From) -> Result<Option<Pin>> {
+    let From::Image { layers, .. } = from else { return Ok(None) };
+    Ok(Some(Store::open(&places.data)?.pin(layers)?))
 }
 
 /// The ids of a user inside a root file system.

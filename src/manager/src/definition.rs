@@ -10,6 +10,7 @@ use rootfs_tools::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::places::{Places, Readers, validate_name, write_whole};
+use crate::validate::validate_inside;
 
 /// Version of the document. One that is not known is left alone.
 const SCHEMA: u32 = 1;
@@ -318,6 +319,7 @@ pub fn parse_volume(text: &str) -> Result<Volume, String> {
     if !source.starts_with('/') || !destination.starts_with('/') {
         return Err(format!("{text:?}: both paths must be absolute"));
     }
+    validate_inside(destination)?;
     Ok(Volume { source: source.to_owned(), destination: destination.to_owned(), read_only })
 }
 
@@ -338,6 +340,7 @@ pub fn parse_device(text: &str) -> Result<Device, String> {
     if !source.starts_with('/') || !destination.starts_with('/') {
         return Err(format!("{text:?}: paths must be absolute"));
     }
+    validate_inside(destination)?;
     Ok(Device { source: source.to_owned(), destination: destination.to_owned(), access: access.to_owned() })
 }
 
@@ -367,7 +370,7 @@ mod tests {
             Ok(Volume { source: "/a".to_owned(), destination: "/b".to_owned(), read_only: true })
         );
         assert!(!parse_volume("/a:/b").unwrap().read_only);
-        for text in ["/a", "a:/b", "/a:b", "/a:/b:rx", "/a:/b:ro:z", ""] {
+        for text in ["/a", "/a:/", "/a:/b/../..", "a:/b", "/a:b", "/a:/b:rx", "/a:/b:ro:z", ""] {
             parse_volume(text).unwrap_err();
         }
     }

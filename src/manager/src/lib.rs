@@ -41,3 +41,4 @@ pub mod runtime;
 pub mod size;
 pub mod snapshots;
 pub mod template;
+pub mod validate;

@@ -31,6 +31,7 @@ use crate::places::{Lock, Places, validate_name};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 use crate::size::parse_size;
+use crate::validate::validate_memory;
 
 /// Name of the source's document, which a version keeps.
 pub const SOURCE: &str = "template.toml";
@@ -212,7 +213,8 @@ pub fn plan_version(source: &Source, base: &Version, created: u64) -> Result<Ver
     version.stop_signal = or(&defaults.stop_signal, version.stop_signal);
     let limits = &defaults.limits;
     if let Some(text) = &limits.memory {
-        version.limits.memory = Some(parse_size(text).map_err(wrong("defaults.limits.memory"))?);
+        version.limits.memory =
+            Some(parse_size(text).and_then(validate_memory).map_err(wrong("defaults.limits.memory"))?);
     }
     if let Some(text) = &limits.cpus {
         version.limits.millicpus = Some(parse_cpus(text).map_err(wrong("defaults.limits.cpus"))?);

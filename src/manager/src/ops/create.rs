@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 
 use crate::args::CreateArgs;
 use crate::base::{self, Base};
@@ -14,6 +14,7 @@ use crate::output;
 use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, validate_name};
 use crate::run::Manager;
 use crate::template::{self, Version};
+use crate::validate::{HOSTNAME_MAX, validate_hostname, validate_signal};
 
 /// Defines a container.
 ///
@@ -31,9 +32,11 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     }
     let base = base::find(&manager.places, &args.from)?;
     let _version_stays = template::lock_in_use(&manager.places, &base.from)?;
+    let _layers_stay = base::pin(&manager.places, &base.from)?;
     let defaults = template::read_defaults(&manager.places, &base.from)?;
     let definition = define(args, base, defaults)?;
     let layers = base::layers(&manager.places, &definition.from)?;
+    check(&definition)?;
     network::check(manager, &definition)?;
     make_private_dir(&manager.places.containers())?;
     let unfinished = manager.places.containers().join(format!(".{}.new", args.name));
@@ -50,6 +53,15 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
         super::start::start_locked(manager, &definition)?;
     }
     output::write(&format!("{}\n", args.name))
+}
+
+/// Checks what only shows at a start otherwise, wherever it comes from: options, the image or the template.
+fn check(definition: &Definition) -> Result<()> {
+    validate_signal(&definition.stop_signal).map_err(Error::msg).context("the signal that asks it to end")?;
+    for volume in &definition.volumes {
+        fs::metadata(&volume.source).with_context(|| format!("cannot use the volume {}", volume.source))?;
+    }
+    Ok(())
 }
 
 /// The folder of a container that has not run yet. The definition comes last.
@@ -97,7 +109,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         changes: Vec::new(),
         upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),
         process: Process { args: command, env, cwd, user: args.user.clone().or(base.process.user) },
-        hostname: args.hostname.clone().unwrap_or_else(|| hostname(&args.name, defaults.hostname)),
+        hostname: hostname(args, defaults.hostname.as_deref())?,
         ids: args.ids,
         limits: Limits {
             memory: args.memory.or(defaults.limits.memory),
@@ -114,9 +126,20 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
     })
 }
 
-/// The pattern of a template with the container's name in it.
-fn hostname(name: &str, pattern: Option<String>) -> String {
-    pattern.map_or_else(|| name.to_owned(), |pattern| pattern.replace("{name}", name))
+/// The one that was given, or the pattern of a template with the container's name in it.
+fn hostname(args: &CreateArgs, pattern: Option<&str>) -> Result<String> {
+    const NAME: &str = "{name}";
+    if let Some(given) = &args.hostname {
+        return validate_hostname(given).map(|()| given.clone()).map_err(Error::msg);
+    }
+    let pattern = pattern.unwrap_or(NAME);
+    // The container's own name may have an underscore.
+    validate_hostname(&pattern.replace(NAME, "x")).map_err(Error::msg)?;
+    let rendered = pattern.replace(NAME, &args.name);
+    if rendered.len() > HOSTNAME_MAX {
+        bail!("host name {rendered:?} has more than {HOSTNAME_MAX} characters: give another by --hostname");
+    }
+    Ok(rendered)
 }
 
 /// Those of a template, but for what was given another one at the same place.

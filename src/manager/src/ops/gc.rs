@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use rootfs_tools::Digest;
-use rootfs_tools::store::{self, Store};
+use rootfs_tools::store::{self, Report, Store};
 use serde::Serialize;
 
 use crate::args_kept::GcArgs;
@@ -68,17 +68,26 @@ fn layers(places: &Places, dry_run: bool) -> Result<Vec<Digest>> {
         needed.extend(store.images()?.into_iter().flat_map(|image| image.layers));
         return Ok(store.layers()?.into_iter().filter(|digest| !needed.contains(digest)).collect());
     }
-    // A definition that cannot be read is found here, before anything goes.
+    Ok(remove_layers(places, &store)?.layers)
+}
+
+/// Removes layers that neither an image nor a container needs. What containers need is asked under the store's lock, under
+/// which whoever makes one pins its layers.
+///
+/// # Errors
+/// A definition cannot be read, then nothing is removed; what the kernel says.
+pub(super) fn remove_layers(places: &Places, store: &Store) -> Result<Report> {
+    // One that cannot be read is found here, before anything goes.
     layers_in_use(places)?;
     let is_needed = |digest: Digest| layers_in_use(places).map_or(true, |needed| needed.contains(&digest));
-    Ok(store::gc(&store, &is_needed)?.layers)
+    Ok(store::gc(store, &is_needed)?)
 }
 
 /// The layers of images that containers are made of, also those that are being made.
 ///
 /// # Errors
 /// A definition cannot be read.
-pub(super) fn layers_in_use(places: &Places) -> Result<BTreeSet<Digest>> {
+fn layers_in_use(places: &Places) -> Result<BTreeSet<Digest>> {
     let mut needed = BTreeSet::new();
     for name in changes::names(&places.containers())? {
         if let Some(Definition { from: From::Image { layers, .. }, .. }) = Definition::read(places, &name)? {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rootfs_tools::registry::{Registry, parse_reference};
-use rootfs_tools::store::{Image, Store, gc};
+use rootfs_tools::store::{Image, Store};
 use rootfs_tools::{Bootstrap, Digest, Installer, Limits, Platform, Select, Source, import};
 use serde::Serialize;
 
@@ -182,8 +182,7 @@ fn rows_of(image: &Image) -> Vec<Vec<String>> {
 
 /// Layers that definitions name stay, whether their image is there or not.
 fn collect(manager: &Manager, store: &Store) -> Result<()> {
-    let used = super::gc::layers_in_use(&manager.places)?;
-    let report = gc(store, &|layer| used.contains(&layer))?;
+    let report = super::gc::remove_layers(&manager.places, store)?;
     for layer in &report.layers {
         output::write(&format!("{layer}\n"))?;
     }

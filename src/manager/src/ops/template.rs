@@ -90,6 +90,7 @@ fn fill(manager: &Manager, source: &Source, folder: &Path, unfinished: &Path) ->
     let places = &manager.places;
     let base = find_base(manager, source, folder)?;
     let _base_stays = template::lock_in_use(places, &base.from)?;
+    let _layers_stay = base::pin(places, &base.from)?;
     let mut version = plan(manager, source, &base)?;
     let scripts = read_scripts(folder)?;
     version.scripts = scripts.clone();
