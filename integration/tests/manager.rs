@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use integration::defined::{Defined, text};
 use integration::host::{eventually, own_mounts};
+use integration::net::Net;
 use integration::requires::Need;
 use integration::runtime::wait_pid;
 use integration::{case_with, json};
@@ -332,6 +333,48 @@ fn layers_stay_while_a_container_of_them_is_made() {
         }
         d.call(&["image", "gc"]).ok();
         assert_eq!(fs::read_dir(d.data.join("layers")).expect("read").count(), 0);
+    });
+}
+
+/// What an interrupted create or destroy leaves of a network, and a neighbour that cannot be told.
+#[test]
+fn addresses_and_neighbours_survive_what_was_interrupted() {
+    let needs = [Need::Skep, Need::Program("/usr/sbin/nft"), Need::Program("/usr/bin/nsenter")];
+    case_with(&[&needs[..], &[Need::Program("/usr/sbin/ip")]].concat(), |sb| {
+        let net = Net::new(sb);
+        let d = Defined::within(sb, &net);
+        let (base, [a, b, c]) = (d.base(), ["a", "b", "c"].map(|suffix| d.name(suffix)));
+        d.call(&["network", "create", "web", "--subnet", "10.23.0.0/24"]).ok();
+        let make = |name: &str, options: &[&str]| {
+            d.create(name, text(&base), &[&["--network", "web"], options].concat(), &["sleep", "1000"])
+        };
+        make(&a, &["--publish", "nonsense"]).fails_saying("is no port forward");
+        assert!(!d.data.join("containers").exists());
+        make(&a, &["--ip", "10.23.0.9"]).ok();
+        make(&b, &[]).ok();
+        make(&c, &[]).ok();
+        // As a kill between the definition and the lease leaves it.
+        fs::remove_file(d.data.join("networks/web.leases")).expect("remove the leases");
+        d.call(&["start", &a, &b]).ok();
+        assert_eq!(d.listed(&a)["ipv4"], json!(["10.23.0.9"]));
+        let (hosts, resolver) = (d.folder(&b).join("hosts"), d.folder(&b).join("resolv.conf"));
+        fs::write(&resolver, "# mine\n").expect("write");
+        d.call(&["start", &c]).ok();
+        assert!(fs::read_to_string(&hosts).expect("read").contains(&c));
+        assert_eq!(fs::read_to_string(&resolver).expect("read"), "# mine\n");
+        d.call(&["stop", "-t", "0", &c]).ok();
+        fs::write(d.folder(&b).join("definition.json"), "{").expect("write");
+        let started = d.call(&["start", &c]);
+        started.ok();
+        assert!(started.stderr_now().contains(&format!("warning: /etc/hosts of \"{b}\"")), "{started:?}");
+        // As a kill after the rename of destroy leaves it.
+        d.call(&["stop", "-t", "0", &a]).ok();
+        fs::rename(d.folder(&a), d.data.join(format!("containers/.{a}.gone"))).expect("rename");
+        let leases = || d.call(&["network", "show", "web", "-o", "json"]).ok();
+        assert!(!leases().contains(&format!("\"{a}\"")), "{}", leases());
+        d.call(&["destroy", "--force", &b, &c]).ok();
+        assert!(!leases().contains(&format!("\"{b}\"")), "{}", leases());
+        d.call(&["network", "remove", "web"]).ok();
     });
 }
 
