@@ -425,7 +425,8 @@ fn a_name_that_is_a_path_is_refused_and_makes_nothing() {
             assert!(said.contains("must begin with a letter or digit") || said.contains("1 of 1 failed"), "{said}");
             assert!(!d.data.exists(), "{args:?}");
         }
-        assert!(!sb.dir.join("x").exists());
+        d.call(&["start", "../../x"]).fails();
+        assert!(!d.data.exists() && !sb.dir.join("x").exists());
     });
 }
 
