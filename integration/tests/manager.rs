@@ -480,3 +480,21 @@ fn a_kill_at_any_point_leaves_nothing_half_there() {
         d.call(&["start", &name]).ok();
     });
 }
+
+#[test]
+fn system_calls_that_no_container_needs_are_denied() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let tries = "unshare -m true 2>&1 | grep -c 'not permitted'; mount -t tmpfs x /mnt 2>&1 | grep -c denied; \
+                     (echo forked) ; grep Seccomp: /proc/self/status | tr -d '\t'";
+        for (options, expected) in [
+            (&[][..], ["1", "1", "forked", "Seccomp:2"]),
+            (&["--seccomp", "unconfined"], ["1", "1", "forked", "Seccomp:0"]),
+        ] {
+            let name = d.name(if options.is_empty() { "filtered" } else { "free" });
+            d.create(&name, text(&d.base()), options, &["sleep", "1000"]).ok();
+            d.call(&["start", &name]).ok();
+            assert_eq!(sb.exec_sh(&name, tries).ok().lines().collect::<Vec<_>>(), expected);
+        }
+    });
+}

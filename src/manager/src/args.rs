@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
-use crate::definition::{Device, Restart, Volume, parse_cpus, parse_device, parse_volume};
+use crate::definition::{Device, Restart, Seccomp, Volume, parse_cpus, parse_device, parse_volume};
 use crate::output::Format;
 use crate::size::parse_size;
 use crate::validate::{WAIT_MAX, validate_memory};
@@ -331,6 +331,9 @@ pub struct CreateArgs {
     /// What happens when it ends by itself.
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub restart: Restart,
+    /// Which system calls it may make.
+    #[arg(long, value_name = "FILTER", value_enum, default_value_t)]
+    pub seccomp: Seccomp,
     /// Signal that asks it to end.
     #[arg(long, value_name = "SIGNAL")]
     pub stop_signal: Option<String>,

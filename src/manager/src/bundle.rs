@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::base::User;
-use crate::definition::{Definition, Network, Upper};
+use crate::definition::{Definition, Network, Seccomp, Upper};
 use crate::host::Part;
 use crate::places::{UPPER, WORK};
+use crate::seccomp;
 
 /// What a bundle is made from, besides the definition.
 #[derive(Debug)]
@@ -79,6 +80,9 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
         ],
         "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
     });
+    if definition.seccomp == Seccomp::Default {
+        linux["seccomp"] = seccomp::render_filter();
+    }
     if let Some((first, count)) = definition.ids {
         let map = json!([{ "containerID": 0, "hostID": first, "size": count }]);
         linux["uidMappings"] = map.clone();
@@ -260,6 +264,7 @@ mod tests {
             network: Network::None,
             publish: Vec::new(),
             restart: Restart::No,
+            seccomp: Seccomp::Default,
             stop_signal: "TERM".to_owned(),
         }
     }

@@ -62,6 +62,9 @@ pub struct Definition {
     /// What happens when it ends by itself.
     #[serde(default)]
     pub restart: Restart,
+    /// Which system calls it may make.
+    #[serde(default)]
+    pub seccomp: Seccomp,
     /// Signal that asks it to end.
     pub stop_signal: String,
 }
@@ -193,6 +196,17 @@ pub enum Network {
         #[serde(default, skip_serializing_if = "Rates::is_empty")]
         rates: Rates,
     },
+}
+
+/// Which system calls a container may make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seccomp {
+    /// All but those that it has no use for.
+    #[default]
+    Default,
+    /// All.
+    Unconfined,
 }
 
 /// Limits of a link.

@@ -38,6 +38,7 @@ pub mod places;
 pub mod progress;
 pub mod run;
 pub mod runtime;
+pub mod seccomp;
 pub mod size;
 pub mod snapshots;
 pub mod template;

@@ -122,6 +122,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         network: connection(args),
         publish: args.publish.clone(),
         restart: args.restart,
+        seccomp: args.seccomp,
         stop_signal: args.stop_signal.clone().or(base.stop_signal).unwrap_or_else(|| "TERM".to_owned()),
     })
 }

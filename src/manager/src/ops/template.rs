@@ -14,7 +14,7 @@ use crate::args_kept::{BuildArgs, ShowArgs, TemplateArgs, TemplateVerb};
 use crate::base::{self, Base};
 use crate::bundle::{Surroundings, render_config};
 use crate::changes;
-use crate::definition::{Definition, From, Limits, Network, Process, Restart, Upper, Volume};
+use crate::definition::{Definition, From, Limits, Network, Process, Restart, Seccomp, Upper, Volume};
 use crate::ops::gc;
 use crate::output::{self, Format, tell};
 use crate::places::{Readers, make_closed_dir, make_private_dir, now, validate_name, write_whole};
@@ -250,6 +250,8 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         network,
         publish: Vec::new(),
         restart: Restart::No,
+        // Scripts are the administrator's own.
+        seccomp: Seccomp::Unconfined,
         stop_signal: "TERM".to_owned(),
     }
 }

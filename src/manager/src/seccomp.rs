@@ -1,0 +1,97 @@
+//! The system calls that a defined container has no use for.
+//!
+//! All else is allowed: a list of what is allowed ages with each kernel and breaks programs that are newer than it. What is
+//! denied concerns the machine as a whole (its clock, modules, swap, another kernel), what every container shares (keys,
+//! tracing, BPF), or new namespaces and mounts, which have been the way into most holes of the kernel since 2013. Without
+//! the capabilities for them most would fail anyway; a filter keeps the code behind them out of reach.
+
+use serde_json::{Value, json};
+
+/// Denied with EPERM, as without the capability.
+const DENIED: [&str; 50] = [
+    "acct",
+    "add_key",
+    "bpf",
+    "clock_settime",
+    "create_module",
+    "delete_module",
+    "fanotify_init",
+    "finit_module",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "get_kernel_syms",
+    "init_module",
+    "io_uring_enter",
+    "io_uring_register",
+    "io_uring_setup",
+    "ioperm",
+    "iopl",
+    "kcmp",
+    "kexec_file_load",
+    "kexec_load",
+    "keyctl",
+    "lookup_dcookie",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "name_to_handle_at",
+    "nfsservctl",
+    "open_by_handle_at",
+    "open_tree",
+    "perf_event_open",
+    "pivot_root",
+    "query_module",
+    "quotactl",
+    "quotactl_fd",
+    "reboot",
+    "request_key",
+    "setns",
+    "settimeofday",
+    "stime",
+    "swapoff",
+    "swapon",
+    "umount",
+    "umount2",
+    "unshare",
+    "userfaultfd",
+    "uselib",
+    "vm86",
+    "vm86old",
+];
+
+/// CLONE_NEW* of `clone(2)` (include/uapi/linux/sched.h): cgroup, uts, ipc, user, pid, net, mnt.
+const NEW_NAMESPACES: [u64; 7] =
+    [0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, 0x0002_0000];
+
+/// ENOSYS: with it the C library takes `clone` instead, whose flags a filter can see.
+const ENOSYS: u32 = 38;
+/// EPERM.
+const EPERM: u32 = 1;
+
+/// Renders the filter.
+#[must_use]
+pub fn render_filter() -> Value {
+    let mut rules = vec![
+        json!({ "names": DENIED.as_slice(), "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM }),
+        json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }),
+    ];
+    for flag in NEW_NAMESPACES {
+        // The flags are the first argument on every architecture but s390.
+        let has = json!({ "index": 0, "value": flag, "valueTwo": flag, "op": "SCMP_CMP_MASKED_EQ" });
+        rules.push(json!({ "names": ["clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM, "args": [has] }));
+    }
+    json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures(), "syscalls": rules })
+}
+
+/// The machine's own, and those that it also runs.
+fn architectures() -> &'static [&'static str] {
+    match std::env::consts::ARCH {
+        "x86_64" => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "aarch64" => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+        "riscv64" => &["SCMP_ARCH_RISCV64"],
+        "powerpc64" => &["SCMP_ARCH_PPC64LE"],
+        _ => &[],
+    }
+}
