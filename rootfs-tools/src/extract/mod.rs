@@ -132,7 +132,7 @@ pub(crate) fn extract<R: Read>(
         return Err(ExtractError::NotRoot);
     }
     let mut extractor = Extractor {
-        tree: Tree::new(root),
+        tree: Tree::new(root, budget),
         budget,
         folders: Vec::new(),
         left_out: BTreeMap::new(),
@@ -156,7 +156,7 @@ struct FolderTimes {
 }
 
 struct Extractor<'a> {
-    tree: Tree,
+    tree: Tree<'a>,
     budget: &'a Budget,
     folders: Vec<FolderTimes>,
     /// Attributes that could not be kept: why and which, how many, and the first entry.
@@ -331,6 +331,11 @@ impl Extractor<'_> {
                 sys::fs::makedev(entry.device.0, entry.device.1)
             }
         };
+        if (kind, device) == (FileType::CharacterDevice, 0) {
+            // Overlay takes it for a name that is gone: it becomes what a whiteout becomes, and nothing else.
+            self.leave_out("owner, mode and times of devices 0:0, which say that a name is gone", entry);
+            return self.retry_cleared(folder, name, || entry::mknod(folder, name, kind, 0, device));
+        }
         self.retry_cleared(folder, name, || entry::mknod(folder, name, kind, 0o600, device))?;
         self.set_attributes(folder, name, entry)?;
         set_times(folder, name, entry)
@@ -360,6 +365,10 @@ impl Extractor<'_> {
         // They would lead overlay to other places of the lower layers.
         if key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.") {
             self.leave_out("attributes that are overlay's own", entry);
+            return Ok(());
+        }
+        if !is_taken(key) {
+            self.leave_out(&format!("attribute {}, which is the host's to set", shown(key)), entry);
             return Ok(());
         }
         match entry::set_xattr(folder, name, key, value) {
@@ -422,6 +431,12 @@ impl Extractor<'_> {
     }
 }
 
+/// Whether an attribute may come from a layer: what programs in the container note, capabilities and access lists of files.
+/// Labels of a security module and marks of the host's own programs (`trusted.*`) are the host's.
+fn is_taken(key: &[u8]) -> bool {
+    key.starts_with(b"user.") || key.starts_with(b"system.posix_acl_") || key == b"security.capability"
+}
+
 fn timespec(time: Time) -> Timespec {
     Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() }
 }
@@ -441,5 +456,28 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
         _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_of_the_host_do_not_come_from_layers() {
+        for (key, expected) in [
+            ("user.note", true),
+            ("security.capability", true),
+            ("system.posix_acl_access", true),
+            ("system.posix_acl_default", true),
+            ("security.selinux", false),
+            ("security.ima", false),
+            ("security.capability2", false),
+            ("trusted.note", false),
+            ("system.nfs4_acl", false),
+            ("", false),
+        ] {
+            assert_eq!(is_taken(key.as_bytes()), expected, "{key}");
+        }
     }
 }

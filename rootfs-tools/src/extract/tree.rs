@@ -13,6 +13,7 @@ use sys::entry::{self, ResolveFlags};
 use sys::fs::{FileType, OFlags, Stat};
 
 use super::{ExtractError, Refusal};
+use crate::limits::{Budget, LimitError};
 
 /// Links that one path may lead through, as the kernel has it.
 const LINKS_MAX: u32 = 40;
@@ -22,7 +23,7 @@ const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 
-/// One name at a time: what is opened is in the folder and no link.
+/// What is opened is in the folder, and neither it nor a part of the way is a link.
 const HERE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_SYMLINKS)
@@ -33,14 +34,16 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 
 /// A tree and the folder that was used last: archives are written folder by folder.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(super) struct Tree<'a> {
     root: Rc<OwnedFd>,
+    /// Folders that are made on the way count as entries, and the real way has a greatest depth as a name has.
+    budget: &'a Budget,
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
 }
 
-impl Tree {
-    pub(super) fn new(root: OwnedFd) -> Tree {
-        Tree { root: Rc::new(root), last: None }
+impl<'a> Tree<'a> {
+    pub(super) fn new(root: OwnedFd, budget: &'a Budget) -> Tree<'a> {
+        Tree { root: Rc::new(root), budget, last: None }
     }
 
     /// The folder with this path, made where it is missing.
@@ -54,9 +57,12 @@ impl Tree {
         {
             return Ok(fd.clone());
         }
-        let found = match entry::open(self.root.as_fd(), &path, OFlags::PATH | OFlags::DIRECTORY, 0, IN_ROOT) {
+        // A way through links is gone part by part too: only so its depth is known.
+        let found = match entry::open(self.root.as_fd(), &path, OFlags::PATH | OFlags::DIRECTORY, 0, HERE) {
             Ok(fd) => fd,
-            Err(error) if error.is(Errno::NOENT) || error.is(Errno::NOTDIR) => self.make_way(folders)?,
+            Err(error) if [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].iter().any(|errno| error.is(*errno)) => {
+                self.make_way(folders)?
+            }
             Err(error) => return Err(error.into()),
         };
         let found = Rc::new(found);
@@ -109,8 +115,14 @@ impl Tree {
                 _ => {}
             }
             match stat_if_any(here.as_fd(), &name)? {
-                None => make_folder(here.as_fd(), &name)?,
-                Some(stat) if is_whiteout(&stat) => replace_whiteout(here.as_fd(), &name)?,
+                None => {
+                    self.budget.take_entry().map_err(Refusal::from)?;
+                    make_folder(here.as_fd(), &name)?;
+                }
+                Some(stat) if is_whiteout(&stat) => {
+                    self.budget.take_entry().map_err(Refusal::from)?;
+                    replace_whiteout(here.as_fd(), &name)?;
+                }
                 Some(stat) if sys::fs::file_type(&stat) == FileType::Directory => {}
                 Some(stat) if sys::fs::file_type(&stat) == FileType::Symlink => {
                     links += 1;
@@ -135,6 +147,9 @@ impl Tree {
             }
             here = entry::open(here.as_fd(), &name, FOLDER, 0, HERE)?;
             way.push(name);
+            if way.len() > self.budget.limits.depth {
+                return Err(Refusal::from(LimitError::Depth(self.budget.limits.depth)).into());
+            }
         }
         Ok(here)
     }
@@ -193,4 +208,32 @@ fn remove_tree(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), ExtractError> 
     let mut path = std::path::PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
     path.push(std::ffi::OsStr::from_bytes(name));
     std::fs::remove_dir_all(&path).map_err(|source| ExtractError::Remove { name: super::shown(name), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    fn check(limits: Limits, path: &str, expected: Result<(), LimitError>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("a/b/c", folder.path().join("link")).unwrap();
+        let root = sys::fs::open(folder.path().to_str().unwrap(), OFlags::PATH | OFlags::DIRECTORY).unwrap();
+        let budget = Budget::new(limits);
+        let parts: Vec<&[u8]> = path.split('/').map(str::as_bytes).collect();
+        let found = Tree::new(root, &budget).folder(&parts);
+        match (found, expected) {
+            (Ok(_), Ok(())) => assert!(folder.path().join(path).is_dir()),
+            (Err(ExtractError::Refused(Refusal::Limit(found))), Err(expected)) => assert_eq!(found, expected),
+            (found, _) => panic!("{path}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn folders_on_the_way_count() {
+        check(Limits { entries: 3, ..Limits::default() }, "a/b/c", Ok(()));
+        check(Limits { entries: 2, ..Limits::default() }, "a/b/c", Err(LimitError::Entries(2)));
+        check(Limits { depth: 5, ..Limits::default() }, "link/d/e", Ok(()));
+        check(Limits { depth: 4, ..Limits::default() }, "link/d/e", Err(LimitError::Depth(4)));
+    }
 }

@@ -3,14 +3,18 @@
 //! OCI distribution-spec 1.1, "Pull"; docker's token authentication specification; RFC 9110 for ranges.
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use ureq::http::{Response, StatusCode, header};
-use ureq::{Agent, Body};
+use ureq::http::uri::Scheme;
+use ureq::http::{Response, StatusCode, Uri, header};
+use ureq::{Agent, Body, ResponseExt};
 
 use super::PullError;
+use super::config::is_loopback;
+use crate::digest::Digest;
 
 /// Times that a download is taken up again without having got any further.
 const TRIES: u32 = 4;
@@ -30,6 +34,8 @@ pub(super) struct Client {
     pub(super) credentials: Option<String>,
     /// The header that the registry has asked for.
     pub(super) authorization: Mutex<Option<String>>,
+    /// Whether anything has been answered: then the place speaks the scheme of `base`.
+    pub(super) answered: AtomicBool,
     /// Longest document in bytes.
     pub(super) limit: u64,
 }
@@ -42,13 +48,13 @@ impl Client {
     }
 
     /// Reads a whole document by digest.
-    pub(super) fn document(&self, digest: &str) -> Result<Vec<u8>, PullError> {
+    pub(super) fn document(&self, digest: Digest) -> Result<Vec<u8>, PullError> {
         let address = format!("{}/blobs/{digest}", self.base);
         self.read(&address, self.get(&address, None, 0)?)
     }
 
     /// Opens a layer, to be read from front to back.
-    pub(super) fn blob(&self, digest: &str, size: u64) -> Download<'_> {
+    pub(super) fn blob(&self, digest: Digest, size: u64) -> Download<'_> {
         let address = format!("{}/blobs/{digest}", self.base);
         Download { client: self, address, at: 0, size, body: None, tries: 0 }
     }
@@ -67,7 +73,8 @@ impl Client {
     fn get(&self, address: &str, accept: Option<&str>, from: u64) -> Result<Response<Body>, PullError> {
         let held = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut response = self.get_with(address, accept, from, held.as_deref())?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        // Where a redirect leads to is not the registry: what it asks for it does not get.
+        if response.status() == StatusCode::UNAUTHORIZED && is_of(&self.base, response.get_uri()) {
             let wanted = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
             let wanted = wanted.unwrap_or_default().to_owned();
             let new = self.authorize(address, &wanted)?;
@@ -89,7 +96,8 @@ impl Client {
         from: u64,
         authorization: Option<&str>,
     ) -> Result<Response<Body>, PullError> {
-        let mut request = self.agent.get(address);
+        // No redirect leads from TLS to none.
+        let mut request = self.agent.get(address).config().https_only(is_tls(&self.base)).build();
         if let Some(accept) = accept {
             request = request.header(header::ACCEPT, accept);
         }
@@ -99,25 +107,33 @@ impl Client {
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        request.call().map_err(|source| PullError::Request { address: address.to_owned(), source: Box::new(source) })
+        let failed = |source| PullError::Request { address: address.to_owned(), source: Box::new(source) };
+        let response = request.call().map_err(failed)?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(response)
     }
 
     /// Makes the header that a registry asks for: a token from where it says, or the credentials themselves.
     fn authorize(&self, address: &str, wanted: &str) -> Result<String, PullError> {
         let basic = self.credentials.as_ref().map(|credentials| format!("Basic {credentials}"));
+        let unsafe_here = || PullError::Challenge { address: address.to_owned(), wanted: wanted.to_owned() };
         match parse_challenge(wanted) {
+            Some(Challenge::Basic) if !is_safe(&self.base) => Err(unsafe_here()),
             Some(Challenge::Basic) => basic.ok_or_else(|| PullError::Credentials { address: address.to_owned() }),
             Some(Challenge::Bearer { realm, service, scope }) => {
                 let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository));
                 // A token service elsewhere gets the credentials as the registry asked for it, but not in the clear.
-                if realm.starts_with("http://") && self.base.starts_with("https://") {
-                    return Err(PullError::Challenge { address: address.to_owned(), wanted: wanted.to_owned() });
+                let place: Uri = realm.parse().map_err(|_| unsafe_here())?;
+                let tls = place.scheme() == Some(&Scheme::HTTPS);
+                let known = tls || place.scheme() == Some(&Scheme::HTTP);
+                if !known || is_tls(&self.base) && !tls {
+                    return Err(unsafe_here());
                 }
-                let mut request = self.agent.get(&realm).query("scope", scope);
+                let mut request = self.agent.get(&realm).config().https_only(tls).build().query("scope", scope);
                 if let Some(service) = service {
                     request = request.query("service", service);
                 }
-                if let Some(basic) = basic {
+                if let Some(basic) = basic.filter(|_| is_safe(&realm)) {
                     request = request.header(header::AUTHORIZATION, basic);
                 }
                 let response = request
@@ -131,9 +147,29 @@ impl Client {
                 let token = parse_token(&bytes).ok_or(PullError::Token { address: realm })?;
                 Ok(format!("Bearer {token}"))
             }
-            None => Err(PullError::Challenge { address: address.to_owned(), wanted: wanted.to_owned() }),
+            None => Err(unsafe_here()),
         }
     }
+}
+
+/// Whether an address is one of HTTPS.
+fn is_tls(address: &str) -> bool {
+    address.parse::<Uri>().is_ok_and(|uri| uri.scheme() == Some(&Scheme::HTTPS))
+}
+
+/// Whether credentials may go there: by TLS, or to this machine itself, where nobody is in between.
+pub(super) fn is_safe(address: &str) -> bool {
+    is_tls(address) || address.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_loopback))
+}
+
+/// Whether an answer comes from where the requests go: same scheme, host and port.
+fn is_of(base: &str, answered: &Uri) -> bool {
+    let origin = |uri: &Uri| {
+        let tls = uri.scheme()? == &Scheme::HTTPS;
+        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        Some((uri.scheme()?.clone(), uri.host()?.to_ascii_lowercase(), port))
+    };
+    base.parse::<Uri>().is_ok_and(|base| origin(&base).is_some() && origin(&base) == origin(answered))
 }
 
 /// A layer on its way. When the connection breaks, it is taken up where it was.
@@ -264,6 +300,10 @@ fn said(response: Response<Body>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -287,6 +327,79 @@ mod tests {
         assert_eq!(parse_challenge("Bearer realm=\"x"), None);
         assert_eq!(parse_challenge("Negotiate abc"), None);
         assert_eq!(parse_challenge(""), None);
+    }
+
+    #[test]
+    fn an_answer_is_the_registrys_or_that_of_another_place() {
+        let check = |base: &str, answered: &str, expected: bool| {
+            assert_eq!(is_of(base, &answered.parse().unwrap()), expected, "{base} {answered}");
+        };
+        check("https://reg.example/v2/a", "https://reg.example/v2/a/manifests/1", true);
+        check("https://reg.example/v2/a", "https://REG.example:443/elsewhere", true);
+        check("http://reg.example:5000/v2/a", "http://reg.example:5000/x", true);
+        check("https://reg.example/v2/a", "http://reg.example/v2/a", false);
+        check("https://reg.example/v2/a", "http://reg.example:443/v2/a", false);
+        check("https://reg.example/v2/a", "https://reg.example:444/v2/a", false);
+        check("https://reg.example/v2/a", "https://cdn.example/v2/a", false);
+    }
+
+    #[test]
+    fn credentials_go_by_tls_or_to_this_machine() {
+        for (address, expected) in [
+            ("https://reg.example/v2", true),
+            ("HTTPS://reg.example/token", true),
+            ("http://127.0.0.1:5000/v2", true),
+            ("http://[::1]:5000/v2", true),
+            ("http://localhost/token", true),
+            ("http://reg.example/v2", false),
+            ("HTTP://reg.example/v2", false),
+            ("reg.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_safe(address), expected, "{address}");
+        }
+    }
+
+    /// Answers one request on each connection, with what a function makes of its head; returns the port.
+    fn serve(answer: impl Fn(&str, u16) -> String + Send + 'static) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let (mut head, mut reader) = (String::new(), BufReader::new(stream.try_clone().unwrap()));
+                while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).is_ok_and(|count| count > 0) {}
+                let answer = answer(&head, port);
+                write!(stream, "HTTP/1.1 {answer}Content-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn who_a_redirect_leads_to_gets_no_credentials() {
+        let seen = Arc::new(Mutex::new(String::new()));
+        let heads = seen.clone();
+        let other = serve(move |head, port| {
+            heads.lock().unwrap().push_str(head);
+            format!("401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://127.0.0.1:{port}/token\"\r\n")
+        });
+        let registry = serve(move |_, _| format!("307 Moved\r\nLocation: http://127.0.0.1:{other}/blob\r\n"));
+        let client = Client {
+            agent: Agent::config_builder().http_status_as_error(false).build().new_agent(),
+            base: format!("http://127.0.0.1:{registry}/v2/a"),
+            repository: "a".into(),
+            credentials: Some("c2VjcmV0".into()),
+            authorization: Mutex::new(None),
+            answered: AtomicBool::new(false),
+            limit: 1000,
+        };
+        let error = client.document(Digest::from_bytes([7; 32])).unwrap_err();
+        assert!(matches!(error, PullError::Status { status: 401, .. }), "{error:?}");
+        let seen = seen.lock().unwrap().to_ascii_lowercase();
+        assert!(
+            seen.starts_with("get /blob ") && !seen.contains("/token") && !seen.contains("authorization"),
+            "{seen}"
+        );
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Endpoint {
 }
 
 /// Whether a host is this machine: then there is nobody in between.
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let name = if host.starts_with('[') { host.split_inclusive(']').next() } else { host.split(':').next() };
     let name = name.unwrap_or_default().trim_matches(['[', ']']);
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -147,11 +147,15 @@ pub(super) struct Auth {
     pub(super) auth: String,
 }
 
-/// The credentials for a place, as a header has them: those of the longest name that fits.
+/// The credentials for a place, as a header has them: those of the first file that has any for it, and in it those of the
+/// longest name that fits.
 pub(super) fn select_auth(files: &[AuthFile], endpoint: &Endpoint) -> Option<String> {
     let name = format!("{}/{}", endpoint.host, endpoint.repository);
-    let entries = files.iter().flat_map(|file| &file.auths);
-    let fitting = entries.filter_map(|(key, auth)| {
+    files.iter().find_map(|file| select_in(file, &name))
+}
+
+fn select_in(file: &AuthFile, name: &str) -> Option<String> {
+    let fitting = file.auths.iter().filter_map(|(key, auth)| {
         // docker login writes addresses, podman hosts and paths.
         let key = key.trim_start_matches("https://").trim_start_matches("http://");
         let key = key.strip_suffix("/v1/").or_else(|| key.strip_suffix("/v2/")).unwrap_or(key).trim_end_matches('/');
@@ -248,5 +252,20 @@ mod tests {
         check("docker.io", "library/debian", Some("aHVi"));
         check("empty.example", "x", None);
         check("reg.example.evil", "x", None);
+    }
+
+    #[test]
+    fn the_first_file_with_credentials_counts() {
+        let file = |text: &str| serde_json::from_str::<AuthFile>(text).unwrap();
+        let files = [
+            file(r#"{"auths": {"other.example": {"auth": "b3RoZXI="}}}"#),
+            file(r#"{"auths": {"reg.example": {"auth": "bWluZQ=="}}}"#),
+            file(r#"{"auths": {"reg.example/team": {"auth": "dGhlaXJz"}, "last.example": {"auth": "bGFzdA=="}}}"#),
+        ];
+        let select = |host: &str| {
+            select_auth(&files, &Endpoint { host: host.into(), repository: "team/x".into(), insecure: false })
+        };
+        assert_eq!(select("reg.example").as_deref(), Some("bWluZQ=="));
+        assert_eq!(select("last.example").as_deref(), Some("bGFzdA=="));
     }
 }

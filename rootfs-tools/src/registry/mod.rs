@@ -14,6 +14,7 @@ mod reference;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::source::files::Opened;
 use crate::source::oci::{self, Descriptor};
 use crate::source::{Files, Plan, Platform, SourceError, digest_of, make_plan, parse_document};
 
-use client::Client;
+use client::{Client, is_safe};
 use config::{AuthFile, Endpoint, merge, plan_endpoints, select_auth};
 
 pub use config::{Mirror, Registries, Rule};
@@ -145,12 +146,11 @@ pub(crate) fn resolve(registry: &Registry, limits: &Limits) -> Result<(Remote, P
             let remote = Remote { client: make_client(&agent, endpoint, base, &auths, limits) };
             match remote.plan(registry) {
                 Ok(plan) => return Ok((remote, plan)),
-                // Only where there is no TLS at all is it tried without.
                 Err(error) => {
-                    let reached = !matches!(error, PullError::Request { .. });
+                    let silent = !remote.client.answered.load(Ordering::Relaxed) && has_no_tls(&error);
                     // The registry itself comes last: what it says counts.
                     last = Some(error);
-                    if reached {
+                    if !silent {
                         break;
                     }
                 }
@@ -160,13 +160,38 @@ pub(crate) fn resolve(registry: &Registry, limits: &Limits) -> Result<(Remote, P
     Err(last.unwrap_or_else(|| ReferenceError::NoRegistry(registry.reference.to_string()).into()))
 }
 
+/// Whether a first request may be made again without TLS: nobody is there, or who is there speaks none. A certificate that
+/// nobody vouches for is TLS.
+fn has_no_tls(error: &PullError) -> bool {
+    let PullError::Request { source, .. } = error else { return false };
+    match &**source {
+        ureq::Error::ConnectionFailed | ureq::Error::Timeout(ureq::Timeout::Connect) => true,
+        ureq::Error::Rustls(error) => matches!(error, rustls::Error::InvalidMessage(_)),
+        ureq::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(error) => matches!(error, rustls::Error::InvalidMessage(_)),
+            None => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+                    | io::ErrorKind::TimedOut
+            ),
+        },
+        _ => false,
+    }
+}
+
 fn make_client(agent: &Agent, endpoint: &Endpoint, base: String, auths: &[AuthFile], limits: &Limits) -> Client {
     Client {
         agent: agent.clone(),
-        base,
         repository: endpoint.repository.clone(),
-        credentials: select_auth(auths, endpoint),
+        // In the clear they are anybody's on the way.
+        credentials: select_auth(auths, endpoint).filter(|_| is_safe(&base)),
+        base,
         authorization: Mutex::new(None),
+        answered: AtomicBool::new(false),
         limit: limits.document,
     }
 }
@@ -193,17 +218,19 @@ impl Remote {
             if descriptor.digest == named.digest {
                 return Ok(top.clone());
             }
-            let bytes = self.client.manifest(&descriptor.digest);
+            // Parsed first: what a document of others says is part of no address as it is.
+            let bytes = self.client.manifest(&descriptor.digest.parse::<Digest>()?.to_string());
             verified(descriptor, bytes, &failure)
         };
         let resolved = oci::resolve(vec![named.clone()], registry.platform.as_ref(), &read);
         let (config, layers) = resolved.map_err(|error| take(&failure, error))?;
-        let bytes = verified(&config, self.client.document(&config.digest), &failure);
+        let id: Digest = config.digest.parse().map_err(|error| PullError::Source(SourceError::Digest(error)))?;
+        let bytes = verified(&config, self.client.document(id), &failure);
         let bytes = bytes.map_err(|error| take(&failure, error))?;
         let plan = || {
             let layers = layers.iter().map(oci::parse_layer).collect::<Result<Vec<_>, _>>()?;
             let layers = layers.into_iter().map(|(digest, size)| (digest.to_string(), Some(digest), Some(size)));
-            make_plan(parse_document(&config.digest, &bytes)?, config.digest.parse()?, layers.collect())
+            make_plan(parse_document(&config.digest, &bytes)?, id, layers.collect())
         };
         plan().map_err(PullError::Source)
     }
@@ -238,7 +265,7 @@ impl Files for Remote {
     }
 
     fn open_sized(&self, name: &str, size: u64) -> Result<Option<Opened<'_>>, SourceError> {
-        Ok(Some((Box::new(self.client.blob(name, size)), size)))
+        Ok(Some((Box::new(self.client.blob(name.parse()?, size)), size)))
     }
 }
 
@@ -289,4 +316,42 @@ fn parse_registries(bytes: &[u8]) -> io::Result<Registries> {
 
 fn parse_auths(bytes: &[u8]) -> io::Result<AuthFile> {
     serde_json::from_slice(bytes).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_speaks_no_tls_is_asked_without() {
+        let check = |source: ureq::Error, expected: bool| {
+            let shown = source.to_string();
+            let error = PullError::Request { address: "https://reg.example".into(), source: Box::new(source) };
+            assert_eq!(has_no_tls(&error), expected, "{shown}");
+        };
+        let tls = |error: rustls::Error| ureq::Error::Io(io::Error::new(io::ErrorKind::InvalidData, error));
+        check(ureq::Error::Io(io::ErrorKind::ConnectionRefused.into()), true);
+        check(tls(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)), true);
+        check(tls(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)), false);
+        check(ureq::Error::HostNotFound, false);
+        check(ureq::Error::TooManyRedirects, false);
+        check(ureq::Error::RequireHttpsOnly("http://reg.example".into()), false);
+        assert!(!has_no_tls(&PullError::Proxy("x".into())));
+    }
+
+    #[test]
+    fn credentials_stay_here_without_tls() {
+        let auths: Vec<AuthFile> = vec![
+            parse_auths(br#"{"auths": {"reg.example": {"auth": "eA=="}, "127.0.0.1": {"auth": "eQ=="}}}"#).unwrap(),
+        ];
+        let agent = Agent::config_builder().build().new_agent();
+        let credentials = |host: &str, scheme: &str| {
+            let endpoint = Endpoint { host: host.into(), repository: "a".into(), insecure: true };
+            let base = format!("{scheme}://{host}/v2/a");
+            make_client(&agent, &endpoint, base, &auths, &Limits::default()).credentials
+        };
+        assert_eq!(credentials("reg.example", "https").as_deref(), Some("eA=="));
+        assert_eq!(credentials("reg.example", "http"), None);
+        assert_eq!(credentials("127.0.0.1", "http").as_deref(), Some("eQ=="));
+    }
 }

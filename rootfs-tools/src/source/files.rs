@@ -11,7 +11,7 @@ use sys::Errno;
 use sys::fs::{FileType, OFlags};
 
 use crate::limits::LimitError;
-use crate::tar::{Kind, Reader};
+use crate::tar::{Kind, Reader, TarError};
 
 use super::SourceError;
 
@@ -93,7 +93,11 @@ impl Archive {
             let Some(name) = parse_member(&entry.path) else { continue };
             match entry.kind {
                 Kind::File { map: None } => {
-                    archive.places.insert(name, (reader.content_at(), entry.size));
+                    let at = reader.content_at();
+                    if at.checked_add(entry.size).is_none_or(|end| end > length) {
+                        return Err(TarError::Read { at, source: io::ErrorKind::UnexpectedEof.into() }.into());
+                    }
+                    archive.places.insert(name, (at, entry.size));
                     reader.pass_content()?;
                 }
                 Kind::Symlink => {

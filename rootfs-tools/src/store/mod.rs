@@ -23,11 +23,11 @@ mod work;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sys::fs::FlockOperation;
+use sys::fs::{FlockOperation, OFlags};
 
 use crate::digest::Digest;
 
@@ -36,6 +36,9 @@ pub use gc::{Report, gc};
 pub use image::{Image, ImageConfig, NameError, validate_name};
 pub use work::Pin;
 pub(crate) use work::Work;
+
+/// Mode of the lock: its owner alone opens it.
+const LOCK_MODE: u32 = 0o600;
 
 /// Version of the records. A newer one is refused.
 pub(crate) const SCHEMA: u32 = 1;
@@ -236,7 +239,19 @@ impl Store {
     /// Holds the store's lock for as long as the result lives. It is held for moments: a rename, a look at a few files.
     pub(crate) fn lock(&self, operation: FlockOperation) -> Result<File, StoreError> {
         let path = self.data.join("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at("open", &path))?;
+        let mut options = File::options();
+        options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(LOCK_MODE)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+        let file = options.open(&path).map_err(at("open", &path))?;
+        let stat = sys::fs::stat(file.as_fd()).map_err(called("look at", &path))?;
+        // Whoever may open it may hold it for ever: one that a careless umask or an earlier version left open is closed.
+        if stat.st_mode & 0o7777 & !LOCK_MODE != 0 {
+            sys::fs::chmod(file.as_fd(), LOCK_MODE).map_err(called("close to others", &path))?;
+        }
         sys::fs::flock(file.as_fd(), operation).map_err(called("lock", &path))?;
         Ok(file)
     }

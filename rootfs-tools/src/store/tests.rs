@@ -178,3 +178,16 @@ fn others_may_not_look_into_it() {
         assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     }
 }
+
+#[test]
+fn the_lock_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, store) = open();
+    let path = folder.path().join("data/lock");
+    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    drop(store.lock(FlockOperation::LockShared).unwrap());
+    assert_eq!(mode(), 0o600);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+    drop(store.lock(FlockOperation::LockExclusive).unwrap());
+    assert_eq!(mode(), 0o600);
+}

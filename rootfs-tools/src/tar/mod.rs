@@ -108,12 +108,12 @@ pub enum TarError {
         /// Where.
         at: u64,
     },
-    /// A long name or an extended header is longer than anything that is made in earnest.
-    #[error("the extension at byte {at} has {size} bytes: {limit} are allowed")]
+    /// The long names and extended headers of an entry are longer than anything that is made in earnest.
+    #[error("with the extension at byte {at} those of its entry have {size} bytes: {limit} are allowed")]
     Extension {
         /// Where.
         at: u64,
-        /// Its length in bytes.
+        /// Their length in bytes.
         size: u64,
         /// The bound in bytes.
         limit: u64,

@@ -7,7 +7,8 @@ use super::pax::{self, Record};
 use super::sparse::{self, Declared, InContent};
 use super::{Entry, Kind, TarError, Time};
 
-/// Longest extension (a long name, an extended header) in bytes: room for 16 attributes of the greatest length (64 KiB).
+/// Most bytes that the extensions of one entry (long names, extended headers) have together: room for 16 attributes of the
+/// greatest length (64 KiB).
 const EXTENSION_MAX: u64 = 1 << 20;
 
 /// An archive that is read once, from front to back.
@@ -31,6 +32,8 @@ struct Extensions {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     records: Vec<Record>,
+    /// Bytes of all of them.
+    size: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -46,16 +49,17 @@ impl<R: Read> Reader<R> {
             (self.content, self.padding) = (0, 0);
             let at = self.at;
             let Some(header) = self.next_header()? else { return Ok(None) };
+            if !matches!(header.flag, b'x' | b'X' | b'L' | b'K' | b'g' | b'V') {
+                return self.make_entry(header, extensions, at).map(Some);
+            }
+            extensions.size = extensions.size.saturating_add(header.size);
+            let bytes = self.read_extension(&header, extensions.size, at)?;
             match header.flag {
-                b'x' | b'X' => {
-                    let bytes = self.read_extension(&header, at)?;
-                    extensions.records.extend(pax::parse_records(&bytes, at)?);
-                }
-                b'L' => extensions.name = Some(until_nul(self.read_extension(&header, at)?)),
-                b'K' => extensions.link = Some(until_nul(self.read_extension(&header, at)?)),
+                b'x' | b'X' => extensions.records.extend(pax::parse_records(&bytes, at)?),
+                b'L' => extensions.name = Some(until_nul(bytes)),
+                b'K' => extensions.link = Some(until_nul(bytes)),
                 // Records for all entries and the name of a volume: no tool that makes images writes any that matter.
-                b'g' | b'V' => drop(self.read_extension(&header, at)?),
-                _ => return self.make_entry(header, extensions, at).map(Some),
+                _ => {}
             }
         }
     }
@@ -112,6 +116,7 @@ impl<R: Read> Reader<R> {
             xattrs: Vec::new(),
         };
         apply_records(&mut entry, &extensions.records, at)?;
+        check_size(entry.size, at)?;
         entry.kind = parse_kind(header.flag, &entry.path, at)?;
         if !matches!(entry.kind, Kind::File { .. }) {
             // Content of anything else is not there, whatever the field says, as Go's reader has it.
@@ -143,6 +148,7 @@ impl<R: Read> Reader<R> {
             Declared::Map(size, map) => (size, map),
             Declared::InContent(size) => (size, self.read_map(at)?),
         };
+        check_size(size, at)?;
         let map = sparse::validate(map, size, self.content).map_err(|()| TarError::Sparse { at })?;
         entry.size = size;
         entry.kind = Kind::File { map: Some(map) };
@@ -162,10 +168,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn read_extension(&mut self, header: &Header, at: u64) -> Result<Vec<u8>, TarError> {
+    /// Reads an extension, with which those of its entry have `sum` bytes.
+    fn read_extension(&mut self, header: &Header, sum: u64, at: u64) -> Result<Vec<u8>, TarError> {
         let size = header.size;
-        if size > EXTENSION_MAX {
-            return Err(TarError::Extension { at, size, limit: EXTENSION_MAX });
+        if sum > EXTENSION_MAX {
+            return Err(TarError::Extension { at, size: sum, limit: EXTENSION_MAX });
         }
         let mut bytes = vec![0; size.next_multiple_of(BLOCK as u64) as usize];
         let place = self.at;
@@ -233,6 +240,11 @@ impl<R: Read> Read for Reader<R> {
         self.at += count as u64;
         Ok(count)
     }
+}
+
+/// No file is longer: the kernel's offsets are signed. Sums of a size and a place in the archive do not overflow then.
+fn check_size(size: u64, at: u64) -> Result<(), TarError> {
+    if i64::try_from(size).is_ok() { Ok(()) } else { Err(TarError::Field { field: "size", at }) }
 }
 
 fn ended(at: u64) -> TarError {

@@ -117,6 +117,18 @@ pub(crate) fn write_forwarding(device: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Has the host take no routes from who is behind one of its devices: neither router advertisements nor redirects.
+pub(crate) fn refuse_routes(device: &str) -> Result<(), Error> {
+    for (family, name) in [("ipv6", "accept_ra"), ("ipv6", "accept_redirects"), ("ipv4", "accept_redirects")] {
+        match write_setting(&format!("net/{family}/conf/{device}/{name}"), "0") {
+            // Inside a container whose /proc/sys nobody can change: its network has what the outer host chose.
+            Err(Error::Call(error)) if error.is(sys::Errno::ROFS) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// Writes a parameter of the caller's network namespace, below `/proc/sys`. One of a protocol that the kernel does not
 /// have (`net/ipv6` after `ipv6.disable=1`) is left out: no packet of it comes.
 pub(crate) fn write_setting(path: &str, value: &str) -> Result<(), Error> {

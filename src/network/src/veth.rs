@@ -47,6 +47,8 @@ pub(crate) fn create(
     let pair = || format!("make the veth {:?} with {:?} in the container", host.name, spec.name);
     let request = render_pair(spec, host, mac, bridge, container.as_raw_fd());
     link::create(&mut outside, request, "veth", pair)?;
+    // Before it is up: who is at the other end must not change the host's routes.
+    attach::refuse_routes(&host.name)?;
     let near = attach::configure(&mut outside, &host.name, Place::Host, &veth.host_addresses)?;
     if veth.hairpin {
         link::set_hairpin(&mut outside, near, &host.name)?;

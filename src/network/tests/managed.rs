@@ -365,6 +365,41 @@ fn a_device_in_the_place_of_the_bridge_is_refused() {
 }
 
 #[test]
+fn a_bridge_of_somebody_else_is_neither_taken_nor_deleted() {
+    let Some(host) = Host::new() else { return };
+    host.net.ip("link add br0 type bridge");
+    let new = NewNetwork { bridge: Some("br0".into()), ..both("lan") };
+    let error = host.net.run(|| managed::create(&host.store, &new)).unwrap_err();
+    assert!(matches!(error, managed::Error::Foreign { .. }), "{error}");
+    // It came later than the definition.
+    host.net.ip("link del br0");
+    host.net.run(|| managed::create(&host.store, &new)).unwrap();
+    host.net.ip("link add br0 type bridge");
+    let error = host.net.run(|| managed::ensure(&host.store, &host.tools, "lan")).unwrap_err();
+    assert!(matches!(error, managed::Error::Foreign { .. }), "{error}");
+    host.net.run(|| managed::remove(&host.store, &host.tools, "lan", &|_| false)).unwrap();
+    assert!(host.net.names().contains(&"br0".to_owned()), "it is somebody else's");
+}
+
+#[test]
+fn the_host_does_not_listen_to_routers_among_containers() {
+    let Some(host) = Host::new() else { return };
+    let network = host.create(&both("lan"));
+    let web = host.start("lan", "web");
+    let LinkRecord::Veth { host: end, .. } = &web.record else { panic!("{:?}", web.record) };
+    let read = |path: String| {
+        let text = host.net.run(|| std::fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap());
+        text.trim().to_owned()
+    };
+    assert_eq!(read(format!("ipv6/conf/{}/accept_ra", network.bridge)), "0");
+    assert_eq!(read(format!("ipv6/conf/{}/accept_ra", end.name)), "0");
+    for family in ["ipv4", "ipv6"] {
+        assert_eq!(read(format!("{family}/conf/{}/accept_redirects", end.name)), "0");
+    }
+    assert_eq!(read("ipv6/conf/default/accept_ra".to_owned()), "1", "for devices that come later");
+}
+
+#[test]
 fn a_damaged_file_is_named() {
     let Some(host) = Host::new() else { return };
     host.net.run(|| managed::create(&host.store, &both("lan"))).unwrap();

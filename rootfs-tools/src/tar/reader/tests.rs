@@ -116,6 +116,49 @@ fn an_extension_without_end_is_refused() {
 }
 
 #[test]
+fn extensions_of_one_entry_are_bounded_together() {
+    let record = |value: usize| {
+        let text = format!(" comment={}\n", "x".repeat(value));
+        let digits = (1..9).find(|digits| (text.len() + digits).to_string().len() == *digits).unwrap();
+        format!("{}{text}", text.len() + digits).into_bytes()
+    };
+    let bytes = [0; 3].map(|_| record(400 << 10));
+    let header = |size: usize| {
+        let mut block = written(&[file("x", b"")])[..BLOCK].to_vec();
+        block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+        block[156] = b'x';
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        block
+    };
+    let archive = |count: usize| {
+        let mut archive = Vec::new();
+        for extension in &bytes[..count] {
+            archive.extend(header(extension.len()));
+            archive.extend(extension);
+            archive.resize(archive.len().next_multiple_of(BLOCK), 0);
+        }
+        archive.extend(written(&[file("a", b"content")]));
+        archive
+    };
+    assert_eq!(read_all(&archive(2)).unwrap(), [file("a", b"content")]);
+    assert!(matches!(read_all(&archive(3)), Err(TarError::Extension { limit: EXTENSION_MAX, .. })));
+}
+
+#[test]
+fn a_size_that_no_file_has_is_refused() {
+    let check = |size: u64| {
+        let mut entry = Entry::default();
+        let records = [(b"size".to_vec(), size.to_string().into_bytes())];
+        apply_records(&mut entry, &records, 0).unwrap();
+        check_size(entry.size, 0).is_ok()
+    };
+    assert!(check(i64::MAX as u64));
+    assert!(!check(i64::MAX as u64 + 1) && !check(u64::MAX));
+}
+
+#[test]
 fn a_type_that_no_root_file_system_has_is_refused() {
     let mut bytes = written(&[file("a", b"")]);
     bytes[156] = b'M';

@@ -1,5 +1,7 @@
 //! One plugin, once.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::Attachment;
@@ -84,6 +86,9 @@ pub enum PluginError {
     },
 }
 
+/// Longest that a plugin may take. One that asks a DHCP server takes the longest, some minutes where none answers.
+const LIMIT: Duration = Duration::from_secs(600);
+
 /// Runs a plugin and returns its answer; `null` where it has none to give.
 pub(super) fn run(
     paths: &Paths,
@@ -97,7 +102,7 @@ pub(super) fn run(
     let command_name = command.name();
     let start = |source| PluginError::Start { plugin: path.clone(), command: command_name, source };
     let input = serde_json::to_vec(config).expect("plain data with text keys");
-    let output = program::run(&path, &input, |process| {
+    let output = program::run(&path, &input, LIMIT, |process| {
         process.env("CNI_COMMAND", command_name).env("CNI_PATH", paths.plugins.join(":"));
         if let Some(attachment) = attachment {
             process.env("CNI_CONTAINERID", &attachment.container).env("CNI_IFNAME", &attachment.link);

@@ -6,7 +6,7 @@ use crate::address::{self, LinkAddress, Prefix};
 use crate::attach::write_setting;
 use crate::codec::{self, Request};
 use crate::error::{Error as LinkFailure, Place};
-use crate::link;
+use crate::link::{self, Link};
 use crate::socket::Socket;
 use crate::spec::mac_of;
 
@@ -25,6 +25,7 @@ pub(super) fn ensure(network: &Network) -> Result<(), Error> {
     if bridge.kind.as_deref() != Some("bridge") {
         return Err(LinkFailure::NoBridge { name: name.clone() }.into());
     }
+    check_ours(network, &bridge)?;
     let has: Vec<Prefix> =
         address::read_addresses(&mut socket, bridge.index)?.into_iter().map(|(_, address)| address.prefix).collect();
     for subnet in &network.subnets {
@@ -42,6 +43,19 @@ pub(super) fn ensure(network: &Network) -> Result<(), Error> {
     write_setting(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
     forward(network)?;
     Ok(())
+}
+
+/// Whether a bridge was made for a network: it has the hardware address that [`ensure`] gives it.
+fn is_ours(network: &Network, link: &Link) -> bool {
+    link.kind.as_deref() == Some("bridge") && link.mac == mac_of(&network.name)
+}
+
+/// Refuses a device that has the name of a network's bridge and is not.
+pub(super) fn check_ours(network: &Network, link: &Link) -> Result<(), Error> {
+    match is_ours(network, link) {
+        true => Ok(()),
+        false => Err(Error::Foreign { bridge: link.name.clone(), network: network.name.clone() }),
+    }
 }
 
 fn render_bridge(network: &Network) -> Request {
@@ -78,14 +92,38 @@ fn forward(network: &Network) -> Result<(), Error> {
 ///
 /// Kernel: Documentation/networking/ip-sysctl.rst, `accept_ra`.
 fn keep_router_advertisements() -> Result<(), Error> {
-    let conf = "/proc/sys/net/ipv6/conf";
-    for (name, _) in sys::fs::list(sys::fs::CWD, conf)? {
-        let path = format!("net/ipv6/conf/{name}/accept_ra");
-        if is_on(&path)? {
+    let routes = match sys::fs::read_text_at(sys::fs::CWD, "/proc/net/ipv6_route") {
+        Err(error) if error.is(sys::Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    let advertised = parse_advertised(&routes);
+    for link in link::read_links(&mut Socket::open()?)? {
+        let path = format!("net/ipv6/conf/{}/accept_ra", link.name);
+        if listens(&link, &advertised) && is_on(&path)? {
             write_setting(&path, "2")?;
         }
     }
     Ok(())
+}
+
+/// Whether a device may have routers of the host's behind it. Behind a bridge or a veth are containers and virtual machines,
+/// whose word must not change the host's routes, unless the host has routes from there: its uplink may be a bridge.
+fn listens(link: &Link, advertised: &[&str]) -> bool {
+    let virtual_side = link.name == "lo" || matches!(link.kind.as_deref(), Some("bridge" | "veth"));
+    !virtual_side || advertised.contains(&link.name.as_str())
+}
+
+/// The devices with routes from advertisements, of /proc/net/ipv6_route: flags and device are the last two of ten columns.
+///
+/// Kernel: include/uapi/linux/ipv6_route.h, RTF_ADDRCONF.
+fn parse_advertised(text: &str) -> Vec<&str> {
+    const ADDRCONF: u32 = 0x0004_0000;
+    let device = |line| {
+        let columns: Vec<&str> = str::split_ascii_whitespace(line).collect();
+        let &[_, _, _, _, _, _, _, _, flags, name] = columns.as_slice() else { return None };
+        (u32::from_str_radix(flags, 16).ok()? & ADDRCONF != 0).then_some(name)
+    };
+    text.lines().filter_map(device).collect()
 }
 
 /// Whether a parameter is 1. One that is not there is not.
@@ -96,12 +134,55 @@ fn is_on(path: &str) -> Result<bool, Error> {
     }
 }
 
-/// Deletes the bridge. Whatever else has its name by now stays.
+/// Deletes the bridge. Whatever else has its name, a bridge of somebody else too, stays.
 pub(super) fn delete(network: &Network) -> Result<(), Error> {
     let mut socket = Socket::open()?;
     let found = link::read_link(&mut socket, &network.bridge, Place::Host)?;
-    if let Some(link) = found.filter(|link| link.kind.as_deref() == Some("bridge")) {
+    if let Some(link) = found.filter(|link| is_ours(network, link)) {
         link::delete(&mut socket, &link)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::HardwareAddress;
+    use crate::managed::{NewNetwork, plan_network};
+
+    fn link(name: &str, kind: Option<&str>, mac: HardwareAddress) -> Link {
+        Link { index: 1, name: name.into(), kind: kind.map(Into::into), up: true, mtu: 1500, mac }
+    }
+
+    #[test]
+    fn a_bridge_of_somebody_else_is_not_ours() {
+        let network = plan_network(&NewNetwork::new("lan"), &[], &[]).unwrap();
+        let ours = mac_of("lan");
+        assert!(is_ours(&network, &link("skep-lan", Some("bridge"), ours.clone())));
+        assert!(!is_ours(&network, &link("skep-lan", Some("bridge"), mac_of("other"))));
+        assert!(!is_ours(&network, &link("skep-lan", Some("bridge"), HardwareAddress::default())));
+        let error = check_ours(&network, &link("skep-lan", Some("veth"), ours)).unwrap_err();
+        assert_eq!(error.to_string(), r#"network device "skep-lan" is no bridge that was made for network "lan""#);
+    }
+
+    #[test]
+    fn devices_that_routers_are_behind_keep_their_advertisements() {
+        let zero = "0".repeat(32);
+        let route = |flags: &str, device: &str| {
+            format!("{zero} 00 {zero} 00 {zero} 00000400 00000001 00000000 {flags} {device:>8}\n")
+        };
+        let text = [route("00450003", "br0"), route("00000001", "br1"), "short 00450003 br2\n".to_owned()].concat();
+        let advertised = parse_advertised(&text);
+        assert_eq!(advertised, ["br0"]);
+        for (name, kind, expected) in [
+            ("eth0", None, true),
+            ("bond0", Some("bond"), true),
+            ("br0", Some("bridge"), true),
+            ("br1", Some("bridge"), false),
+            ("veth1", Some("veth"), false),
+            ("lo", None, false),
+        ] {
+            assert_eq!(listens(&link(name, kind, HardwareAddress::default()), &advertised), expected, "{name}");
+        }
+    }
 }

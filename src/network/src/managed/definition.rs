@@ -52,7 +52,7 @@ pub struct Subnet {
 pub struct NewNetwork {
     /// Letters, digits, `_`, `.` and `-`, beginning with a letter or digit; at most 64.
     pub name: String,
-    /// The bridge; None for `skep-` and the name, or a number made from it where that is too long.
+    /// The bridge, of the letters of `name`; None for `skep-` and the name, or a number made from it where that is too long.
     pub bridge: Option<String>,
     /// Ranges, at most one of each family; none for ranges that are free.
     pub subnets: Vec<Prefix>,
@@ -101,6 +101,9 @@ pub enum NetworkError {
         #[source]
         reason: NameError,
     },
+    /// A bridge whose name means something to programs that are given it: `+` and `*` to iptables and nft, `-` as the first.
+    #[error("bridge {0:?}: its name has letters, digits, _ . and - alone, and does not begin with -")]
+    BridgeName(String),
     /// The bridge of another network.
     #[error("bridge {bridge:?} belongs to network {network:?}")]
     BridgeTaken {
@@ -145,9 +148,12 @@ pub enum NetworkError {
 /// # Errors
 /// [`NetworkError::Name`].
 pub fn validate_network_name(name: &str) -> Result<(), NetworkError> {
-    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    let fits = (1..=NETWORK_NAME_MAX).contains(&name.len()) && name.bytes().all(known);
+    let fits = (1..=NETWORK_NAME_MAX).contains(&name.len()) && name.bytes().all(is_known);
     if fits && name.as_bytes()[0].is_ascii_alphanumeric() { Ok(()) } else { Err(NetworkError::Name) }
+}
+
+fn is_known(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
 /// Decides on all that a definition leaves open. Pure: `others` are the networks that are there, `used` the ranges of the
@@ -191,10 +197,11 @@ fn plan_bridge(new: &NewNetwork) -> Result<String, NetworkError> {
         let digits = hash(&[&new.name]) & 0xff_ffff_ffff;
         if plain.len() <= NAME_MAX { plain } else { format!("{BRIDGE_PREFIX}{digits:010x}") }
     });
-    match validate_name(&bridge) {
-        Ok(()) => Ok(bridge),
-        Err(reason) => Err(NetworkError::Bridge { name: bridge, reason }),
+    if let Err(reason) = validate_name(&bridge) {
+        return Err(NetworkError::Bridge { name: bridge, reason });
     }
+    let fits = bridge.bytes().all(is_known) && !bridge.starts_with('-');
+    if fits { Ok(bridge) } else { Err(NetworkError::BridgeName(bridge)) }
 }
 
 fn validate_range(range: Prefix, others: &[Network], used: &[Prefix]) -> Result<(), NetworkError> {
@@ -333,6 +340,13 @@ mod tests {
         check(&new, r#"bridge "skep-other" belongs to network "other""#);
         new.bridge = Some("a/b".to_owned());
         check(&new, r#"bridge "a/b""#);
+        for name in ["br+", "br*", "-br", "b\"r", "br\\", "brücke"] {
+            new.bridge = Some(name.to_owned());
+            check(
+                &new,
+                &format!("bridge {name:?}: its name has letters, digits, _ . and - alone, and does not begin with -"),
+            );
+        }
     }
 
     #[test]

@@ -19,6 +19,14 @@ pub enum Error {
         /// As given.
         name: String,
     },
+    /// A device that is there has the name of the bridge.
+    #[error("network device {bridge:?} is no bridge that was made for network {network:?}")]
+    Foreign {
+        /// The device.
+        bridge: String,
+        /// The network.
+        network: String,
+    },
     /// A definition that makes no sense.
     #[error("cannot define network {name:?}")]
     Definition {
@@ -53,6 +61,14 @@ pub enum Error {
         /// The container.
         container: String,
     },
+    /// A container has addresses of its own in a network.
+    #[error("container {container:?} has addresses in network {network:?} already")]
+    Leased {
+        /// The network.
+        network: String,
+        /// The container.
+        container: String,
+    },
     /// Two containers cannot have one port.
     #[error("port {forward} of the host leads to container {by:?} already")]
     PortTaken {
@@ -78,6 +94,14 @@ pub enum Error {
         arguments: String,
         /// Its own words, or why it could not be started.
         reason: String,
+    },
+    /// The rules could not be changed, nor those of before put back.
+    #[error("{first}; putting the rules of before back failed too: {undo}")]
+    Undo {
+        /// What failed first.
+        first: Box<Error>,
+        /// What failed then.
+        undo: Box<Error>,
     },
     /// The bridge.
     #[error(transparent)]

@@ -4,6 +4,8 @@
 //! `filter FORWARD` to drop; so containers of ours reach nothing beside it unless that table accepts their packets too.
 //! Our rules there carry a comment that begins with `skep:`, by which they are found again, and no other rule is touched.
 
+use std::time::Duration;
+
 use super::definition::Network;
 use super::error::Error;
 use super::lease::Leases;
@@ -12,6 +14,12 @@ use crate::program;
 
 /// What the comments of our rules begin with.
 const TAG: &str = "skep:";
+
+/// Longest that a program may take: the lock of all networks is held meanwhile.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Has iptables wait for the lock that all who change its rules share, for so many seconds.
+const WAIT: [&str; 2] = ["-w", "10"];
 
 /// Absolute paths of programs; `None` where they are not installed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,14 +41,27 @@ pub(super) fn apply(tools: &Tools, all: &[(Network, Leases)]) -> Result<(), Erro
     })?;
     run(nft, &["-f", "-"], &render_rules(all))?;
     let bridges: Vec<&str> = all.iter().map(|(network, _)| network.bridge.as_str()).collect();
-    for program in [&tools.iptables, &tools.ip6tables].into_iter().flatten() {
-        let present = run(program, &["-w", "-S"], "")?;
+    for program in plan_programs(tools, has_v6()?) {
+        let present = run(program, &[&WAIT[..], &["-S"]].concat(), "")?;
         for change in plan_legacy_rules(&present, &bridges) {
-            let arguments: Vec<&str> = ["-w"].into_iter().chain(change.iter().map(String::as_str)).collect();
+            let arguments: Vec<&str> = WAIT.into_iter().chain(change.iter().map(String::as_str)).collect();
             run(program, &arguments, "")?;
         }
     }
     Ok(())
+}
+
+/// Whether the kernel has IPv6.
+fn has_v6() -> Result<bool, Error> {
+    match sys::fs::stat_at(sys::fs::CWD, "/proc/sys/net/ipv6") {
+        Err(error) if error.is(sys::Errno::NOENT) => Ok(false),
+        other => Ok(other.map(|_| true)?),
+    }
+}
+
+/// The programs that have rules to look at. Without IPv6 in the kernel (`ipv6.disable=1`) ip6tables fails.
+fn plan_programs(tools: &Tools, v6: bool) -> impl Iterator<Item = &String> {
+    tools.iptables.iter().chain(tools.ip6tables.iter().filter(move |_| v6))
 }
 
 /// Decides what to change in the filter table of iptables. Pure.
@@ -85,7 +106,7 @@ pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
 /// Runs a program with a text as its input and returns what it prints.
 fn run(path: &str, arguments: &[&str], input: &str) -> Result<String, Error> {
     let fail = |reason| Error::Program { program: path.to_owned(), arguments: arguments.join(" "), reason };
-    let output = program::run(path, input.as_bytes(), |command| {
+    let output = program::run(path, input.as_bytes(), LIMIT, |command| {
         command.args(arguments);
     });
     let output = output.map_err(|error| fail(error.to_string()))?;
@@ -102,6 +123,13 @@ mod tests {
     fn check(present: &str, bridges: &[&str], expected: &[&str]) {
         let changes: Vec<String> = plan_legacy_rules(present, bridges).iter().map(|change| change.join(" ")).collect();
         assert_eq!(changes, expected);
+    }
+
+    #[test]
+    fn a_kernel_without_ipv6_has_no_rules_for_it() {
+        let tools = Tools { nft: None, iptables: Some("4".into()), ip6tables: Some("6".into()) };
+        assert_eq!(plan_programs(&tools, true).collect::<Vec<_>>(), ["4", "6"]);
+        assert_eq!(plan_programs(&tools, false).collect::<Vec<_>>(), ["4"]);
     }
 
     const DOCKER: &str = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n-N DOCKER\n-N DOCKER-USER\n\

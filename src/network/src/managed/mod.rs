@@ -44,7 +44,7 @@ pub use store::Store;
 /// has.
 ///
 /// # Errors
-/// [`Error::Exists`], [`Error::Definition`], what the kernel says.
+/// [`Error::Exists`], [`Error::Definition`], [`Error::Foreign`] where a device has the bridge's name, what the kernel says.
 pub fn create(store: &Store, new: &NewNetwork) -> Result<Network, Error> {
     let _lock = store.lock()?;
     let others = store.networks()?;
@@ -55,6 +55,9 @@ pub fn create(store: &Store, new: &NewNetwork) -> Result<Network, Error> {
     let used: Vec<Prefix> = links.iter().flat_map(|(_, list)| list).map(|address| address.prefix.network()).collect();
     let definition = |source| Error::Definition { name: new.name.clone(), source };
     let network = plan_network(new, &others, &used).map_err(definition)?;
+    if let Some((link, _)) = links.iter().find(|(link, _)| link.name == network.bridge) {
+        bridge::check_ours(&network, link)?;
+    }
     store.write_network(&network)?;
     Ok(network)
 }
@@ -158,7 +161,8 @@ fn retain(store: &Store, tools: &Tools, keep: &dyn Fn(&Lease) -> bool) -> Result
 /// docker's chains. May be called again at any time, and changes nothing then.
 ///
 /// # Errors
-/// [`Error::Missing`], [`Error::Link`] where a device that is no bridge has the bridge's name, [`Error::Program`].
+/// [`Error::Missing`], [`Error::Link`] where a device that is no bridge has the bridge's name, [`Error::Foreign`] where a
+/// bridge of somebody else has it, [`Error::Program`].
 pub fn ensure(store: &Store, tools: &Tools, name: &str) -> Result<Network, Error> {
     let _lock = store.lock()?;
     let network = store.network(name)?;
@@ -167,7 +171,8 @@ pub fn ensure(store: &Store, tools: &Tools, name: &str) -> Result<Network, Error
     Ok(network)
 }
 
-/// Leads ports of the host to a container that has a lease. Replaces those that it had.
+/// Leads ports of the host to a container that has a lease. Replaces those that it had; where they are the same, nothing is
+/// done: the rules are [`ensure`]'s then.
 ///
 /// # Errors
 /// [`Error::NoLease`], [`Error::PortTaken`] with the container that has the port, [`Error::Family`] where the container has
@@ -191,13 +196,16 @@ pub fn publish(
     if let Some(forward) = forwards.iter().find(|forward| !forward.fits(&lease.addresses)) {
         return Err(Error::Family { forward: forward.to_string(), container: container.to_owned() });
     }
+    if lease.ports == forwards {
+        return Ok(());
+    }
     lease.ports = forwards.to_vec();
-    let after = leases.clone();
-    store.write_leases(name, &after)?;
-    firewall::apply(tools, &all).or_else(|error| {
-        store.write_leases(name, &before)?;
-        Err(error)
-    })
+    store.write_leases(name, leases)?;
+    let Err(first) = firewall::apply(tools, &all) else { return Ok(()) };
+    // nft may have done its part before iptables failed.
+    store.write_leases(name, &before)?;
+    let Err(undo) = firewall::apply(tools, &store.all()?) else { return Err(first) };
+    Err(Error::Undo { first: Box::new(first), undo: Box::new(undo) })
 }
 
 /// A port of the host leads to one container.
@@ -238,6 +246,39 @@ pub fn unpublish(store: &Store, tools: &Tools, container: &str) -> Result<bool, 
     Ok(changed)
 }
 
+/// Gives what a container has in every network to another name: addresses and port forwards. May be repeated. False where
+/// it had nothing.
+///
+/// The rules name no container, so they stay as they are.
+///
+/// # Errors
+/// [`Error::Leased`] where the other name has addresses in a network that the container has some in; nothing changes then.
+/// What the kernel says.
+pub fn rename_lease(store: &Store, old: &str, new: &str) -> Result<bool, Error> {
+    let _lock = store.lock()?;
+    if old == new {
+        return Ok(false);
+    }
+    let mut changed = Vec::new();
+    for (network, mut leases) in store.all()? {
+        let has = |name: &str| leases.leases.iter().any(|lease| lease.container == name);
+        if !has(old) {
+            continue;
+        }
+        if has(new) {
+            return Err(Error::Leased { network: network.name, container: new.to_owned() });
+        }
+        for lease in leases.leases.iter_mut().filter(|lease| lease.container == old) {
+            new.clone_into(&mut lease.container);
+        }
+        changed.push((network.name, leases));
+    }
+    for (name, leases) in &changed {
+        store.write_leases(name, leases)?;
+    }
+    Ok(!changed.is_empty())
+}
+
 /// The link that a container gets in a network: what `--veth` would say.
 #[must_use]
 pub fn plan_link(network: &Network, lease: &Lease, link_name: &str) -> LinkSpec {
@@ -267,4 +308,52 @@ pub fn read_names(store: &Store, networks: &[&str]) -> Result<Vec<(String, Vec<I
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with networks in a folder of its own, without anything in the kernel.
+    fn store(networks: &[&str]) -> (std::path::PathBuf, Store) {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("network-store-{}-{number}", std::process::id()));
+        let store = Store::open(folder.to_str().unwrap()).unwrap();
+        let mut others = Vec::new();
+        for name in networks {
+            let network = plan_network(&NewNetwork::new(name), &others, &[]).unwrap();
+            store.write_network(&network).unwrap();
+            others.push(network);
+        }
+        (folder, store)
+    }
+
+    #[test]
+    fn a_lease_goes_over_to_another_name() {
+        let (folder, store) = store(&["dmz", "lan"]);
+        let had = ["dmz", "lan"].map(|name| lease(&store, name, "old", &Wanted::default()).unwrap());
+        lease(&store, "lan", "third", &Wanted::default()).unwrap();
+        assert!(matches!(rename_lease(&store, "old", "third"), Err(Error::Leased { .. })));
+        assert_eq!(read(&store, "dmz").unwrap().1.leases[0], had[0], "nothing changed");
+        assert!(rename_lease(&store, "old", "new").unwrap());
+        assert!(!rename_lease(&store, "old", "new").unwrap());
+        for (name, had) in ["dmz", "lan"].into_iter().zip(had) {
+            assert_eq!(read(&store, name).unwrap().1.leases[0], Lease { container: "new".into(), ..had });
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn ports_are_what_they_were_where_rules_cannot_be_had() {
+        let (folder, store) = store(&["lan"]);
+        lease(&store, "lan", "web", &Wanted::default()).unwrap();
+        let port = |text: &str| vec![text.parse::<PortForward>().unwrap()];
+        // The same ports need no program; others do, and there is none.
+        publish(&store, &Tools::default(), "lan", "web", &[]).unwrap();
+        let error = publish(&store, &Tools::default(), "lan", "web", &port("80:80")).unwrap_err();
+        assert!(matches!(error, Error::Undo { .. }), "{error}");
+        assert!(read(&store, "lan").unwrap().1.leases[0].ports.is_empty());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! table inet skep
-//!   guard        before all   nobody on a bridge speaks to 127.0.0.0/8 of the host
+//!   guard        before all   nobody but the host itself speaks to its 127.0.0.0/8
 //!   forwarded    filter       replies and published ports pass; networks are kept apart; nobody outside reaches in
 //!   prerouting   nat          ports of the host lead to containers, for who comes from outside or from a container
 //!   local        nat          the same for the host's own programs, on 127.0.0.1 too
@@ -115,7 +115,8 @@ fn render_map(text: &mut String, map: &Map, targets: &[Target<'_>]) {
 fn render_guard(text: &mut String) {
     push(text, 1, "chain guard {");
     push(text, 2, "type filter hook prerouting priority raw; policy accept;");
-    push(text, 2, "iifname @bridges ip daddr 127.0.0.0/8 drop");
+    // From the wire too: a port of 127.0.0.1 is translated before routing could refuse the address.
+    push(text, 2, "iifname != \"lo\" ip daddr 127.0.0.0/8 drop");
     push(text, 2, "iifname @bridges ip saddr 127.0.0.0/8 drop");
     push(text, 1, "}");
 }
@@ -223,6 +224,13 @@ mod tests {
         );
         let dmz = with(Network { isolate: false, ..network("dmz", &["10.91.0.0/24"]) }, &[("mail", &["25:25"])]);
         assert_eq!(render_rules(&[dmz, lan]), include_str!("rules/two-networks.nft"));
+    }
+
+    #[test]
+    fn a_port_of_loopback_is_out_of_reach_of_neighbours() {
+        let text = render_rules(&[with(network("lan", &["10.90.0.0/24"]), &[("web", &["127.0.0.1:80:80"])])]);
+        let guard = text.split("chain guard {").nth(1).unwrap().split('}').next().unwrap();
+        assert!(guard.contains("priority raw;") && guard.contains("iifname != \"lo\" ip daddr 127.0.0.0/8 drop"));
     }
 
     #[test]
