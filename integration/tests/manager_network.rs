@@ -224,7 +224,11 @@ fn a_copy_has_an_address_of_its_own_and_a_new_name_takes_none_twice() {
         assert_eq!(address(&c), json!(["10.22.0.3"]));
         let leases = d.call(&["network", "show", "web", "-o", "json"]).ok();
         assert!(leases.contains(&c) && leases.contains(&b) && !leases.contains(&format!("\"{a}\"")), "{leases}");
-        d.call(&["destroy", &b, &c]).ok();
+        // Also an address that nobody chose stays with its container.
+        let e = d.name("e");
+        d.call(&["rename", &b, &e]).ok();
+        assert_eq!(address(&e), of_copy);
+        d.call(&["destroy", &c, &e]).ok();
         d.call(&["network", "remove", "web"]).ok();
     });
 }

@@ -205,12 +205,11 @@ fn settle_rename(manager: &Manager, name: &str, from: &str, to: &str) -> Result<
         return Ok(());
     }
     let mut definition = Definition::need(&manager.places, name)?;
-    network::disconnect(manager, from)?;
+    network::rename(manager, from, to)?;
     if definition.hostname == from {
         definition.hostname = to.to_owned();
     }
     to.clone_into(&mut definition.name);
-    network::connect(manager, &definition)?;
     definition.write(&manager.places.container(name))
 }
 

@@ -199,6 +199,17 @@ pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> 
     Ok(())
 }
 
+/// Leaves what a container has of networks to its new name.
+///
+/// # Errors
+/// What the network library says.
+pub(crate) fn rename(manager: &Manager, old: &str, new: &str) -> Result<()> {
+    if has_networks(&manager.places) {
+        managed::rename_lease(&open(&manager.places)?, old, new)?;
+    }
+    Ok(())
+}
+
 /// Takes back what a container of this name has of networks.
 ///
 /// # Errors
