@@ -127,7 +127,8 @@ pub fn read_lower(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
 fn cgroups_path(definition: &Definition, systemd: bool) -> String {
     let (parent, name) = (definition.cgroup_parent.as_deref(), &definition.name);
     if systemd {
-        format!("{}:skep:{name}", parent.unwrap_or(SLICE))
+        let slice = parent.filter(|parent| !parent.starts_with('/')).unwrap_or(SLICE);
+        format!("{slice}:skep:{name}")
     } else {
         format!("{}/{name}", parent.unwrap_or(CGROUP_PARENT).trim_end_matches('/'))
     }

@@ -244,7 +244,8 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         hostname: source.name.clone(),
         ids: None,
         limits: Limits::default(),
-        cgroup_parent: None,
+        // No folder for all of them: nothing of a build is left.
+        cgroup_parent: Some("/".to_owned()),
         volumes,
         devices: Vec::new(),
         network,
