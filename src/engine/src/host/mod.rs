@@ -6,6 +6,7 @@
 mod hide;
 pub(crate) mod idmap;
 mod links;
+mod maker;
 mod nodes;
 mod overlay;
 pub(crate) mod resctrl;

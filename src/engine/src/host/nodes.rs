@@ -1,20 +1,16 @@
 //! Device nodes for a container in a user namespace, which can make none itself.
 //!
-//! A node that the definition wants as it says (its mode, its owner) is made on a file system that nobody else sees, in
-//! the mount namespace of a process that lives no longer than that; a copy of the node's mount outlives both. Nothing has
-//! a name on the host, so there is nothing to undo. The kernel copies a mount only in the mount namespace that it is
-//! attached in, hence that process.
+//! A node that the definition wants as it says (its mode, its owner) is made on a file system that nobody else sees, by a
+//! maker ([`super::maker`]); a copy of the node's mount outlives both.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::model::{Device, NamespaceKind};
-use sys::Errno;
+use runtime_spec::model::Device;
 use sys::fs::{self, OFlags};
-use sys::mount::{AttrChange, Depth, FsContext, Propagation};
-use sys::process::Cloned;
+use sys::mount::{Depth, FsContext};
 
+use super::maker::{self, Sender};
 use crate::error::Result;
-use crate::gate::{decode_failure, encode_failure};
 use crate::source;
 use crate::step::Slot;
 
@@ -23,43 +19,11 @@ use crate::step::Slot;
 /// # Errors
 /// What the kernel says, with the node.
 pub(super) fn make(nodes: &[(Device, Slot)], label: Option<&str>) -> Result<Vec<OwnedFd>> {
-    let (ours, theirs) = sys::socket::pair()?;
-    match sys::process::clone3(NamespaceKind::Mount.clone_flag(), None)? {
-        Cloned::Child => {
-            drop(ours);
-            let told = match make_and_send(nodes, label, theirs.as_fd()) {
-                Ok(()) => Ok(()),
-                Err(error) => sys::socket::send(theirs.as_fd(), &encode_failure(&error), &[]),
-            };
-            sys::process::exit_now(i32::from(told.is_err()))
-        }
-        Cloned::Parent { pid, .. } => {
-            drop(theirs);
-            let made = nodes.iter().map(|(device, _)| receive(ours.as_fd(), device)).collect();
-            // Whatever came of it, a maker that still sends gets an error and ends.
-            drop(ours);
-            sys::process::wait(pid)?;
-            made
-        }
-    }
+    let wanted = nodes.iter().map(|(device, _)| format!("make node {}", device.path));
+    maker::make(wanted, |sender| make_and_send(nodes, label, sender))
 }
 
-/// The largest message of the maker: an error text.
-const LIMIT: usize = 4096;
-
-fn receive(socket: BorrowedFd<'_>, device: &Device) -> Result<OwnedFd> {
-    let message = sys::socket::receive(socket, LIMIT)?;
-    match (message.bytes.first(), message.fds.into_iter().next()) {
-        (Some(b'F'), _) => Err(decode_failure(&message.bytes)),
-        (Some(_), Some(node)) => Ok(node),
-        _ => Err(sys::Error::new(format!("make node {}: its maker ended", device.path), Errno::PROTO).into()),
-    }
-}
-
-fn make_and_send(nodes: &[(Device, Slot)], label: Option<&str>, socket: BorrowedFd<'_>) -> Result<()> {
-    sys::process::set_umask(0);
-    let change = AttrChange { propagation: Some(Propagation::Private), ..AttrChange::default() };
-    sys::mount::set_attr(sys::mount::open_mount("/")?.as_fd(), change, Depth::Tree)?;
+fn make_and_send(nodes: &[(Device, Slot)], label: Option<&str>, sender: &Sender) -> Result<()> {
     let context = FsContext::open("tmpfs")?;
     context.set_string("source", "devices")?;
     if let Some((key, value)) = label.and_then(|label| label.split_once('=')) {
@@ -70,7 +34,7 @@ fn make_and_send(nodes: &[(Device, Slot)], label: Option<&str>, socket: Borrowed
     for (number, (device, _)) in nodes.iter().enumerate() {
         let node = make_node(folder.as_fd(), &number.to_string(), device)
             .map_err(|error| error.in_step(format!("make node {}", device.path)))?;
-        sys::socket::send(socket, b"N", &[node.as_fd()])?;
+        sender.send(node.as_fd())?;
     }
     Ok(())
 }

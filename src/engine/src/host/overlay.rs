@@ -1,8 +1,8 @@
 //! A root file system of layers, mounted for one container and for nobody else.
 //!
-//! A process that lives no longer than that mounts it, in a mount namespace of its own: nothing has a name on the host, so
-//! there is nothing to undo, also after a crash. Layers are attached there under short names, since the kernel takes no
-//! more than 255 bytes for the value of an option, and takes a mount as a layer only where it is attached (before 6.15).
+//! A maker mounts it ([`super::maker`]), so there is nothing to undo, also after a crash. Layers are attached there under
+//! short names, since the kernel takes no more than 255 bytes for the value of an option, and takes a mount as a layer only
+//! where it is attached (before 6.15).
 //!
 //! Layers that follow the container's ids are mapped by its user namespace. What the overlay itself writes (its working
 //! folder, a copy of a lower file) it writes as whoever mounted it, by the ids for file systems: those have to be the
@@ -10,22 +10,17 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::model::NamespaceKind;
 use runtime_spec::overlay::{Overlay, Upper};
 use sys::Errno;
 use sys::fs::{self, OFlags};
-use sys::mount::{AttrChange, Depth, FsContext, Propagation};
-use sys::process::Cloned;
+use sys::mount::{AttrChange, Depth, FsContext};
 
-use super::hide;
+use super::{hide, maker};
 use crate::error::Result;
-use crate::gate::{decode_failure, encode_failure};
 use crate::step::OverlayRoot;
 
 /// Most bytes of an option's value (fs/fsopen.c, `strndup_user(_value, 256)`).
 const OPTION_MAX: usize = 255;
-/// The largest message of the maker: an error text.
-const LIMIT: usize = 4096;
 /// Folder of the upper layer in the maker's file system.
 const CHANGES: &str = "u";
 /// Folder of the layer that hides.
@@ -40,34 +35,11 @@ const MEMORY: (&str, &str) = ("upper", "work");
 /// # Errors
 /// What the kernel says, with the layer.
 pub(super) fn mount(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    let (ours, theirs) = sys::socket::pair()?;
-    match sys::process::clone3(NamespaceKind::Mount.clone_flag(), None)? {
-        Cloned::Child => {
-            drop(ours);
-            let told = match mount_inside(root, userns) {
-                Ok(mounted) => sys::socket::send(theirs.as_fd(), b"M", &[mounted.as_fd()]),
-                Err(error) => sys::socket::send(theirs.as_fd(), &encode_failure(&error), &[]),
-            };
-            sys::process::exit_now(i32::from(told.is_err()))
-        }
-        Cloned::Parent { pid, .. } => {
-            drop(theirs);
-            let message = sys::socket::receive(ours.as_fd(), LIMIT);
-            sys::process::wait(pid)?;
-            let message = message?;
-            match (message.bytes.first(), message.fds.into_iter().next()) {
-                (Some(b'F'), _) => Err(decode_failure(&message.bytes)),
-                (Some(_), Some(mounted)) => Ok(mounted),
-                _ => Err(sys::Error::new("mount the layers: their maker ended", Errno::PROTO).into()),
-            }
-        }
-    }
+    let made = maker::make(["mount the layers"].iter(), |sender| sender.send(mount_inside(root, userns)?.as_fd()))?;
+    Ok(made.into_iter().next().expect("one mount was wanted"))
 }
 
 fn mount_inside(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    sys::process::set_umask(0);
-    let private = AttrChange { propagation: Some(Propagation::Private), ..AttrChange::default() };
-    sys::mount::set_attr(sys::mount::open_mount("/")?.as_fd(), private, Depth::Tree)?;
     let layers = &root.layers;
     let lower: Vec<OwnedFd> = layers.lower.iter().map(|path| open_layer(path, userns)).collect::<Result<_>>()?;
     let changes = open_changes(&layers.upper, userns)?;

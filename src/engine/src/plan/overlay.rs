@@ -59,7 +59,6 @@ mod tests {
         config["annotations"] = serde_json::json!({ "io.skep.overlay": layers.to_string() });
         if let Some(namespaces) = linux.as_object() {
             config["linux"]["namespaces"].as_array_mut().unwrap().push(serde_json::json!({ "type": "user" }));
-            config["process"]["user"] = serde_json::json!({ "uid": 1, "gid": 1 });
             // Id 1 is mapped in every case here.
             config["process"]["user"] = serde_json::json!({ "uid": 1, "gid": 1 });
             for (key, value) in namespaces {
