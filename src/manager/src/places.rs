@@ -177,6 +177,19 @@ pub fn make_closed_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a file or a link, if it is there.
+///
+/// # Errors
+/// What the kernel says, with the path.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The program of a name, by `PATH` and the folders of the administrator.
 #[must_use]
 pub fn find_program(name: &str) -> Option<String> {

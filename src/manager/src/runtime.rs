@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use runtime_spec::state::{State, Status};
 
+use crate::places::remove_if_there;
+
 /// The runtime and the options that all of its verbs get.
 #[derive(Debug, Clone)]
 pub struct Runtime {
@@ -176,15 +178,6 @@ impl Runtime {
 #[must_use]
 pub fn is_alive(status: Status) -> bool {
     status != Status::Stopped
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What the runtime wrote to its standard error, without its own heading.

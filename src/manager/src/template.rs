@@ -27,7 +27,7 @@ use crate::bundle::read_lower;
 use crate::changes;
 use crate::definition::{Definition, From, Limits, Process, Volume, parse_cpus, parse_volume};
 use crate::ops::remove_tree;
-use crate::places::{Lock, Places, validate_name};
+use crate::places::{Lock, Places, remove_if_there, validate_name};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 use crate::size::parse_size;
@@ -354,19 +354,10 @@ pub fn switch(places: &Places, name: &str, version: &str) -> Result<()> {
     read(places, name, version)?;
     let folder = places.templates().join(name);
     let next = folder.join(".current.new");
-    remove_link(&next)?;
+    remove_if_there(&next)?;
     symlink(Path::new("versions").join(version), &next)
         .and_then(|()| fs::rename(&next, folder.join("current")))
         .with_context(|| format!("cannot switch template {name:?}"))
-}
-
-fn remove_link(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The versions that neither are current nor have a running container, but for the newest `keep` of each template. They

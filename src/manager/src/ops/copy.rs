@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use crate::args_kept::CopyArgs;
 use crate::changes;
 use crate::definition::{Definition, Network};
-use crate::ops::{destroy, need_stopped, network, remove_tree, snapshot};
+use crate::ops::{create, need_stopped, snapshot};
 use crate::output::{self, tell};
 use crate::pending::{self, Intent};
-use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
+use crate::places::{Lock, now, validate_name};
 use crate::run::Manager;
 
 /// `copy NAME NEW`: a container that begins with the files of another. Both refer to the same frozen changes, and each has
@@ -23,23 +23,12 @@ pub fn copy(manager: &Manager, args: &CopyArgs) -> Result<()> {
     validate_name("container", &args.to)?;
     let _locks = lock_both(manager, args)?;
     let source = Definition::need(places, &args.from)?;
-    need_free(manager, &args.to)?;
+    create::need_free(manager, &args.to)?;
     let _kept = changes::lock(places)?;
     let mut definition = plan_copy(&source, &args.to);
     definition.changes = snapshot::freeze(manager, source, None)?;
     definition.created = now();
-    let unfinished = places.containers().join(format!(".{}.new", args.to));
-    remove_tree(&unfinished)?;
-    let made = make_folder(manager, &unfinished, &definition).and_then(|()| {
-        let folder = places.container(&args.to);
-        fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display()))
-    });
-    // The lease comes last: one without a container would be nobody's.
-    if let Err(error) = made.and_then(|()| network::connect(manager, &definition)) {
-        remove_tree(&unfinished)?;
-        destroy::remove(manager, &args.to)?;
-        return Err(error);
-    }
+    create::add(manager, &definition)?;
     output::write(&format!("{}\n", args.to))
 }
 
@@ -63,18 +52,6 @@ fn plan_copy(source: &Definition, name: &str) -> Definition {
     copy
 }
 
-fn make_folder(manager: &Manager, folder: &std::path::Path, definition: &Definition) -> Result<()> {
-    make_private_dir(folder)?;
-    make_closed_dir(&folder.join(CLOSED))?;
-    for name in ["rootfs", WORK] {
-        let path = folder.join(name);
-        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    }
-    let below = changes::layers(&manager.places, definition)?;
-    changes::make_upper(&folder.join(UPPER), &below[0])?;
-    definition.write(folder)
-}
-
 /// `rename NAME NEW`: a stopped container gets another name.
 ///
 /// # Errors
@@ -85,7 +62,7 @@ pub fn rename(manager: &Manager, args: &CopyArgs) -> Result<()> {
     let _locks = lock_both(manager, args)?;
     Definition::need(places, &args.from)?;
     need_stopped(manager, &args.from)?;
-    need_free(manager, &args.to)?;
+    create::need_free(manager, &args.to)?;
     let intent = Intent::Rename { from: args.from.clone(), to: args.to.clone() };
     let (old, new) = (places.container(&args.from), places.container(&args.to));
     pending::perform(manager, &args.from, &intent, || {
@@ -93,16 +70,6 @@ pub fn rename(manager: &Manager, args: &CopyArgs) -> Result<()> {
     })?;
     // What was under way has moved with the folder.
     pending::settle(manager, &args.to)
-}
-
-fn need_free(manager: &Manager, name: &str) -> Result<()> {
-    if manager.places.container(name).exists() {
-        bail!("container {name:?} is defined already");
-    }
-    if manager.runtime.state(name)?.is_some() {
-        bail!("there is a container {name:?} already, without a definition: skep delete removes it");
-    }
-    Ok(())
 }
 
 /// Both locks, always in the same order, so that two commands cannot wait for each other.

@@ -8,6 +8,7 @@ use anyhow::{Context, Error, Result, bail};
 
 use crate::args::CreateArgs;
 use crate::base::{self, Base};
+use crate::changes;
 use crate::definition::{Definition, From, Limits, Network, Process, Rates, Upper, Volume};
 use crate::ops::{network, remove_tree};
 use crate::output;
@@ -23,32 +24,15 @@ use crate::validate::{HOSTNAME_MAX, validate_hostname, validate_signal};
 pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     validate_name("container", &args.name)?;
     let _lock = manager.places.lock(&args.name)?;
-    let folder = manager.places.container(&args.name);
-    if folder.exists() {
-        bail!("container {:?} is defined already", args.name);
-    }
-    if manager.runtime.state(&args.name)?.is_some() {
-        bail!("there is a container {:?} already, without a definition: skep delete removes it", args.name);
-    }
+    need_free(manager, &args.name)?;
     let base = base::find(&manager.places, &args.from)?;
     let _version_stays = template::lock_in_use(&manager.places, &base.from)?;
     let _layers_stay = base::pin(&manager.places, &base.from)?;
     let defaults = template::read_defaults(&manager.places, &base.from)?;
     let definition = define(args, base, defaults)?;
-    let layers = base::layers(&manager.places, &definition.from)?;
     check(&definition)?;
     network::check(manager, &definition)?;
-    make_private_dir(&manager.places.containers())?;
-    let unfinished = manager.places.containers().join(format!(".{}.new", args.name));
-    remove_tree(&unfinished)?;
-    let made = make_folder(&unfinished, &layers[0], &definition)
-        .and_then(|()| fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display())));
-    // The lease comes last: one without a container would be nobody's.
-    if let Err(error) = made.and_then(|()| network::connect(manager, &definition)) {
-        remove_tree(&unfinished)?;
-        super::destroy::remove(manager, &args.name)?;
-        return Err(error);
-    }
+    add(manager, &definition)?;
     if args.start {
         super::start::start_locked(manager, &definition)?;
     }
@@ -64,15 +48,46 @@ fn check(definition: &Definition) -> Result<()> {
     Ok(())
 }
 
-/// The folder of a container that has not run yet. The definition comes last.
-fn make_folder(folder: &Path, below: &Path, definition: &Definition) -> Result<()> {
+/// Checks that a name is nobody's.
+pub(super) fn need_free(manager: &Manager, name: &str) -> Result<()> {
+    if manager.places.container(name).exists() {
+        bail!("container {name:?} is defined already");
+    }
+    if manager.runtime.state(name)?.is_some() {
+        bail!("there is a container {name:?} already, without a definition: skep delete removes it");
+    }
+    Ok(())
+}
+
+/// Adds a container that has not run yet, or leaves nothing.
+pub(super) fn add(manager: &Manager, definition: &Definition) -> Result<()> {
+    let name = &definition.name;
+    make_private_dir(&manager.places.containers())?;
+    let unfinished = manager.places.containers().join(format!(".{name}.new"));
+    remove_tree(&unfinished)?;
+    let made = make_folder(manager, &unfinished, definition).and_then(|()| {
+        let folder = manager.places.container(name);
+        fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display()))
+    });
+    // The lease comes last: one without a container would be nobody's.
+    if let Err(error) = made.and_then(|()| network::connect(manager, definition)) {
+        remove_tree(&unfinished)?;
+        super::destroy::remove(manager, name)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// The folder of a container. The definition comes last.
+fn make_folder(manager: &Manager, folder: &Path, definition: &Definition) -> Result<()> {
     make_private_dir(folder)?;
     make_closed_dir(&folder.join(CLOSED))?;
-    for name in ["rootfs", UPPER, WORK] {
+    for name in ["rootfs", WORK] {
         let path = folder.join(name);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
-    base::copy_root_attributes(below, &folder.join(UPPER))?;
+    let below = changes::layers(&manager.places, definition)?;
+    changes::make_upper(&folder.join(UPPER), &below[0])?;
     definition.write(folder)
 }
 
