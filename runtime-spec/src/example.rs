@@ -62,7 +62,9 @@ fn process() -> oci::Process {
     }
 }
 
-fn mounts() -> Vec<oci::Mount> {
+/// The mounts that every program expects, as runc's example has them: `/proc` first, without options.
+#[must_use]
+pub fn mounts() -> Vec<oci::Mount> {
     vec![
         oci::Mount { options: None, ..mount("/proc", "proc", "proc", &[]) },
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

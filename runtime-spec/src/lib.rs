@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod model;
 pub mod oci;
 pub mod overlay;
+pub mod signal;
 pub mod state;
 pub mod validate;
 

@@ -179,16 +179,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// get the path.
 #[must_use]
 pub fn find_program(name: &str) -> Option<String> {
-    find_in(variable("PATH").as_deref().unwrap_or(DEFAULT_PATH), name)
-}
-
-/// The first file of that name in the folders of a `PATH` that may be executed. Folders that are not absolute are passed
-/// over: what is found there would depend on where the caller is.
-fn find_in(path: &str, name: &str) -> Option<String> {
-    let absolute = path.split(':').filter(|folder| folder.starts_with('/'));
-    absolute
-        .map(|folder| format!("{folder}/{name}"))
-        .find(|file| sys::fs::may_execute(file).is_ok() && fs::metadata(file).is_ok_and(|metadata| metadata.is_file()))
+    sys::fs::find_executable(variable("PATH").as_deref().unwrap_or(DEFAULT_PATH), name)
 }
 
 /// How many descriptors from 3 on stay open for a new container: those of socket activation, and those that were asked for.
@@ -285,9 +276,9 @@ mod tests {
 
     #[test]
     fn programs_are_found_by_path() {
-        assert_eq!(find_in("relative:/no/such:/bin:/usr/bin", "sh").as_deref(), Some("/bin/sh"));
-        assert_eq!(find_in("/bin", "no-such-program"), None);
-        assert_eq!(find_in("/", "bin"), None);
+        assert_eq!(sys::fs::find_executable("relative:/no/such:/bin:/usr/bin", "sh").as_deref(), Some("/bin/sh"));
+        assert_eq!(sys::fs::find_executable("/bin", "no-such-program"), None);
+        assert_eq!(sys::fs::find_executable("/", "bin"), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use cli::args::command::*;
-use cli::args::signal::Signal;
 use cli::args::{Invocation, UsageError, parse};
 use engine::options::CgroupsMode;
+use runtime_spec::signal::Signal;
 
 /// Splits at blanks; no argument of these tests has one.
 fn read(line: &str) -> Invocation {

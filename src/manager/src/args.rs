@@ -105,18 +105,14 @@ pub enum NetworkVerb {
     #[command(after_help = NETWORK_EXAMPLES)]
     Create(NetworkArgs),
     /// List networks.
-    List {
-        /// How the list is printed.
-        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-        format: Format,
-    },
+    List(Printed),
     /// Show a network and who has which address.
     Show {
         /// The network.
         name: String,
         /// How it is printed.
-        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-        format: Format,
+        #[command(flatten)]
+        printed: Printed,
     },
     /// Remove networks that no container has.
     Remove {
@@ -160,6 +156,14 @@ pub struct NetworkArgs {
     pub internal: bool,
 }
 
+/// The option of everything that prints a list or a document.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Printed {
+    /// How it is printed.
+    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
+    pub format: Format,
+}
+
 /// `image`.
 #[derive(Debug, Subcommand)]
 pub enum ImageVerb {
@@ -173,18 +177,14 @@ pub enum ImageVerb {
     #[command(after_help = BOOTSTRAP_EXAMPLES)]
     Bootstrap(BootstrapArgs),
     /// List images.
-    List {
-        /// How the list is printed.
-        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-        format: Format,
-    },
+    List(Printed),
     /// Show what an image is made of and what it runs.
     Show {
         /// The image.
         name: String,
         /// How it is printed.
-        #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-        format: Format,
+        #[command(flatten)]
+        printed: Printed,
     },
     /// Forget images; `gc` frees the space.
     Remove {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use runtime_spec::overlay;
 use serde_json::{Value, json};
 
 use crate::base::User;
@@ -96,7 +97,7 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
         "mounts": mounts(definition, around),
         "linux": linux,
         "annotations": {
-            "io.skep.overlay": overlay(definition, around).to_string(),
+            (overlay::ANNOTATION): render_overlay(definition, around).to_string(),
             "org.opencontainers.image.stopSignal": definition.stop_signal,
         },
     })
@@ -118,7 +119,7 @@ pub fn read_lower(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     };
     let read = || -> Result<Layers> {
         let config: Value = serde_json::from_slice(&bytes)?;
-        let text = config["annotations"]["io.skep.overlay"].as_str().context("it names no layers")?;
+        let text = config["annotations"][overlay::ANNOTATION].as_str().context("it names no layers")?;
         Ok(serde_json::from_str(text)?)
     };
     Ok(Some(read().with_context(|| format!("cannot use {}", path.display()))?.lower))
@@ -196,20 +197,8 @@ fn devices(definition: &Definition, around: &Surroundings<'_>) -> (Vec<Value>, V
 
 fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
-    let mut mounts = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
-    ];
+    let mut mounts: Vec<Value> = runtime_spec::example::mounts().iter().map(|mount| json!(mount)).collect();
+    mounts[0]["options"] = json!(["nosuid", "noexec", "nodev"]);
     // They can be read; what is installed is not the container's to change.
     mounts.extend(around.parts.iter().map(|part| mount(&part.path, "bind", &part.path, &["bind", "rprivate", "ro"])));
     for (path, is_folder) in around.covers {
@@ -230,7 +219,7 @@ fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
     mounts
 }
 
-fn overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
+fn render_overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
     let mut layers = json!({ "lower": around.lower, "hide": around.hidden, "idmap": definition.ids.is_some() });
     match definition.upper {
         Upper::Disk => {
@@ -309,7 +298,7 @@ mod tests {
         let mounts: Vec<&str> =
             config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
         assert_eq!(mounts[7..], ["/usr", "/usr/secret", "/usr/key", "/etc/hosts", "/www"]);
-        let layers: Value = serde_json::from_str(config["annotations"]["io.skep.overlay"].as_str().unwrap()).unwrap();
+        let layers: Value = serde_json::from_str(config["annotations"][overlay::ANNOTATION].as_str().unwrap()).unwrap();
         assert_eq!(
             layers,
             json!({

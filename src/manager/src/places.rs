@@ -194,9 +194,7 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
 #[must_use]
 pub fn find_program(name: &str) -> Option<String> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let folders = path.split(':').chain(["/usr/local/sbin", "/usr/sbin", "/sbin"]);
-    let mut files = folders.filter(|folder| folder.starts_with('/')).map(|folder| format!("{folder}/{name}"));
-    files.find(|file| sys::fs::may_execute(file).is_ok())
+    sys::fs::find_executable(&format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"), name)
 }
 
 /// Who may read a file.

@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path};
 
+use runtime_spec::signal::parse_signal;
+
 /// Longest host name: `__NEW_UTS_LEN` of the kernel (include/uapi/linux/utsname.h).
 pub const HOSTNAME_MAX: usize = 64;
 
@@ -11,37 +13,16 @@ const PAGE: u64 = 4096;
 /// Most seconds to wait for an end: a year.
 pub const WAIT_MAX: u64 = 365 * 24 * 3600;
 
-/// Last signal of the kernel.
-const SIGNAL_MAX: u32 = 64;
-
-/// Real-time signals that programs may use (signal(7)): `RTMIN` is 34, `RTMAX` 64.
-const REAL_TIME: u32 = 30;
-
-/// Signals by name (signal(7)), with their aliases.
-const SIGNALS: [&str; 34] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-    "TERM", "STKFLT", "CHLD", "CLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-    "WINCH", "IO", "POLL", "PWR", "SYS",
-];
-
 /// Checks a signal: a number from 1 to 64, or a name with or without `SIG`, also `RTMIN+N` and `RTMAX-N`.
 ///
 /// # Errors
 /// It is none.
 pub fn validate_signal(text: &str) -> Result<(), String> {
-    let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |base: &str, sign: char| match name.strip_prefix(base) {
-        Some("") => true,
-        Some(rest) => rest.strip_prefix(sign).and_then(number).is_some_and(|distance| distance <= REAL_TIME),
-        None => false,
-    };
-    let is_number = number(text).is_some_and(|signal| (1..=SIGNAL_MAX).contains(&signal));
-    if is_number || SIGNALS.contains(&name) || offset("RTMIN", '+') || offset("RTMAX", '-') {
-        return Ok(());
+    match parse_signal(text) {
+        // 0 asks nothing of anybody.
+        Some(signal) if signal.0 > 0 => Ok(()),
+        _ => Err(format!("{text:?} is no signal: want a number or a name such as TERM")),
     }
-    Err(format!("{text:?} is no signal: want a number or a name such as TERM"))
 }
 
 /// Checks the name of a host: 1 to 64 letters, digits, `-` and `.`.

@@ -208,6 +208,16 @@ fn access(path: &str, wanted: fs::Access, name: &str) -> Result<()> {
     fs::accessat(CWD, path, wanted, AtFlags::EACCESS).call(|| format!("access({path:?}, {name})"))
 }
 
+/// The first file of that name in the folders of a `PATH` that may be executed. Folders that are not absolute are passed
+/// over: what is found there would depend on where the caller is.
+#[must_use]
+pub fn find_executable(path: &str, name: &str) -> Option<String> {
+    let absolute = path.split(':').filter(|folder| folder.starts_with('/'));
+    absolute
+        .map(|folder| format!("{folder}/{name}"))
+        .find(|file| may_execute(file).is_ok() && std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file()))
+}
+
 /// `flock(2)`, again after a signal.
 ///
 /// # Errors

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use engine::options::{CgroupsMode, NetworkLock};
 
-use super::signal::Signal;
 use super::verbs::Verb;
+use runtime_spec::signal::Signal;
 
 /// The name that the program answers to, from the last part of argv[0].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

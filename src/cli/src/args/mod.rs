@@ -13,7 +13,6 @@ pub mod flags;
 pub mod help;
 pub mod pressure;
 pub mod scan;
-pub mod signal;
 pub mod size;
 pub mod suggest;
 pub mod typed;

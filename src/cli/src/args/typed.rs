@@ -1,13 +1,13 @@
 //! Turns options and operands into a [`Command`] and a [`Global`].
 
 use engine::options::{CgroupsMode, NetworkLock};
+use runtime_spec::signal::{Signal, parse_signal};
 
 use super::command::*;
 use super::duration::parse_duration;
 use super::flags::*;
 use super::pressure::parse_trigger;
 use super::scan::Matches;
-use super::signal::{Signal, parse_signal};
 use super::size::parse_limit;
 use super::usage::UsageError;
 

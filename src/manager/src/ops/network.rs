@@ -32,8 +32,8 @@ pub fn network(manager: &Manager, verb: &NetworkVerb) -> Result<()> {
     let store = open(&manager.places)?;
     match verb {
         NetworkVerb::Create(args) => create(&store, args),
-        NetworkVerb::List { format } => list(&store, *format),
-        NetworkVerb::Show { name, format } => show(manager, &store, name, *format),
+        NetworkVerb::List(printed) => list(&store, printed.format),
+        NetworkVerb::Show { name, printed } => show(manager, &store, name, printed.format),
         NetworkVerb::Remove { names } => super::each(names, |name| {
             let exists = |container: &str| manager.places.container(container).exists();
             Ok(managed::remove(&store, &tools(), name, &exists)?)
