@@ -380,8 +380,8 @@ pub struct DestroyArgs {
 #[derive(Debug, Args)]
 pub struct LsArgs {
     /// How the list is printed.
-    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    #[command(flatten)]
+    pub printed: Printed,
     /// Only those of which FIELD is VALUE: name, state, from or network; may be repeated.
     #[arg(long, short, value_name = "FIELD=VALUE", value_parser = parse_filter)]
     pub filter: Vec<(String, String)>,

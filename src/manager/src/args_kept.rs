@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::args::Printed;
 use crate::output::Format;
 use crate::validate::WAIT_MAX;
 
@@ -40,8 +41,8 @@ pub struct SnapshotArgs {
     #[arg(long, value_name = "SNAP")]
     pub remove: Option<String>,
     /// How the list is printed.
-    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    #[command(flatten)]
+    pub printed: Printed,
 }
 
 /// `restore`.
@@ -73,8 +74,8 @@ pub struct DiffArgs {
     #[arg(long, short)]
     pub all: bool,
     /// How the list is printed.
-    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    #[command(flatten)]
+    pub printed: Printed,
 }
 
 /// `export`.
@@ -103,8 +104,8 @@ pub struct RefreshArgs {
     #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
     pub time: u64,
     /// How the list is printed.
-    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    #[command(flatten)]
+    pub printed: Printed,
 }
 
 /// `gc`.
@@ -117,8 +118,8 @@ pub struct GcArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub keep: usize,
     /// How the list is printed.
-    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    #[command(flatten)]
+    pub printed: Printed,
 }
 
 /// `template`.
@@ -136,7 +137,7 @@ pub enum TemplateVerb {
     Build(BuildArgs),
     /// List templates and their versions.
     #[command(alias = "ls")]
-    List(ListArgs),
+    List(Printed),
     /// Show one version, the current one by default.
     Show(ShowArgs),
     /// Make a version the one that containers take at their next start.
@@ -160,14 +161,6 @@ pub struct BuildArgs {
     /// Leave the current version the current one.
     #[arg(long)]
     pub no_switch: bool,
-}
-
-/// `template list`.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// How the list is printed.
-    #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
 }
 
 /// `template show`.

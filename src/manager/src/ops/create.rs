@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result, bail};
 
@@ -12,7 +11,7 @@ use crate::changes;
 use crate::definition::{Definition, From, Limits, Network, Process, Rates, Upper, Volume};
 use crate::ops::{network, remove_tree};
 use crate::output;
-use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, validate_name};
+use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
 use crate::run::Manager;
 use crate::template::{self, Version};
 use crate::validate::{HOSTNAME_MAX, validate_hostname, validate_signal};
@@ -115,11 +114,10 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
     if !cwd.starts_with('/') {
         bail!("--workdir {cwd:?} must be an absolute path");
     }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Definition {
         schema: Definition::SCHEMA,
         name: args.name.clone(),
-        created: now.as_secs(),
+        created: now(),
         from,
         changes: Vec::new(),
         upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),

@@ -38,7 +38,7 @@ pub fn gc(manager: &Manager, args: &GcArgs) -> Result<()> {
         layers(places, args.dry_run)?.into_iter().map(|digest| Row { kind: "layer", name: digest.to_string() }),
     );
     changes::sweep(places)?;
-    print(args.format, &rows)
+    print(args.printed.format, &rows)
 }
 
 /// Versions of templates alone.

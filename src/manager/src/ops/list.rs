@@ -71,7 +71,7 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
     if args.quiet {
         return output::write(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>());
     }
-    output::print(args.format, &rows, || table(&rows))
+    output::print(args.printed.format, &rows, || table(&rows))
 }
 
 fn row(definition: &Definition, state: Option<&State>, addresses: &[IpAddr]) -> Row {
