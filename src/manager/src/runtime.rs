@@ -126,12 +126,18 @@ impl Runtime {
         self.ok("kill", &[name, signal]).map(drop)
     }
 
-    /// Freezes or thaws.
+    /// Freezes or thaws. `false` where there is nobody to do it to, as its process has ended in between.
     ///
     /// # Errors
     /// What the runtime says.
-    pub fn set_frozen(&self, name: &str, frozen: bool) -> Result<()> {
-        self.ok(if frozen { "pause" } else { "resume" }, &[name]).map(drop)
+    pub fn set_frozen(&self, name: &str, frozen: bool) -> Result<bool> {
+        match self.ok(if frozen { "pause" } else { "resume" }, &[name]) {
+            Ok(_) => Ok(true),
+            Err(error) => match self.state(name)?.map(|state| state.status) {
+                Some(status) if is_alive(status) => Err(error),
+                _ => Ok(false),
+            },
+        }
     }
 
     /// Removes what is left at run time.

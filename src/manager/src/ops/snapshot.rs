@@ -100,14 +100,17 @@ pub(super) fn freeze(manager: &Manager, definition: Definition, snapshot: Option
         }
         let id = changes::random_id()?;
         chain.push(id.clone());
-        let Some(status) = status else {
+        let is_copied = match status {
+            Some(status) => copy_upper(manager, &definition.name, &id, &upper, status)?,
+            None => false,
+        };
+        if !is_copied {
             let snapshot = snapshot.map(|snapshot| Snapshot { changes: chain.clone(), ..snapshot });
             let intent = Intent::Freeze { id: id.clone(), snapshot };
             let definition = Definition { changes: chain.clone(), ..definition };
             pending::perform(manager, &definition.name, &intent, || move_upper(places, &definition, &id, &upper))?;
             return Ok(chain);
-        };
-        copy_upper(manager, &definition.name, &id, &upper, status)?;
+        }
     }
     if let Some(snapshot) = snapshot {
         snapshots::write(places, &definition.name, &Snapshot { changes: chain.clone(), ..snapshot })?;
@@ -128,25 +131,28 @@ fn move_upper(places: &Places, definition: &Definition, id: &str, upper: &Path) 
     definition.write(&places.container(&definition.name))
 }
 
-fn copy_upper(manager: &Manager, name: &str, id: &str, upper: &Path, status: Status) -> Result<()> {
+/// Copies the upper layer of a container that runs. `false` where its process ended before it could be frozen: then
+/// nothing is copied, and it is a stopped one.
+fn copy_upper(manager: &Manager, name: &str, id: &str, upper: &Path, status: Status) -> Result<bool> {
     // One that stands still already, or has not begun, stays as it is.
     let frozen = status == Status::Running;
     let places = &manager.places;
     pending::perform(manager, name, &Intent::Copy { id: id.to_owned(), frozen }, || {
+        if frozen && !manager.runtime.set_frozen(name, true)? {
+            return Ok(false);
+        }
         changes::make(places, id, name)?;
         let root = changes::root(places, id);
         let unfinished = root.with_extension("new");
         fs::create_dir(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
         let folder = File::open(&unfinished).with_context(|| format!("cannot open {}", unfinished.display()))?;
-        if frozen {
-            manager.runtime.set_frozen(name, true)?;
-        }
         rootfs_tools::copy_stack(&rootfs_tools::Stack::open_raw(upper)?, folder.try_clone()?.into())?;
         if frozen {
             manager.runtime.set_frozen(name, false)?;
         }
         sys::entry::sync_file_system(folder.as_fd())?;
-        fs::rename(&unfinished, &root).with_context(|| format!("cannot make {}", root.display()))
+        fs::rename(&unfinished, &root).with_context(|| format!("cannot make {}", root.display()))?;
+        Ok(true)
     })
 }
 
