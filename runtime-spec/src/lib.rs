@@ -16,6 +16,7 @@ pub mod features;
 mod finding;
 pub mod landlock;
 pub mod model;
+pub mod monitor;
 pub mod oci;
 pub mod overlay;
 pub mod signal;

@@ -177,6 +177,7 @@ mod tests {
                 annotations: std::collections::BTreeMap::new(),
                 owner: None,
                 oom_kills: None,
+                usage: None,
             },
             pid: Some(42),
         }

@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime_spec::state::{State as Document, Status};
+use runtime_spec::state::{State as Document, Status, Usage};
 use serde::{Deserialize, Serialize};
 use sys::fs::{self, FlockOperation, OFlags};
 use sys::{Errno, ProcFs};
@@ -379,6 +379,7 @@ impl Folder {
             annotations: record.annotations.clone(),
             owner: Some(String::new()),
             oom_kills: if status == Status::Stopped { oom_kills(record)? } else { None },
+            usage: if status == Status::Stopped { usage(record)? } else { None },
         })
     }
 }
@@ -388,6 +389,16 @@ pub(crate) fn oom_kills(record: &Record) -> Result<Option<u64>> {
     let places: Vec<_> = record.groups.iter().filter(|place| place.has("memory")).cloned().collect();
     let kills = cgroup::oom::kills(&cgroup::Group::open(&places)?)?;
     Ok(Some(kills).filter(|kills| *kills > 0))
+}
+
+/// What the processes of a container used, while the groups are still there to tell.
+fn usage(record: &Record) -> Result<Option<Usage>> {
+    if record.groups.is_empty() {
+        return Ok(None);
+    }
+    let stats = cgroup::stats::read(&cgroup::Group::open(&record.groups)?)?;
+    let usage = Usage { cpu: stats.cpu.total_ns, memory_peak: stats.memory.usage.max_usage };
+    Ok((usage != Usage::default()).then_some(usage))
 }
 
 /// Whether a process runs: it is there, it is the same, and it is not a zombie.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
+use crate::args_running::{self, AttachArgs, ConsoleArgs, InfoArgs, LogsArgs, RunArgs, StartArgs, WaitArgs};
 use crate::definition::{Device, Restart, Seccomp, Volume, parse_cpus, parse_device, parse_volume};
 use crate::output::Format;
 use crate::size::parse_size;
@@ -63,7 +64,31 @@ pub enum Verb {
     #[command(after_help = CREATE_EXAMPLES)]
     Create(Box<CreateArgs>),
     /// Start defined containers.
-    Start(Names),
+    Start(StartArgs),
+    /// Stop containers and start them again.
+    Restart(StopArgs),
+    /// Wait until containers have stopped, or run.
+    #[command(after_help = args_running::WAIT_EXAMPLES)]
+    Wait(WaitArgs),
+    /// Show what a container wrote.
+    Logs(LogsArgs),
+    /// Join the terminal of a container.
+    Console(ConsoleArgs),
+    /// Run a program, or a shell, in a container.
+    #[command(after_help = args_running::ATTACH_EXAMPLES)]
+    Attach(AttachArgs),
+    /// Show all that is known of containers.
+    Info(InfoArgs),
+    /// Let no process of a container go on.
+    Freeze(Names),
+    /// Let them go on.
+    Unfreeze(Names),
+    /// What a monitor calls when its container has ended.
+    #[command(hide = true)]
+    Ended(RunArgs),
+    /// What a monitor calls to start its container again.
+    #[command(hide = true)]
+    Again(RunArgs),
     /// Stop running containers.
     Stop(StopArgs),
     /// Remove definitions with all that the containers changed.
@@ -272,6 +297,9 @@ pub struct Names {
     pub names: Vec<String>,
 }
 
+/// Most old logs of a container.
+const LOG_FILES_MAX: i64 = 1000;
+
 /// `create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
@@ -331,6 +359,18 @@ pub struct CreateArgs {
     /// What happens when it ends by itself.
     #[arg(long, value_name = "POLICY", value_enum, default_value_t)]
     pub restart: Restart,
+    /// Give it a terminal, which `console` reaches.
+    #[arg(long, short)]
+    pub tty: bool,
+    /// Put its log aside at this size, such as 10M; 0 for never.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "10M")]
+    pub log_size: u64,
+    /// Keep so many old logs.
+    #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=LOG_FILES_MAX))]
+    pub log_files: u32,
+    /// Let no monitor stay with it: its log has no bound then, and nobody sees how it ended.
+    #[arg(long)]
+    pub no_monitor: bool,
     /// Which system calls it may make.
     #[arg(long, value_name = "FILTER", value_enum, default_value_t)]
     pub seccomp: Seccomp,

@@ -81,6 +81,7 @@ fn image(places: &Places, name: &str) -> Result<Option<Base>> {
         from: From::Image { name: image.name, layers: image.layers },
         entrypoint: config.entrypoint,
         process: Process {
+            terminal: false,
             args: config.cmd,
             env: config.env,
             cwd: text(config.working_dir).unwrap_or_else(|| "/".to_owned()),

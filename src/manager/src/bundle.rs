@@ -145,7 +145,7 @@ fn process(definition: &Definition, user: &User) -> Value {
         }
     }
     json!({
-        "terminal": false,
+        "terminal": definition.process.terminal,
         "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
         "args": definition.process.args,
         "env": env,
@@ -256,6 +256,8 @@ mod tests {
             restart: Restart::No,
             seccomp: Seccomp::Default,
             stop_signal: "TERM".to_owned(),
+            monitor: true,
+            log: crate::definition::LogBounds::default(),
         }
     }
 

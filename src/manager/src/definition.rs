@@ -67,6 +67,31 @@ pub struct Definition {
     pub seccomp: Seccomp,
     /// Signal that asks it to end.
     pub stop_signal: String,
+    /// Whether a monitor stays with it while it runs.
+    #[serde(default = "yes")]
+    pub monitor: bool,
+    /// Bounds of its log, which the monitor keeps.
+    #[serde(default)]
+    pub log: LogBounds,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Bounds of a container's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogBounds {
+    /// Bytes from which on it is put aside; 0 for never.
+    pub size: u64,
+    /// How many old ones are kept.
+    pub files: u32,
+}
+
+impl Default for LogBounds {
+    fn default() -> LogBounds {
+        LogBounds { size: 10 << 20, files: 3 }
+    }
 }
 
 /// What a root file system is made of.
@@ -130,6 +155,9 @@ pub enum Upper {
 pub struct Process {
     /// Program and arguments.
     pub args: Vec<String>,
+    /// Whether it has a terminal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
     /// `KEY=value`.
     #[serde(default)]
     pub env: Vec<String>,

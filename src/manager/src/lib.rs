@@ -2,7 +2,7 @@
 //!
 //! `skep` hands over to this program when a verb is its: a person or a script types `skep create NAME --from …`, as in
 //! docs/containers.md. It owns the data folder, and drives `skep` itself, by its command line and its JSON, for everything
-//! that a kernel has to do for a container. It never enters a namespace and never mounts.
+//! that a kernel has to do for a container. It starts nothing in a namespace and never mounts.
 //!
 //! ```text
 //! args -> run -> ops/* ──► definition (on disk)     what a container is
@@ -17,6 +17,8 @@
 //!   containers/NAME/snapshots         which frozen changes it had: see snapshots
 //!   containers/NAME/pending.json      a change of several steps that is under way: see pending
 //!   containers/NAME/rootfs            where the layers are mounted, inside the container alone
+//!   containers/NAME/own/run.json      the run that is under way, with its folder own/run-ID: see runs
+//!   containers/NAME/own/last.json     how the last one ended
 //!   containers/NAME/log               what the container wrote to its standard output and error
 //!   containers/.NAME.XXXX             one that is being made or removed: finished or taken away at the next command
 //!   changes/ID                        frozen changes: see changes
@@ -25,18 +27,21 @@
 
 pub mod args;
 pub mod args_kept;
+pub mod args_running;
 pub mod base;
 pub mod bundle;
 pub mod changes;
 pub mod definition;
 pub mod diff;
 pub mod host;
+pub mod monitor;
 pub mod ops;
 pub mod output;
 pub mod pending;
 pub mod places;
 pub mod progress;
 pub mod run;
+pub mod runs;
 pub mod runtime;
 pub mod seccomp;
 pub mod size;

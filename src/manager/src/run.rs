@@ -41,7 +41,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     // What others have to read gets the mode that it is made with, whoever calls.
     sys::process::set_umask(0o022);
     match perform(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -56,13 +56,24 @@ fn report(error: &anyhow::Error) {
     }
 }
 
-fn perform(cli: Cli) -> Result<()> {
+fn perform(cli: Cli) -> Result<ExitCode> {
     let data = std::path::absolute(&cli.global.data).context("cannot tell the current folder")?;
     let manager = Manager { places: Places { data }, runtime: runtime(&cli.global)? };
     ops::recover(&manager);
     match cli.verb {
         Verb::Create(args) => ops::create::create(&manager, &args),
+        Verb::Start(args) if args.foreground => return ops::follow::foreground(&manager, &args),
         Verb::Start(args) => ops::each(&args.names, |name| ops::start::start(&manager, name)),
+        Verb::Restart(args) => ops::each(&args.names, |name| ops::stop::restart(&manager, name, args.time)),
+        Verb::Wait(args) => return ops::follow::wait(&manager, &args),
+        Verb::Logs(args) => ops::follow::logs(&manager, &args),
+        Verb::Console(args) => ops::console::console(&manager, &args),
+        Verb::Attach(args) => ops::attach::attach(&manager, &args),
+        Verb::Info(args) => ops::info::info(&manager, &args),
+        Verb::Freeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, true)),
+        Verb::Unfreeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, false)),
+        Verb::Ended(args) => ops::ended::ended(&manager, &args),
+        Verb::Again(args) => ops::ended::again(&manager, &args),
         Verb::Stop(args) => ops::each(&args.names, |name| ops::stop::stop(&manager, name, args.time)),
         Verb::Destroy(args) => ops::each(&args.names, |name| ops::destroy::destroy(&manager, name, args.force)),
         Verb::Ls(args) => ops::list::list(&manager, &args),
@@ -78,6 +89,7 @@ fn perform(cli: Cli) -> Result<()> {
         Verb::Gc(args) => ops::gc::gc(&manager, &args),
         Verb::Template(args) => ops::template::template(&manager, &args),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// The runtime with the options that it was called with.

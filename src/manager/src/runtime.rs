@@ -7,6 +7,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use runtime_spec::monitor::file;
 use runtime_spec::state::{State, Status};
 
 use crate::places::remove_if_there;
@@ -75,6 +76,44 @@ impl Runtime {
         Ok(states.unwrap_or_default())
     }
 
+    /// The command that starts a bundle in the background and ends when it runs, with its messages in a file of JSON lines.
+    /// `console` is the socket that a terminal's master is sent to.
+    ///
+    /// # Errors
+    /// A path is no text.
+    pub fn start_command(
+        &self,
+        name: &str,
+        bundle: &Path,
+        run: &Path,
+        console: bool,
+        links: &[String],
+    ) -> Result<Vec<String>> {
+        let text =
+            |path: &Path| path.to_str().map(str::to_owned).with_context(|| format!("{} is no text", path.display()));
+        let mut command = self.command_line()?;
+        command.extend(["--log".to_owned(), text(&messages(bundle))?, "--log-format".to_owned(), "json".to_owned()]);
+        command.extend(["run", "--detach", "--bundle"].map(str::to_owned));
+        command.extend([text(bundle)?, "--pid-file".to_owned(), text(&run.join(file::PID))?]);
+        if console {
+            command.extend(["--console-socket".to_owned(), text(&run.join(file::CONSOLE))?]);
+        }
+        for link in links {
+            command.extend(["--link".to_owned(), link.clone()]);
+        }
+        command.push(name.to_owned());
+        Ok(command)
+    }
+
+    /// The program and the options before a verb.
+    ///
+    /// # Errors
+    /// The program's path is no text.
+    pub fn command_line(&self) -> Result<Vec<String>> {
+        let program = self.program.to_str().with_context(|| format!("{} is no text", self.program.display()))?;
+        Ok(std::iter::once(program.to_owned()).chain(self.options.iter().cloned()).collect())
+    }
+
     /// Starts a bundle in the background. What its process writes goes to `log`.
     ///
     /// # Errors
@@ -106,7 +145,7 @@ impl Runtime {
     /// `run` with these options: how it ended, and the error that it told if it failed.
     fn run_with(&self, name: &str, bundle: &Path, args: &[String], log: &File) -> Result<(ExitStatus, Option<String>)> {
         // Its own messages go to a file that the container does not get: standard error is the container's.
-        let messages = bundle.join("messages");
+        let messages = messages(bundle);
         let mut command = Command::new(&self.program);
         command.args(&self.options).arg("--log").arg(&messages).args(["--log-format", "json", "run", "--bundle"]);
         command.arg(bundle).args(args).arg(name).stdin(Stdio::null());
@@ -136,6 +175,20 @@ impl Runtime {
             Err(error) => match self.state(name)?.map(|state| state.status) {
                 Some(status) if is_alive(status) => Err(error),
                 _ => Ok(false),
+            },
+        }
+    }
+
+    /// What a container uses, as `events --stats` tells it; `None` where it has ended.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn stats(&self, name: &str) -> Result<Option<serde_json::Value>> {
+        match self.ok("events", &["--stats", name]) {
+            Ok(answer) => serde_json::from_slice(&answer).context("cannot read the answer of events").map(Some),
+            Err(error) => match self.state(name)?.map(|state| state.status) {
+                Some(status) if is_alive(status) => Err(error),
+                _ => Ok(None),
             },
         }
     }
@@ -195,8 +248,15 @@ fn told(verb: &str, stderr: &[u8]) -> String {
     }
 }
 
+/// Where the messages of a start are, until somebody has read them.
+#[must_use]
+pub fn messages(bundle: &Path) -> PathBuf {
+    bundle.join("messages")
+}
+
 /// The last error of the runtime's log, which is one JSON object a line.
-fn last_message(log: &str) -> Option<String> {
+#[must_use]
+pub fn last_message(log: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Line {
         level: String,

@@ -318,17 +318,26 @@ pub fn copy_contents(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// One `write(2)`, again after a signal. Returns how many bytes were taken.
+///
+/// # Errors
+/// What the kernel says.
+pub fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
+    loop {
+        match rustix::io::write(fd, bytes) {
+            Err(Errno::INTR) => {}
+            other => return other.call(|| format!("write({}, {:?})", shown(fd), excerpt(bytes))),
+        }
+    }
+}
+
 /// Writes all bytes to an open file.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).call(|| format!("write({}, {:?})", shown(fd), excerpt(bytes))),
-        }
+        bytes = &bytes[write_some(fd, bytes)?..];
     }
     Ok(())
 }

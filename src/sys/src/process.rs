@@ -1,7 +1,7 @@
 //! Processes: clone3, pidfd, wait, exec, exit, and what a process sets on itself.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -179,6 +179,39 @@ fn wait_with(pid: i32, flags: i32) -> Result<Option<Exit>> {
         }
     }
 }
+
+/// How the process of a pidfd ended, though it may be no child and reaped already (PIDFD_GET_INFO with PIDFD_INFO_EXIT,
+/// kernel 6.15). `None` while it runs, and where the kernel does not know.
+///
+/// # Errors
+/// What the kernel says, but for ENOTTY and EINVAL of kernels that do not have the request and ESRCH of those that do not
+/// keep the status.
+pub fn exit_of(pidfd: BorrowedFd<'_>) -> Result<Option<Exit>> {
+    let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request writes at most as many bytes as its number says, the size of `info`, which outlives the call.
+    let got = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
+    if got < 0 {
+        return match raw::last_errno() {
+            Errno::NOTTY | Errno::INVAL | Errno::SRCH => Ok(None),
+            errno => Err(Error::new("ioctl(PIDFD_GET_INFO)", errno)),
+        };
+    }
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then(|| Exit::of(info.exit_code)))
+}
+
+/// `struct pidfd_info` of include/uapi/linux/pidfd.h, its first 64 bytes (PIDFD_INFO_SIZE_VER0).
+#[repr(C)]
+#[derive(Debug, Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// `_IOWR(0xFF, 11, struct pidfd_info)` with that size.
+const PIDFD_GET_INFO: u32 = 3 << 30 | (size_of::<PidfdInfo>() as u32) << 16 | 0xff << 8 | 11;
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
 /// Reaps any one child that has ended: its pid and how it ended. `None` when none has (or there is none).
 ///
@@ -734,6 +767,15 @@ pub struct Ready {
     pub hung_up: bool,
 }
 
+/// Makes calls on an open file return instead of waiting, for all who share it (O_NONBLOCK).
+///
+/// # Errors
+/// What the kernel says.
+pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    let flags = rustix::fs::fcntl_getfl(fd).call(|| "fcntl(F_GETFL)".to_owned())?;
+    rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK).call(|| "fcntl(F_SETFL)".to_owned())
+}
+
 /// `ppoll(2)` for reading on several descriptors. `timeout_ms` of `None` waits for ever.
 ///
 /// Returns one entry per descriptor, in order; all are default after a time-out. A signal is not an error: the wait goes
@@ -742,9 +784,34 @@ pub struct Ready {
 /// # Errors
 /// What the kernel says.
 pub fn poll_readable(fds: &[BorrowedFd<'_>], timeout_ms: Option<u64>) -> Result<Vec<Ready>> {
+    let wanted: Vec<(BorrowedFd<'_>, Wanted)> = fds.iter().map(|fd| (*fd, Wanted::Reading)).collect();
+    poll(&wanted, timeout_ms)
+}
+
+/// What is waited for on a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Something to read.
+    Reading,
+    /// Something to read, or room to write.
+    Both,
+    /// Nothing but its end.
+    End,
+}
+
+/// `ppoll(2)`; the rest is as with [`poll_readable`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn poll(fds: &[(BorrowedFd<'_>, Wanted)], timeout_ms: Option<u64>) -> Result<Vec<Ready>> {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let flags = |wanted| match wanted {
+        Wanted::Reading => PollFlags::IN,
+        Wanted::Both => PollFlags::IN | PollFlags::OUT,
+        Wanted::End => PollFlags::empty(),
+    };
     let mut entries: Vec<PollFd<'_>> =
-        fds.iter().map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
+        fds.iter().map(|(fd, wanted)| PollFd::from_borrowed_fd(*fd, flags(*wanted))).collect();
     let timeout = timeout_ms.map(|ms| Timespec {
         tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
         tv_nsec: i64::try_from(ms % 1000).unwrap_or(0) * 1_000_000,

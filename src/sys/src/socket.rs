@@ -73,13 +73,73 @@ pub(crate) fn connect_to(socket: &OwnedFd, address: Address<'_>) -> Result<()> {
 /// # Errors
 /// What the kernel says; EADDRINUSE for a name that is there.
 pub fn bind_datagram(dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<OwnedFd> {
-    let call = || format!("bind({name:?})");
     let socket = open(SocketType::DGRAM)?;
+    bind(&socket, dir, name, mode)?;
+    Ok(socket)
+}
+
+fn bind(socket: &OwnedFd, dir: BorrowedFd<'_>, name: &str, mode: u32) -> Result<()> {
+    let call = || format!("bind({name:?})");
     let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).call(call)?;
-    rustix::net::bind(&socket, &address).call(call)?;
+    rustix::net::bind(socket, &address).call(call)?;
     let mode_bits = rustix::fs::Mode::from_raw_mode(mode);
     rustix::fs::chmodat(dir, name, mode_bits, rustix::fs::AtFlags::empty())
-        .call(|| format!("fchmodat({name:?}, {mode:#o})"))?;
+        .call(|| format!("fchmodat({name:?}, {mode:#o})"))
+}
+
+/// What a listener's connections carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// Bytes (SOCK_STREAM).
+    Bytes,
+    /// Messages with their borders (SOCK_SEQPACKET).
+    Messages,
+}
+
+impl Carries {
+    fn kind(self) -> SocketType {
+        match self {
+            Carries::Bytes => SocketType::STREAM,
+            Carries::Messages => SocketType::SEQPACKET,
+        }
+    }
+}
+
+/// A listener at a name in a folder, with the mode given. Its length does not matter, as with [`bind_datagram`].
+///
+/// # Errors
+/// What the kernel says; EADDRINUSE for a name that is there.
+pub fn listen(dir: BorrowedFd<'_>, name: &str, mode: u32, carries: Carries) -> Result<OwnedFd> {
+    let socket = open(carries.kind())?;
+    bind(&socket, dir, name, mode)?;
+    rustix::net::listen(&socket, BACKLOG).call(|| format!("listen({name:?})"))?;
+    Ok(socket)
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 16;
+
+/// Takes the next connection of a listener, whose calls do not wait if `nonblocking`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn accept(listener: BorrowedFd<'_>, nonblocking: bool) -> Result<OwnedFd> {
+    let more = if nonblocking { SocketFlags::NONBLOCK } else { SocketFlags::empty() };
+    loop {
+        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC | more) {
+            Err(Errno::INTR) => {}
+            other => return other.call(|| "accept4".to_owned()),
+        }
+    }
+}
+
+/// A connection that keeps message borders, to a listener of the file system.
+///
+/// # Errors
+/// What the kernel says; ECONNREFUSED when nobody listens there any more.
+pub fn connect_messages(path: &str) -> Result<OwnedFd> {
+    let socket = open(SocketType::SEQPACKET)?;
+    connect_to(&socket, Address::Path(path))?;
     Ok(socket)
 }
 
@@ -148,6 +208,22 @@ pub fn receive(socket: BorrowedFd<'_>, limit: usize) -> Result<Message> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listener_keeps_the_borders_of_messages() {
+        let dir = std::env::temp_dir().join(format!("sys-listen-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let folder = crate::fs::open_dir(dir.to_str().unwrap()).unwrap();
+        let listener = listen(folder.as_fd(), "s", 0o600, Carries::Messages).unwrap();
+        let client = connect_messages(dir.join("s").to_str().unwrap()).unwrap();
+        let server = accept(listener.as_fd(), true).unwrap();
+        assert!(receive(server.as_fd(), 9).unwrap_err().is(Errno::AGAIN));
+        send(client.as_fd(), b"one", &[]).unwrap();
+        send(client.as_fd(), b"two", &[]).unwrap();
+        assert_eq!(receive(server.as_fd(), 9).unwrap().bytes, b"one");
+        assert_eq!(receive(server.as_fd(), 9).unwrap().bytes, b"two");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 
     #[test]
     fn a_datagram_reaches_a_path_that_no_address_has_room_for() {

@@ -50,8 +50,7 @@ pub fn open_pty(proc: &crate::ProcFs, ptmx: BorrowedFd<'_>) -> Result<Pty> {
 
 fn pty_of(master: OwnedFd) -> Result<Pty> {
     rustix::pty::unlockpt(&master).call(|| "ioctl(TIOCSPTLCK)".to_owned())?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        .call(|| "ioctl(TIOCGPTPEER)".to_owned())?;
+    let slave = open_peer(master.as_fd())?;
     let mut number: libc::c_uint = 0;
     // SAFETY: TIOCGPTN stores one unsigned int at the pointer, which outlives the call.
     let result = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN as _, &raw mut number) };
@@ -59,6 +58,15 @@ fn pty_of(master: OwnedFd) -> Result<Pty> {
         return Err(raw::last_errno()).call(|| "ioctl(TIOCGPTN)".to_owned());
     }
     Ok(Pty { master, slave, number })
+}
+
+/// Opens the slave of a master, by no path (TIOCGPTPEER).
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
+    rustix::pty::ioctl_tiocgptpeer(master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .call(|| "ioctl(TIOCGPTPEER)".to_owned())
 }
 
 /// Makes a terminal the controlling one of the calling session leader.

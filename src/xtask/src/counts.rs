@@ -95,7 +95,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
 /// Builds the programs that tests of the command line drive: cargo does so for those alone that have such tests beside them.
 fn build_programs(root: &Path) -> Result<()> {
     let mut build = Command::new("cargo");
-    build.args(["build", "--quiet", "--package", "skep", "--package", "skep-manager"]).current_dir(root);
+    build
+        .args(["build", "--quiet", "--package", "skep", "--package", "skep-manager", "--package", "skep-monitor"])
+        .current_dir(root);
     let status = build.status().context("cannot run cargo build")?;
     anyhow::ensure!(status.success(), "the programs to test cannot be built");
     Ok(())

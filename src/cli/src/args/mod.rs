@@ -133,8 +133,11 @@ fn is_of_definitions(verb: &Verb, operands: usize) -> bool {
     (std::ptr::eq(verb, &verbs::START) && operands > 1) || (std::ptr::eq(verb, &verbs::RESTORE) && operands == 2)
 }
 
-/// Whether a `create` is one of a definition.
+/// Whether a `create` or `start` is one of a definition by its options.
 fn defines(name: &str, args: &[String]) -> bool {
+    if name == verbs::START.name {
+        return args.iter().any(|arg| arg == "-F" || arg == "--foreground");
+    }
     let is_from = |arg: &String| arg.strip_prefix(FROM).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
     name == verbs::CREATE.name && args.iter().take_while(|arg| *arg != "--").any(is_from)
 }

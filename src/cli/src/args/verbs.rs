@@ -77,6 +77,14 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("create --from", "define a container"),
     ("start", "start defined containers"),
     ("stop", "stop running containers"),
+    ("restart", "stop containers and start them again"),
+    ("wait", "wait until a container has stopped, or runs"),
+    ("logs", "show what a container wrote"),
+    ("console", "join the terminal of a container"),
+    ("attach", "run a program, or a shell, in a container"),
+    ("info", "show all that is known of containers"),
+    ("freeze", "let no process of a container go on"),
+    ("unfreeze", "let them go on"),
     ("destroy", "remove definitions with all that the containers changed"),
     ("ls", "list defined containers"),
     ("network", "make networks for containers, list and remove them"),
@@ -92,10 +100,14 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("template", "build, list and switch templates"),
 ];
 
+/// What monitors call; of no use to people.
+const INTERNAL: [&str; 2] = ["ended", "again"];
+
 /// Whether a command is one of those by its name alone.
 #[must_use]
 pub fn is_managed(name: &str) -> bool {
-    MANAGED.iter().any(|(known, _)| *known == name) && !VERBS.iter().any(|verb| verb.name == name)
+    INTERNAL.contains(&name)
+        || MANAGED.iter().any(|(known, _)| *known == name) && !VERBS.iter().any(|verb| verb.name == name)
 }
 
 /// The option that makes `create` define a container.

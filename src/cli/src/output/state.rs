@@ -25,6 +25,7 @@ pub(crate) fn sample(id: &str) -> State {
         annotations: std::collections::BTreeMap::new(),
         owner: Some(String::new()),
         oom_kills: None,
+        usage: None,
     }
 }
 

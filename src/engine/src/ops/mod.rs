@@ -124,6 +124,7 @@ pub(crate) fn hook_state(record: &Record) -> hooks::State {
             annotations: record.annotations.clone(),
             owner: None,
             oom_kills: None,
+            usage: None,
         },
         pid: record.init.map(|init| init.pid),
     }

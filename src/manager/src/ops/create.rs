@@ -8,7 +8,7 @@ use anyhow::{Context, Error, Result, bail};
 use crate::args::CreateArgs;
 use crate::base::{self, Base};
 use crate::changes;
-use crate::definition::{Definition, From, Limits, Network, Process, Rates, Upper, Volume};
+use crate::definition::{Definition, From, Limits, LogBounds, Network, Process, Rates, Restart, Upper, Volume};
 use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
@@ -29,11 +29,14 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     let _layers_stay = base::pin(&manager.places, &base.from)?;
     let defaults = template::read_defaults(&manager.places, &base.from)?;
     let definition = define(args, base, defaults)?;
+    if args.no_monitor && (definition.process.terminal || definition.restart != Restart::No) {
+        bail!("--no-monitor goes neither with --tty nor with --restart: the monitor holds the one and does the other");
+    }
     check(&definition)?;
     network::check(manager, &definition)?;
     add(manager, &definition)?;
     if args.start {
-        super::start::start_locked(manager, &definition)?;
+        super::start::start_locked(manager, &definition, None)?;
     }
     output::write(&format!("{}\n", args.name))
 }
@@ -121,7 +124,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         from,
         changes: Vec::new(),
         upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),
-        process: Process { args: command, env, cwd, user: args.user.clone().or(base.process.user) },
+        process: Process { args: command, terminal: args.tty, env, cwd, user: args.user.clone().or(base.process.user) },
         hostname: hostname(args, defaults.hostname.as_deref())?,
         ids: args.ids,
         limits: Limits {
@@ -137,6 +140,8 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         restart: args.restart,
         seccomp: args.seccomp,
         stop_signal: args.stop_signal.clone().or(base.stop_signal).unwrap_or_else(|| "TERM".to_owned()),
+        monitor: !args.no_monitor,
+        log: LogBounds { size: args.log_size, files: args.log_files },
     })
 }
 

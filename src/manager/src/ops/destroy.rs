@@ -36,10 +36,12 @@ pub fn destroy(manager: &Manager, name: &str, force: bool) -> Result<()> {
         if is_alive(state.status) && !force {
             bail!("container {name:?} is {}: stop it, or destroy it with --force", state.status);
         }
-        match &definition {
-            Some(definition) => stop::stop_locked(manager, definition, 0)?,
-            None => manager.runtime.delete(name)?,
+        if definition.is_none() {
+            manager.runtime.delete(name)?;
         }
+    }
+    if let Some(definition) = &definition {
+        stop::stop_locked(manager, definition, 0)?;
     }
     remove(manager, name)?;
     if let Some(definition) = definition {

@@ -14,6 +14,7 @@ use crate::definition::{Definition, Network, Restart};
 use crate::ops::network;
 use crate::output::{self, tell};
 use crate::run::Manager;
+use crate::runs::{Last, Run};
 use crate::runtime::is_alive;
 
 /// One container, as `ls --format json` has it. Names of fields are not changed, only added to.
@@ -21,7 +22,7 @@ use crate::runtime::is_alive;
 struct Row {
     /// The container's name.
     name: String,
-    /// `stopped`, `created`, `running` or `paused`.
+    /// `stopped`, `created`, `running`, `paused`, or `restarting`: it has ended, and waits to be started again.
     state: &'static str,
     /// Its first process as the host numbers it; null when it has none.
     pid: Option<u32>,
@@ -41,6 +42,10 @@ struct Row {
     started: Option<String>,
     /// What happens when it ends by itself.
     restart: Restart,
+    /// How often that happened since somebody asked for a start.
+    restarts: u32,
+    /// How its last run ended; null when it has had none.
+    last: Option<Last>,
 }
 
 /// Prints the list. A definition that cannot be read is told.
@@ -63,7 +68,8 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
             }
         };
         let addresses = addresses.get(&name).map(Vec::as_slice).unwrap_or_default();
-        let row = row(&definition, states.get(name.as_str()).copied(), addresses);
+        let (run, last) = (Run::read(&manager.places, &name)?, Last::read(&manager.places, &name)?);
+        let row = row(&definition, states.get(name.as_str()).copied(), addresses, run.as_ref(), last);
         if args.filter.iter().all(|(field, value)| field_of(&row, field) == value) {
             rows.push(row);
         }
@@ -74,11 +80,20 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
     output::print(args.printed.format, &rows, || table(&rows))
 }
 
-fn row(definition: &Definition, state: Option<&State>, addresses: &[IpAddr]) -> Row {
+fn row(
+    definition: &Definition,
+    state: Option<&State>,
+    addresses: &[IpAddr],
+    run: Option<&Run>,
+    last: Option<Last>,
+) -> Row {
     let alive = state.filter(|state| is_alive(state.status));
     Row {
         name: definition.name.clone(),
-        state: alive.map_or(Status::Stopped, |state| state.status).name(),
+        state: match alive {
+            None if run.is_some_and(|run| run.again_at.is_some()) => "restarting",
+            _ => alive.map_or(Status::Stopped, |state| state.status).name(),
+        },
         pid: alive.and_then(|state| state.pid),
         ipv4: addresses.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect(),
         ipv6: addresses.iter().filter(|ip| ip.is_ipv6()).map(ToString::to_string).collect(),
@@ -92,6 +107,8 @@ fn row(definition: &Definition, state: Option<&State>, addresses: &[IpAddr]) -> 
         created: clock::render_seconds(Duration::from_secs(definition.created)),
         started: alive.and_then(|state| state.created.clone()),
         restart: definition.restart,
+        restarts: run.map_or(0, |run| run.restarts),
+        last,
     }
 }
 

@@ -1,12 +1,18 @@
 //! One file per verb.
 
+pub mod attach;
+pub mod console;
 pub mod copy;
 pub mod create;
 pub mod destroy;
 pub mod diff;
+pub mod ended;
 pub mod export;
+pub mod follow;
+pub mod freeze;
 pub mod gc;
 pub mod image;
+pub mod info;
 pub mod list;
 pub mod network;
 pub mod refresh;
@@ -22,9 +28,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::changes;
+use crate::definition::Definition;
 use crate::output::tell;
 use crate::pending;
 use crate::run::Manager;
+use crate::runs::Run;
 use crate::runtime::is_alive;
 
 /// Does the same for each name. A failure is told and the others are done all the same.
@@ -97,8 +105,10 @@ fn remove_unfinished(manager: &Manager, folder: &str) -> Result<()> {
 pub fn need_stopped(manager: &Manager, name: &str) -> Result<()> {
     match manager.runtime.state(name)? {
         Some(state) if is_alive(state.status) => bail!("container {name:?} is {}: stop it first", state.status),
-        Some(_) => manager.runtime.delete(name),
-        None => Ok(()),
+        _ if Run::read(&manager.places, name)?.is_some_and(|run| run.again_at.is_some()) => {
+            bail!("container {name:?} is about to be started again: stop it first")
+        }
+        _ => ended::clear(manager, &Definition::need(&manager.places, name)?, false),
     }
 }
 

@@ -97,7 +97,7 @@ fn refresh_one(manager: &Manager, args: &RefreshArgs, name: &str) -> Result<Opti
         if args.dry_run { find_shadowed(manager, &definition, &base, before.as_deref())? } else { Vec::new() };
     if action == Action::Restarted && !args.dry_run {
         stop::stop_locked(manager, &definition, args.time)?;
-        start::start_locked(manager, &definition)
+        start::start_locked(manager, &definition, None)
             .with_context(|| format!("container {name:?} was stopped and does not start again"))?;
     }
     Ok(Some(Row { name: name.to_owned(), action, from: definition.from.render(), shadowed }))

@@ -1,41 +1,54 @@
 //! `start NAME` of a definition: bundle, then the runtime.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use anyhow::{Context, Result, bail};
+use runtime_spec::monitor::Orders;
 
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
 use crate::changes;
 use crate::definition::{Definition, Device, From};
 use crate::host;
-use crate::ops::network;
+use crate::monitor;
+use crate::ops::{ended, follow, network};
+use crate::output::tell;
 use crate::pending;
 use crate::places::{Readers, UPPER, write_whole};
 use crate::run::Manager;
-use crate::runtime::is_alive;
+use crate::runs::Run;
+use crate::runtime::{is_alive, messages};
 use crate::template;
 
 /// Starts a container that does not run.
 ///
 /// # Errors
-/// It runs already, or cannot be started; then nothing is left of the attempt.
+/// It runs already, or cannot be started; then nothing is left of the attempt. One that runs without its monitor gets
+/// another.
 pub fn start(manager: &Manager, name: &str) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let definition = Definition::need(&manager.places, name)?;
-    start_locked(manager, &definition)
+    start_locked(manager, &definition, None)
 }
 
-pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result<()> {
+/// Starts a container whose lock is held. `again` is the run after which it is started by itself: that one has been
+/// concluded.
+pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
     let name = &definition.name;
-    if let Some(state) = manager.runtime.state(name)? {
-        if is_alive(state.status) {
-            bail!("container {name:?} is {} already", state.status);
+    if let Some(state) = manager.runtime.state(name)?
+        && is_alive(state.status)
+    {
+        if ended::watch_again(manager, definition)? {
+            tell(&format!("note: container {name:?} ran without its monitor, it has another now"));
+            return Ok(());
         }
+        bail!("container {name:?} is {} already", state.status);
+    }
+    if again.is_none() {
         // What an earlier run left.
-        manager.runtime.delete(name)?;
+        ended::clear(manager, definition, false)?;
     }
     let folder = manager.places.container(name);
     let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
@@ -75,17 +88,70 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition) -> Result
         config["hooks"] = hooks;
     }
     write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
-    let log = open_log(&folder)?;
+    if again.is_none() {
+        monitor::set_log_aside(&follow::log_path(manager, name), definition.log.files)?;
+    }
+    let run = Run::new(again.map_or(0, |run| run.restarts))?;
+    run.write(&manager.places, name)?;
     let started = network::raise(manager, definition).and_then(|link| {
         network::write_files(manager, definition, &folder)?;
         network::tell_neighbours(manager, definition);
-        manager.runtime.run(name, &folder, link.as_slice(), &log)
+        launch(manager, definition, &run, link.as_slice(), false)
     });
     if let Err(error) = started {
+        if manager.runtime.state(name)?.is_some() {
+            manager.runtime.delete(name)?;
+        }
         network::lower(manager, definition)?;
+        match again {
+            Some(before) => {
+                before.write(&manager.places, name).and_then(|()| run.remove_folder(&manager.places, name))?
+            }
+            None => run.forget(&manager.places, name)?,
+        }
         return Err(error.context(format!("cannot start container {name:?}")));
     }
-    Ok(())
+    again.map_or(Ok(()), |before| before.remove_folder(&manager.places, name))
+}
+
+/// Starts the runtime, by a monitor unless the definition has none; with `attach` a monitor for a container that runs.
+pub(super) fn launch(
+    manager: &Manager,
+    definition: &Definition,
+    run: &Run,
+    links: &[String],
+    attach: bool,
+) -> Result<()> {
+    let name = &definition.name;
+    let folder = manager.places.container(name);
+    let log = follow::log_path(manager, name);
+    if !definition.monitor {
+        return manager.runtime.run(name, &folder, links, &monitor::open_log(&log)?);
+    }
+    let run_folder = run.folder(&manager.places, name);
+    let terminal = definition.process.terminal;
+    let data = manager.places.data.to_str().context("the data folder's name is no text")?;
+    let after = |verb: &str| -> Result<Vec<String>> {
+        let mut command = manager.runtime.command_line()?;
+        command.extend(["--data", data, verb, name, &run.id].map(str::to_owned));
+        Ok(command)
+    };
+    let orders = Orders {
+        log: log.to_str().context("the log's name is no text")?.to_owned(),
+        log_size: definition.log.size,
+        log_files: definition.log.files,
+        terminal,
+        start: manager.runtime.start_command(name, &folder, &run_folder, terminal, links)?,
+        ended: after("ended")?,
+        again: after("again")?,
+    };
+    monitor::launch(name, &run_folder, &orders, &messages(&folder), attach)
+}
+
+/// Adds a line to a container's log that the container did not write.
+pub(super) fn note(manager: &Manager, name: &str, text: &str) -> Result<()> {
+    let mut log = monitor::open_log(&follow::log_path(manager, name))?;
+    Ok(writeln!(log, "[skep: {text}]")?)
 }
 
 /// Type and numbers of a device of the host.
@@ -98,36 +164,4 @@ fn probe_device(device: &Device) -> Result<(char, u32, u32)> {
         _ => bail!("cannot use {path}: it is no device"),
     };
     Ok((kind, sys::fs::major(meta.rdev()), sys::fs::minor(meta.rdev())))
-}
-
-/// A new log; the last one with something in it is kept beside it. One that failed to start leaves an empty one.
-fn open_log(folder: &Path) -> Result<File> {
-    let path = folder.join("log");
-    let aside = match fs::metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Ok(meta) if meta.len() == 0 => Ok(()),
-        other => other.and_then(|_| fs::rename(&path, folder.join("log.1"))),
-    };
-    aside.with_context(|| format!("cannot put {} aside", path.display()))?;
-    let open = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
-    open.with_context(|| format!("cannot open {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    #[test]
-    fn an_empty_log_does_not_replace_the_one_before() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path();
-        open_log(folder).unwrap().write_all(b"first").unwrap();
-        for _ in 0..3 {
-            open_log(folder).unwrap();
-        }
-        assert_eq!(fs::read_to_string(folder.join("log.1")).unwrap(), "first");
-        assert_eq!(fs::read_to_string(folder.join("log")).unwrap(), "");
-    }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use runtime_spec::state::Status;
 
 use crate::definition::Definition;
-use crate::ops::network;
+use crate::ops::{ended, start};
 use crate::pending;
 use crate::run::Manager;
 use crate::runtime::is_alive;
@@ -24,15 +24,24 @@ pub fn stop(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
     stop_locked(manager, &definition, seconds)
 }
 
+/// Stops a container and starts it again, with nobody else in between.
+///
+/// # Errors
+/// As [`stop`]; it does not start again.
+pub fn restart(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
+    let _lock = pending::lock(manager, name)?;
+    let definition = Definition::need(&manager.places, name)?;
+    stop_locked(manager, &definition, seconds)?;
+    start::start_locked(manager, &definition, None)
+}
+
 pub(super) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {
     let name = &definition.name;
-    // Ports that an interrupted stop or a crash left are taken back, too.
-    let Some(state) = manager.runtime.state(name)? else { return network::lower(manager, definition) };
-    if is_alive(state.status) {
-        end(manager, definition, state.status, seconds).with_context(|| format!("cannot stop container {name:?}"))?;
+    let alive = manager.runtime.state(name)?.map(|state| state.status).filter(|status| is_alive(*status));
+    if let Some(status) = alive {
+        end(manager, definition, status, seconds).with_context(|| format!("cannot stop container {name:?}"))?;
     }
-    manager.runtime.delete(name)?;
-    network::lower(manager, definition)
+    ended::clear(manager, definition, alive.is_some())
 }
 
 fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::args_kept::{BuildArgs, ShowArgs, TemplateArgs, TemplateVerb};
 use crate::base::{self, Base};
 use crate::bundle::{Surroundings, render_config};
 use crate::changes;
-use crate::definition::{Definition, From, Limits, Network, Process, Restart, Seccomp, Upper, Volume};
+use crate::definition::{Definition, From, Limits, LogBounds, Network, Process, Restart, Seccomp, Upper, Volume};
 use crate::ops::gc;
 use crate::output::{self, Format, tell};
 use crate::places::{Readers, make_closed_dir, make_private_dir, now, validate_name, write_whole};
@@ -229,6 +229,8 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         }
     };
     Definition {
+        monitor: false,
+        log: LogBounds::default(),
         schema: Definition::SCHEMA,
         name: builder.to_owned(),
         created: 0,
@@ -236,6 +238,7 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         changes: Vec::new(),
         upper: Upper::Disk,
         process: Process {
+            terminal: false,
             args: vec![format!("{SOURCE_INSIDE}/scripts/{script}")],
             env: version.process.env.clone(),
             cwd: "/".to_owned(),

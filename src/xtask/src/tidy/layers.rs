@@ -19,7 +19,7 @@ const LAYERS: [(&str, u8); 17] = [
     ("rootfs-tools", 1),
     ("engine", 2),
     ("init", 3),
-    ("monitor", 3),
+    ("skep-monitor", 3),
     ("supervisor", 3),
     ("skep", 3),
     ("skep-manager", 3),
@@ -29,11 +29,12 @@ const LAYERS: [(&str, u8); 17] = [
     ("benches", 4),
 ];
 
-/// Crates that may know some lower crates only. The supervisor and the manager drive `skep` as a program; what is pure makes no calls.
-const KNOWS_ONLY: [(&str, &[&str]); 3] = [
+/// Crates that may know some lower crates only. The supervisor, the manager and the monitor drive `skep` as a program; what is pure makes no calls.
+const KNOWS_ONLY: [(&str, &[&str]); 4] = [
     ("supervisor", &["runtime-spec"]),
     ("security", &["runtime-spec"]),
     ("skep-manager", &["runtime-spec", "sys", "rootfs-tools", "network"]),
+    ("skep-monitor", &["runtime-spec", "sys"]),
 ];
 
 /// Libraries that bring an executor; only the supervisor has one.

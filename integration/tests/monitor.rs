@@ -1,0 +1,414 @@
+//! The monitor of a defined container: output, console, how a run ended, restarts, and life after a monitor's death.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use integration::defined::{Defined, text};
+use integration::host::eventually;
+use integration::requires::Need;
+use integration::runtime::wait_pid;
+use integration::{Sandbox, case_with, json};
+
+/// The pid of a container's monitor, from the lock that it holds.
+fn monitor(d: &Defined<'_>, name: &str) -> i32 {
+    let runs = fs::read_dir(d.folder(name).join("own")).expect("read own").filter_map(Result::ok);
+    let pid = |path: &Path| fs::read_to_string(path.join("monitor")).ok()?.trim().parse().ok();
+    let pids: Vec<i32> = runs.filter_map(|entry| pid(&entry.path())).collect();
+    assert_eq!(pids.len(), 1, "monitors of {name}");
+    pids[0]
+}
+
+fn kill(pid: i32) {
+    sys_kill(pid, "KILL");
+    assert!(wait_pid(pid, Duration::from_secs(10)), "{pid} lives on");
+}
+
+fn sys_kill(pid: i32, signal: &str) {
+    let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
+    assert!(status.expect("run kill").success());
+}
+
+fn shell(d: &Defined<'_>, suffix: &str, options: &[&str], script: &str) -> String {
+    let name = d.name(suffix);
+    d.create(&name, text(&d.base()), options, &["sh", "-c", script]).ok();
+    name
+}
+
+#[test]
+fn the_end_of_a_run_is_put_down() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(
+            &d,
+            "end",
+            &[],
+            "case $(cat /how) in code) exit 3;; signal) kill -9 $$;; wait) exec sleep 1000;; esac; sleep 1000",
+        );
+        let last = || d.listed(&name)["last"].clone();
+        assert_eq!(last(), json!(null));
+        let how = |how: &str| fs::write(d.base().join("how"), how).expect("write");
+
+        how("code");
+        d.call(&["start", &name]).ok();
+        assert_eq!(d.call(&["wait", &name]).ok(), "exited with 3");
+        assert_eq!(
+            (&last()["reason"], &last()["code"], &last()["signal"]),
+            (&json!("exited"), &json!(3), &json!(null))
+        );
+        assert!(last()["cpu"].as_u64().is_some_and(|ns| ns > 0), "{}", last());
+        // Nothing of the run is left, with nobody having asked for its removal.
+        assert!(sb.call(&["state", &name]).run().fails().contains("does not exist"));
+        let own: Vec<_> = fs::read_dir(d.folder(&name).join("own")).expect("read").filter_map(Result::ok).collect();
+        assert!(own.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("run")), "{own:?}");
+
+        how("wait");
+        d.call(&["start", &name]).ok();
+        sb.call(&["kill", &name, "KILL"]).run().ok();
+        assert_eq!(d.call(&["wait", &name]).ok(), "killed by SIGKILL");
+        d.call(&["start", &name]).ok();
+        d.call(&["stop", "-t", "0", &name]).ok();
+        assert_eq!(d.call(&["wait", &name]).ok(), "stopped, killed by SIGKILL");
+        assert_eq!(last()["reason"], "stopped");
+    });
+}
+
+#[test]
+fn want_of_memory_is_a_reason() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name =
+            shell(&d, "oom", &["--memory", "16M"], "dd if=/dev/zero bs=64M of=/dev/null; exec tail -f /dev/zero");
+        d.call(&["start", &name]).ok();
+        let told = d.call(&["wait", &name, "--time", "60"]).ok();
+        assert!(told.starts_with("out of memory"), "{told}");
+        assert!(d.listed(&name)["last"]["oom_kills"].as_u64().is_some_and(|kills| kills > 0));
+    });
+}
+
+#[test]
+fn a_policy_starts_it_again() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let count = "n=$(cat /n 2>/dev/null || echo 0); n=$((n + 1)); echo $n > /n; echo run $n; ";
+        // Two failures, then success: that is no failure.
+        let name = shell(&d, "fails", &["--restart", "on-failure"], &format!("{count} [ $n -lt 3 ] && exit 1; exit 0"));
+        d.call(&["start", &name]).ok();
+        assert_eq!(d.call(&["wait", &name, "--time", "60"]).ok(), "exited with 0");
+        assert_eq!(d.listed(&name)["last"]["restarts"], 2);
+        // One log has all of them.
+        assert_eq!(d.log(&name), "run 1\nrun 2\nrun 3\n");
+
+        let name = shell(&d, "always", &["--restart", "always"], count);
+        d.call(&["start", &name]).ok();
+        eventually("it is started again", || d.log(&name).contains("run 3"));
+        // Whatever it does just now, a stop is the end.
+        d.call(&["stop", &name]).ok();
+        let runs = d.log(&name);
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!((d.log(&name), d.listed(&name)["state"].clone()), (runs, json!("stopped")));
+        d.call(&["rename", &name, &d.name("other")]).ok();
+    });
+}
+
+#[test]
+fn a_pause_is_a_state_and_ends_with_a_stop() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "pause", &["--restart", "always"], "exit 1");
+        d.call(&["start", &name]).ok();
+        eventually("the pauses get long", || {
+            let entry = d.listed(&name);
+            entry["state"] == "restarting" && entry["restarts"].as_u64().is_some_and(|times| times >= 4)
+        });
+        d.call(&["rename", &name, &d.name("x")]).fails_saying("is about to be started again: stop it first");
+        let pid = monitor(&d, &name);
+        // Somebody's start does not wait for the pause.
+        d.call(&["start", &name]).ok();
+        d.call(&["stop", &name]).ok();
+        assert!(wait_pid(pid, Duration::from_secs(10)));
+        assert_eq!(d.listed(&name)["state"], "stopped");
+        d.call(&["destroy", &name]).ok();
+    });
+}
+
+#[test]
+fn a_start_that_fails_by_itself_is_tried_again() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let shared = sb.host_dir("shared");
+        let volume = format!("{}:/shared", shared.display());
+        let name = shell(&d, "retry", &["--restart", "always", "--volume", &volume], "sleep 0.5");
+        d.call(&["start", &name]).ok();
+        fs::remove_dir(&shared).expect("remove");
+        eventually("the log says why it does not start", || d.log(&name).contains("[skep: cannot start"));
+        fs::create_dir(&shared).expect("make");
+        eventually("it runs again", || d.listed(&name)["state"] == "running");
+        d.call(&["stop", "-t", "0", &name]).ok();
+    });
+}
+
+#[test]
+fn the_log_has_a_bound() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let options = ["--log-size", "64K", "--log-files", "2"];
+        let name = shell(
+            &d,
+            "log",
+            &options,
+            "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i of a long tale that nobody reads to its end and that goes on; done",
+        );
+        assert_eq!(d.call(&["start", "--foreground", &name]).ok().lines().count(), 3000);
+        let size = |file: &str| fs::metadata(d.folder(&name).join(file)).map(|meta| meta.len());
+        for file in ["log", "log.1", "log.2"] {
+            assert!(size(file).expect(file) <= 64 << 10, "{file}");
+        }
+        size("log.3").unwrap_err();
+        assert!(
+            d.call(&["logs", "-n", "2", &name])
+                .ok()
+                .ends_with("line 3000 of a long tale that nobody reads to its end and that goes on")
+        );
+        assert_eq!(d.call(&["logs", "-n", "2", &name]).ok().lines().count(), 2);
+    });
+}
+
+#[test]
+fn the_foreground_is_the_containers() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name =
+            shell(&d, "fore", &[], "echo to out; echo to err >&2; head -c 300000 /dev/zero | tr '\\0' x; echo; exit 7");
+        let output = d.call(&["start", "-F", &name]);
+        output.code_is(7);
+        let text = output.stdout_now();
+        assert!(text.starts_with("to out\nto err\nxxx") && text.len() == 14 + 300_001, "{} bytes", text.len());
+        // Another one follows a log that is there.
+        let name = shell(&d, "follow", &[], "echo one; sleep 1; echo two");
+        d.call(&["start", &name]).ok();
+        assert_eq!(d.call(&["logs", "--follow", &name]).ok(), "one\ntwo");
+    });
+}
+
+/// The container does not notice, its output waits, and another monitor goes on where the first one ended.
+#[test]
+fn a_container_outlives_its_monitor() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(
+            &d,
+            "orphan",
+            &[],
+            "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.05; done; echo last; exit 4",
+        );
+        d.call(&["start", &name]).ok();
+        let pid = d.listed(&name)["pid"].clone();
+        kill(monitor(&d, &name));
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(d.listed(&name)["pid"], pid);
+        assert_eq!(d.call(&["info", &name, "-o", "json"]).json()["monitor"], "gone");
+        let again = d.call(&["start", &name]);
+        again.ok();
+        assert!(again.stderr_now().contains("ran without its monitor"), "{again:?}");
+        assert_eq!(d.call(&["info", &name, "-o", "json"]).json()["monitor"], "running");
+        sb.exec_sh(&name, "touch /stop").ok();
+        let told = d.call(&["wait", &name]).ok();
+        let lines: Vec<String> = d.log(&name).lines().map(str::to_owned).collect();
+        let (last, numbers) = lines.split_last().expect("lines");
+        assert_eq!(last, "last");
+        let counted: Vec<String> = (1..=numbers.len()).map(|number| number.to_string()).collect();
+        assert_eq!(numbers, counted, "something is missing");
+        // The new one is no parent of it: what it knows comes from the kernel, from 6.15 on.
+        match knows_ends() {
+            true => assert_eq!(told, "exited with 4"),
+            false => assert_eq!(told, "ended, nobody saw how"),
+        }
+    });
+}
+
+/// Whether the kernel keeps how a process ended for who has a pidfd of it.
+fn knows_ends() -> bool {
+    let mut child = std::process::Command::new("true").spawn().expect("run true");
+    let process = sys::process::pidfd_open(i32::try_from(child.id()).expect("a pid")).expect("a pidfd");
+    child.wait().expect("wait");
+    sys::process::exit_of(process.as_fd()).expect("ask").is_some()
+}
+
+#[test]
+fn a_monitor_has_eight_descriptors_and_leaves_its_callers_alone() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        for (suffix, options) in [("fds", &[][..]), ("fdt", &["--tty"][..])] {
+            let name = shell(&d, suffix, options, "exec sleep 1000");
+            let call = d.prepare(&["start", &name]).fd(9, Path::new("/etc/hostname"));
+            call.run().ok();
+            let pid = monitor(&d, &name);
+            let open = || fs::read_dir(format!("/proc/{pid}/fd")).expect("read fd").filter_map(Result::ok);
+            let open: Vec<_> = open().map(|fd| fs::read_link(fd.path()).expect("read link")).collect();
+            assert!(open.len() <= 8 && !open.contains(&"/etc/hostname".into()), "{open:?}");
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("read status");
+            assert!(status.contains("Threads:\t1\n"), "{status}");
+            d.call(&["stop", "-t", "0", &name]).ok();
+        }
+    });
+}
+
+#[test]
+fn a_console_is_joined_and_left() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name =
+            shell(&d, "tty", &["--tty"], "readlink /proc/self/fd/0; read line; echo got $line; read line; exit 6");
+        d.call(&["console", &name]).fails_saying("does not run");
+        d.call(&["start", &name]).ok();
+        // Control-a q: the first one leaves, the container goes on.
+        d.prepare(&["console", &name]).stdin_bytes(b"hello\n\x01q").run().ok();
+        eventually("it got the line", || d.log(&name).contains("got hello"));
+        assert_eq!(d.listed(&name)["state"], "running");
+        // The next one sees what was before.
+        let ended = d.prepare(&["console", &name]).stdin_bytes(b"\n").run().ok();
+        assert!(ended.contains("/dev/") && ended.contains("got hello"), "{ended:?}");
+        assert_eq!(d.call(&["wait", &name]).ok(), "exited with 6");
+        let plain = shell(&d, "plain", &[], "exec sleep 1000");
+        d.call(&["start", &plain]).ok();
+        d.call(&["console", &plain]).fails_saying("has no terminal");
+        d.call(&["stop", "-t", "0", &plain]).ok();
+    });
+}
+
+/// An init that opens its console only now and then finds it open, and in time.
+#[test]
+fn a_terminal_that_nobody_has_open_does_not_hang_up() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let script = "exec < /dev/null > /dev/null 2>&1; for i in 1 2 3 4 5; do sleep 0.1; echo $i > /dev/console; done; sleep 1000";
+        let name = shell(&d, "hup", &["--tty"], script);
+        d.call(&["start", &name]).ok();
+        let (pid, before) = (monitor(&d, &name), std::time::Instant::now());
+        eventually("all are written", || d.log(&name).contains('5'));
+        assert_eq!(d.log(&name).replace('\r', ""), "1\n2\n3\n4\n5\n");
+        // A terminal that hangs up makes whoever polls it run in circles.
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read stat");
+        let ticks: u64 = stat.split(' ').skip(13).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
+        assert!(ticks <= 10, "{ticks} ticks in {:?}", before.elapsed());
+        d.call(&["stop", "-t", "0", &name]).ok();
+    });
+}
+
+#[test]
+fn processes_are_run_and_frozen_by_name() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        fs::write(d.base().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/srv/web:/bin/sh\n")
+            .expect("write");
+        let name = shell(&d, "attach", &[], "exec sleep 1000");
+        d.call(&["attach", &name, "--", "true"]).fails_saying("does not run");
+        d.call(&["freeze", &name]).fails_saying("does not run");
+        d.call(&["start", &name]).ok();
+        let script = "id -u; id -g; echo $HOME; pwd; echo $COLOUR; exit 9";
+        let output =
+            d.call(&["attach", "--user", "web", "--env", "COLOUR=blue", "-w", "/tmp", &name, "--", "sh", "-c", script]);
+        output.code_is(9);
+        assert_eq!(output.stdout_now(), "33\n44\n/srv/web\n/tmp\nblue\n");
+        // A shell without a word.
+        assert_eq!(d.prepare(&["attach", &name]).stdin_bytes(b"echo $((6 * 7))\n").run().ok(), "42");
+        d.call(&["freeze", &name]).ok();
+        assert_eq!(d.listed(&name)["state"], "paused");
+        d.call(&["unfreeze", &name]).ok();
+        let info = d.call(&["info", &name, "-o", "json"]).json();
+        assert_eq!((&info["state"], &info["pid"]), (&json!("running"), &sb.state(&name)["pid"]));
+        assert!(info["usage"]["pids"] == 1 && info["usage"]["cpu"].as_u64().is_some_and(|ns| ns > 0), "{info}");
+        let text = d.call(&["info", &name]).ok();
+        for expected in ["Name:", "State:", "PID:", "CPU use:", "Memory use:", "Monitor:"] {
+            assert!(text.contains(expected), "{text}");
+        }
+        let before = d.listed(&name)["pid"].clone();
+        d.call(&["restart", "-t", "0", &name]).ok();
+        assert_ne!(d.listed(&name)["pid"], before);
+        d.call(&["stop", "-t", "0", &name]).ok();
+    });
+}
+
+#[test]
+fn waiting_has_a_bound_and_two_directions() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "wait", &[], "exec sleep 1000");
+        let late = d.call(&["wait", &name, "running", "--time", "0"]);
+        late.fails_saying("is not running in time");
+        let mut waiting = d.prepare(&["wait", &name, "RUNNING"]).spawn();
+        assert!(!waiting.ended());
+        d.call(&["start", &name]).ok();
+        waiting.wait(Duration::from_secs(20)).ok();
+        d.call(&["wait", &name, "stopped", "--time", "0"]).fails_saying("is not stopped in time");
+        let waiting = d.prepare(&["wait", &name]).spawn();
+        d.call(&["stop", "-t", "0", &name]).ok();
+        assert_eq!(waiting.wait(Duration::from_secs(20)).ok(), "stopped, killed by SIGKILL");
+    });
+}
+
+#[test]
+fn without_a_monitor_there_is_no_process() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "bare", &["--no-monitor"], "echo on; exec sleep 1000");
+        d.call(&["start", &name]).ok();
+        let runs: Vec<_> = fs::read_dir(d.folder(&name).join("own")).expect("read").filter_map(Result::ok).collect();
+        assert!(runs.iter().all(|run| !run.path().join("monitor").exists()), "{runs:?}");
+        assert_eq!(d.call(&["info", &name, "-o", "json"]).json()["monitor"], json!(null));
+        eventually("its log is written", || d.log(&name) == "on\n");
+        d.call(&["start", "-F", &name]).fails_saying("has no monitor");
+        let waiting = d.prepare(&["wait", &name]).spawn();
+        sb.call(&["kill", &name, "KILL"]).run().ok();
+        assert_eq!(waiting.wait(Duration::from_secs(20)).ok(), "ended, nobody saw how");
+        for option in ["--tty", "--restart=always"] {
+            let other = d.name("other");
+            d.create(&other, text(&d.base()), &["--no-monitor", option], &["true"])
+                .fails_saying("--no-monitor goes neither");
+        }
+    });
+}
+
+/// Whoever dies at whatever moment: in the end nothing runs twice, nothing is left, and every verb works.
+#[test]
+fn deaths_at_any_moment_leave_order() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "chaos", &["--restart", "always"], "sleep 0.2; exit 1");
+        for round in 0..24u64 {
+            let verb = ["start", "stop", "restart"][usize::try_from(round % 3).expect("small")];
+            let mut running = d.prepare(&[verb, &name]).spawn();
+            std::thread::sleep(Duration::from_millis(round * 7 % 60));
+            if round % 2 == 0 {
+                running.kill();
+            } else {
+                for pid in monitors(sb) {
+                    // It may have ended just now.
+                    drop(std::process::Command::new("kill").args(["-9", &pid.to_string()]).output());
+                }
+            }
+            drop(running.wait(Duration::from_secs(60)));
+        }
+        d.call(&["stop", "-t", "0", &name]).ok();
+        assert_eq!(d.listed(&name)["state"], "stopped");
+        eventually("no monitor is left", || monitors(sb).is_empty());
+        d.call(&["start", &name]).ok();
+        d.call(&["stop", "-t", "0", &name]).ok();
+        let own: Vec<_> = fs::read_dir(d.folder(&name).join("own")).expect("read").filter_map(Result::ok).collect();
+        assert!(own.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("run")), "{own:?}");
+        d.call(&["destroy", &name]).ok();
+    });
+}
+
+/// Monitors whose folder is in the sandbox.
+fn monitors(sb: &Sandbox) -> Vec<i32> {
+    let is_ours = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.contains("skep-monitor\0") && line.contains(text(&sb.dir))
+    };
+    let entries = fs::read_dir("/proc").expect("read /proc").filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+}

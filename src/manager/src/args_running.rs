@@ -1,0 +1,132 @@
+//! The command line of what is done with containers while they run.
+
+use clap::Args;
+
+use crate::args::Printed;
+use crate::validate::WAIT_MAX;
+
+/// Examples of `wait`.
+pub const WAIT_EXAMPLES: &str = "\
+Examples:
+  skep wait web1                  until it has stopped; prints how it ended
+  skep wait web1 running --time 5";
+
+/// `start`.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// The containers.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Show what it writes until it ends, and exit with its code.
+    #[arg(long, short = 'F')]
+    pub foreground: bool,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// The container.
+    pub name: String,
+    /// `stopped` or `running`.
+    #[arg(value_enum, ignore_case = true, default_value_t)]
+    pub state: Awaited,
+    /// Seconds to wait; for ever without it.
+    #[arg(long, short, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
+    pub time: Option<u64>,
+}
+
+/// What `wait` waits for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Awaited {
+    /// It has no process, and nobody is going to start it again by itself.
+    #[default]
+    Stopped,
+    /// It has one.
+    Running,
+}
+
+impl Awaited {
+    /// The word on the command line.
+    #[must_use]
+    pub fn render(self) -> &'static str {
+        match self {
+            Awaited::Stopped => "stopped",
+            Awaited::Running => "running",
+        }
+    }
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The container.
+    pub name: String,
+    /// Only the last lines.
+    #[arg(long, short = 'n', value_name = "LINES")]
+    pub lines: Option<usize>,
+    /// Go on with what it writes until it ends.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// `console`.
+#[derive(Debug, Args)]
+pub struct ConsoleArgs {
+    /// The container.
+    pub name: String,
+    /// The key that, with Control, begins a command: then q leaves, and the key itself sends it.
+    #[arg(long, short, value_name = "KEY", default_value = "a", value_parser = parse_escape)]
+    pub escape: char,
+}
+
+/// Examples of `attach`.
+pub const ATTACH_EXAMPLES: &str = "\
+Examples:
+  skep attach web1                a shell
+  skep attach web1 -- ps ax";
+
+/// `attach`.
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    /// The container.
+    pub name: String,
+    /// Program and arguments; a shell without them.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+    /// Run as USER[:GROUP], numbers; root without it.
+    #[arg(long, short, value_name = "USER")]
+    pub user: Option<String>,
+    /// Set a variable; may be repeated.
+    #[arg(long, short, value_name = "KEY=VALUE")]
+    pub env: Vec<String>,
+    /// Begin in this folder.
+    #[arg(long, short, value_name = "DIR")]
+    pub workdir: Option<String>,
+}
+
+/// `info`.
+#[derive(Debug, Args)]
+pub struct InfoArgs {
+    /// The containers.
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// What a monitor tells.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The container.
+    pub name: String,
+    /// The run.
+    pub run: String,
+}
+
+fn parse_escape(text: &str) -> Result<char, String> {
+    match text.trim_start_matches('^').to_ascii_lowercase().chars().collect::<Vec<_>>()[..] {
+        [key] if key.is_ascii_lowercase() => Ok(key),
+        _ => Err(format!("{text:?}: want a letter")),
+    }
+}

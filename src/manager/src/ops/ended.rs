@@ -1,0 +1,129 @@
+//! What is done when a run has ended, by whoever notices: `stop`, the next `start`, or the monitor, which calls the two
+//! verbs of this file.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::args_running::RunArgs;
+use crate::definition::Definition;
+use crate::monitor;
+use crate::ops::{network, start};
+use crate::output;
+use crate::pending;
+use crate::places::now;
+use crate::run::Manager;
+use crate::runs::{Last, Run, plan_restart};
+use crate::runtime::is_alive;
+use runtime_spec::monitor::End;
+
+/// Puts down how a run ended of which no process is left, and takes away what it left. The container's lock is to be held.
+/// `stopped` says that somebody asked for the end.
+///
+/// # Errors
+/// What the kernel or the runtime says; the next command tries again.
+pub(super) fn clear(manager: &Manager, definition: &Definition, stopped: bool) -> Result<()> {
+    let (places, name) = (&manager.places, &definition.name);
+    let run = Run::read(places, name)?;
+    match &run {
+        // It was concluded when it ended; now nobody shall start it again.
+        Some(run) if run.again_at.is_some() => monitor::dismiss(&run.folder(places, name))?,
+        Some(run) => {
+            conclude(manager, name, run, stopped)?;
+        }
+        None => {}
+    }
+    if manager.runtime.state(name)?.is_some() {
+        manager.runtime.delete(name)?;
+    }
+    // Ports that an interrupted stop or a crash left are taken back, too.
+    network::lower(manager, definition)?;
+    run.map_or(Ok(()), |run| run.forget(places, name))
+}
+
+fn conclude(manager: &Manager, name: &str, run: &Run, stopped: bool) -> Result<End> {
+    let places = &manager.places;
+    let end = monitor::await_end(|| run.end(places, name), &run.folder(places, name))?;
+    let state = manager.runtime.state(name)?;
+    let kills = state.as_ref().and_then(|state| state.oom_kills).unwrap_or(0);
+    let usage = state.as_ref().and_then(|state| state.usage);
+    Last::plan(run, end, kills, usage, stopped, now()).write(places, name)?;
+    Ok(end)
+}
+
+/// `ended NAME RUN`: the monitor has seen the end of a run. Says `again MILLISECONDS` where it is to be started again.
+///
+/// # Errors
+/// What the kernel or the runtime says.
+pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
+    let (places, name) = (&manager.places, &args.name);
+    // Also a lock would be something that is left.
+    if !places.container(name).exists() {
+        return Ok(());
+    }
+    let _lock = pending::lock(manager, name)?;
+    let Some(definition) = Definition::read(places, name)? else { return Ok(()) };
+    // Somebody may have stopped it, and started it again.
+    let Some(run) = Run::read(places, name)?.filter(|run| run.id == args.run) else { return Ok(()) };
+    if manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+        return Ok(());
+    }
+    let end = conclude(manager, name, &run, false)?;
+    if manager.runtime.state(name)?.is_some() {
+        manager.runtime.delete(name)?;
+    }
+    network::lower(manager, &definition)?;
+    let lasted = Duration::from_secs(now().saturating_sub(run.started));
+    match plan_restart(definition.restart, end, lasted, run.restarts) {
+        None => run.forget(places, name),
+        Some((pause, restarts)) => postpone(manager, name, run, pause, restarts),
+    }
+}
+
+fn postpone(manager: &Manager, name: &str, run: Run, pause: Duration, restarts: u32) -> Result<()> {
+    let pause_ms = u64::try_from(pause.as_millis())?;
+    Run { restarts, again_at: Some(now_ms() + pause_ms), ..run }.write(&manager.places, name)?;
+    output::write(&format!("again {pause_ms}\n"))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `again NAME RUN`: starts a container again whose pause is over. Says `again MILLISECONDS` where that failed, and is to be
+/// tried again.
+///
+/// # Errors
+/// What the kernel says.
+pub fn again(manager: &Manager, args: &RunArgs) -> Result<()> {
+    let (places, name) = (&manager.places, &args.name);
+    // Also a lock would be something that is left.
+    if !places.container(name).exists() {
+        return Ok(());
+    }
+    let _lock = pending::lock(manager, name)?;
+    let Some(definition) = Definition::read(places, name)? else { return Ok(()) };
+    let waits = |run: &Run| run.id == args.run && run.again_at.is_some();
+    let Some(run) = Run::read(places, name)?.filter(waits) else { return Ok(()) };
+    let Err(error) = start::start_locked(manager, &definition, Some(&run)) else { return Ok(()) };
+    start::note(manager, name, &format!("{error:#}")).context("cannot write to the log")?;
+    match plan_restart(definition.restart, End::Unknown, Duration::ZERO, run.restarts) {
+        None => run.forget(places, name),
+        Some((pause, restarts)) => postpone(manager, name, run, pause, restarts),
+    }
+}
+
+/// Gives a container that runs a monitor, if the one that it had has died. Whether that was so.
+///
+/// # Errors
+/// What the monitor says.
+pub(super) fn watch_again(manager: &Manager, definition: &Definition) -> Result<bool> {
+    let (places, name) = (&manager.places, &definition.name);
+    let Some(run) = Run::read(places, name)?.filter(|_| definition.monitor) else { return Ok(false) };
+    if monitor::is_there(&run.folder(places, name))? {
+        return Ok(false);
+    }
+    start::launch(manager, definition, &run, &[], true)?;
+    Ok(true)
+}

@@ -1,0 +1,233 @@
+//! What a container writes and how it ends: `logs`, `wait` and `start --foreground`.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use runtime_spec::monitor::{End, Request};
+
+use crate::args_running::{Awaited, LogsArgs, StartArgs, WaitArgs};
+use crate::definition::Definition;
+use crate::monitor::{Connection, Told};
+use crate::ops::start;
+use crate::output::{self, tell};
+use crate::run::Manager;
+use crate::runs::{Last, Run};
+use crate::runtime::is_alive;
+
+/// The log of a container.
+#[must_use]
+pub fn log_path(manager: &Manager, name: &str) -> PathBuf {
+    manager.places.container(name).join("log")
+}
+
+/// `logs NAME`.
+///
+/// # Errors
+/// It is not defined; the log cannot be read.
+pub fn logs(manager: &Manager, args: &LogsArgs) -> Result<()> {
+    Definition::need(&manager.places, &args.name)?;
+    let connection = if args.follow { connect(manager, &args.name)? } else { None };
+    let mut reader = LogReader::open(&log_path(manager, &args.name))?;
+    if let Some(lines) = args.lines {
+        reader.skip_to_last(lines)?;
+    }
+    reader.print()?;
+    match connection {
+        Some(connection) => follow(&connection, &mut reader).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn connect(manager: &Manager, name: &str) -> Result<Option<Connection>> {
+    let Some(run) = Run::read(&manager.places, name)? else { return Ok(None) };
+    let Some(connection) = Connection::open(&run.folder(&manager.places, name))? else { return Ok(None) };
+    Ok(connection.ask(&Request::Follow)?.then_some(connection))
+}
+
+/// Prints what is added to a log until its container ends. The monitor tells when there is something; it is read from the
+/// log, so that nothing is shown twice and nothing is left out.
+fn follow(connection: &Connection, reader: &mut LogReader) -> Result<Option<End>> {
+    loop {
+        let told = connection.next()?;
+        reader.print()?;
+        match told {
+            Told::Output(_) => {}
+            Told::Ended(end) => return Ok(Some(end)),
+            Told::Gone => return Ok(None),
+        }
+    }
+}
+
+/// `start --foreground NAME`: exits as the container does.
+///
+/// # Errors
+/// It cannot be started; its log cannot be read.
+pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
+    let [name] = &args.names[..] else { bail!("--foreground takes one container") };
+    let definition = Definition::need(&manager.places, name)?;
+    if !definition.monitor {
+        bail!("container {name:?} has no monitor: nobody would see how it ends");
+    }
+    start::start(manager, name)?;
+    let mut reader = LogReader::open(&log_path(manager, name))?;
+    let end = match connect(manager, name)? {
+        Some(connection) => follow(&connection, &mut reader)?,
+        None => None,
+    };
+    reader.print()?;
+    let end = match end {
+        Some(end) => Some(end),
+        // It had ended before anybody could connect.
+        None => last_end(manager, name)?,
+    };
+    match end {
+        Some(End::Code(code)) => Ok(exit_code(code)),
+        Some(End::Signal(signal)) => {
+            tell(&format!("container {name:?} was killed by signal {signal}"));
+            Ok(exit_code(128 + signal))
+        }
+        Some(End::Unknown) | None => bail!("nobody saw how container {name:?} ended"),
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
+}
+
+fn last_end(manager: &Manager, name: &str) -> Result<Option<End>> {
+    // Whoever concludes the run has the lock.
+    let _lock = manager.places.lock(name)?;
+    let last = Last::read(&manager.places, name)?;
+    Ok(last.and_then(|last| last.code.map(End::Code).or(last.signal.map(End::Signal))))
+}
+
+/// How often it is looked whether a container runs, for which nobody waits to be told.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// `wait NAME [STATE]`: prints how it ended, or nothing. Exits with 1 when the time is up.
+///
+/// # Errors
+/// It is not defined; what the runtime says.
+pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
+    let name = &args.name;
+    Definition::need(&manager.places, name)?;
+    let until = args.time.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
+    loop {
+        let alive = manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status));
+        let run = Run::read(&manager.places, name)?;
+        match args.state {
+            Awaited::Running if alive => return Ok(ExitCode::SUCCESS),
+            Awaited::Stopped if !alive && run.is_none() => {
+                if let Some(last) = Last::read(&manager.places, name)? {
+                    output::write(&format!("{}\n", last.render()))?;
+                }
+                return Ok(ExitCode::SUCCESS);
+            }
+            _ => {}
+        }
+        if left().is_some_and(|left| left.is_zero()) {
+            tell(&format!("error: container {name:?} is not {} in time", args.state.render()));
+            return Ok(ExitCode::FAILURE);
+        }
+        let connection = match (args.state, &run) {
+            (Awaited::Stopped, Some(run)) => Connection::open(&run.folder(&manager.places, name))?,
+            _ => None,
+        };
+        match connection {
+            // It closes the connection when it has been decided what comes after the end.
+            Some(connection) => while matches!(connection.wait(left())?, Some(Told::Ended(_))) {},
+            None if alive && args.state == Awaited::Stopped => {
+                manager.runtime.wait(name, left().unwrap_or(Duration::from_secs(3600)))?;
+                // Nobody else concludes the run of a container without a monitor.
+                let _lock = manager.places.lock(name)?;
+                let definition = Definition::need(&manager.places, name)?;
+                if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+                    super::ended::clear(manager, &definition, false)?;
+                }
+            }
+            None => std::thread::sleep(left().map_or(LOOK, |left| left.min(LOOK))),
+        }
+    }
+}
+
+/// A log that is read while it is written and put aside.
+#[derive(Debug)]
+struct LogReader {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl LogReader {
+    fn open(path: &Path) -> Result<LogReader> {
+        Ok(LogReader { path: path.to_owned(), file: open(path)? })
+    }
+
+    /// Goes to the beginning of the last lines.
+    fn skip_to_last(&mut self, lines: usize) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).and_then(|_| file.seek(SeekFrom::Start(find_last(&text, lines) as u64)))?;
+        Ok(())
+    }
+
+    /// Prints what has been added.
+    fn print(&mut self) -> Result<()> {
+        self.print_rest()?;
+        // Another one has taken its place: whatever came between is in that one from its beginning.
+        let inode = |meta: std::io::Result<fs::Metadata>| meta.map(|meta| (meta.dev(), meta.ino())).ok();
+        let open_one = self.file.as_ref().and_then(|file| inode(file.metadata()));
+        let named = inode(fs::metadata(&self.path));
+        if named.is_some() && named != open_one {
+            self.print_rest()?;
+            self.file = open(&self.path)?;
+            self.print_rest()?;
+        }
+        Ok(())
+    }
+
+    fn print_rest(&mut self) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut out = std::io::stdout().lock();
+        match std::io::copy(file, &mut out).and_then(|_| std::io::Write::flush(&mut out)) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+            other => other.context("cannot pass the log on"),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).with_context(|| format!("cannot open {}", path.display())),
+    }
+}
+
+/// Where the last lines of a text begin. A line need not end.
+fn find_last(text: &[u8], lines: usize) -> usize {
+    let body = text.strip_suffix(b"\n").unwrap_or(text);
+    if lines == 0 {
+        return text.len();
+    }
+    let ends = body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n');
+    ends.map(|(at, _)| at + 1).nth(lines - 1).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_found() {
+        let last = |text: &str, lines| text[find_last(text.as_bytes(), lines)..].to_owned();
+        assert_eq!(last("a\nb\nc\n", 2), "b\nc\n");
+        assert_eq!(last("a\nb\nc", 1), "c");
+        assert_eq!(last("a\nb\n", 9), "a\nb\n");
+        assert_eq!((last("", 3), last("a\n", 0)), (String::new(), String::new()));
+    }
+}

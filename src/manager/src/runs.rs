@@ -1,0 +1,284 @@
+//! One run of a container: what is on disk of the one that is under way, and of the last that ended.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use runtime_spec::monitor::{End, file};
+use runtime_spec::signal::{Signal, signal_name};
+use runtime_spec::state::Usage;
+use serde::{Deserialize, Serialize};
+
+use crate::changes::random_id;
+use crate::definition::Restart;
+use crate::places::{CLOSED, Places, Readers, now, remove_if_there, write_whole};
+
+/// The document of a run under way, in the closed folder.
+const CURRENT: &str = "run.json";
+/// That of the last run that ended.
+const LAST: &str = "last.json";
+
+/// A run that has begun and that nobody has concluded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// What its folder is called after.
+    pub id: String,
+    /// When it began, seconds since 1970.
+    pub started: u64,
+    /// How often it was started again by itself since somebody asked for a start.
+    #[serde(default)]
+    pub restarts: u32,
+    /// It has ended, and is to be started again at this time, milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again_at: Option<u64>,
+}
+
+/// How a run ended. Names of fields are not changed, only added to: people read this document, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// When it began, seconds since 1970.
+    pub started: u64,
+    /// When its end was noticed, seconds since 1970.
+    pub ended: u64,
+    /// In a word.
+    pub reason: Reason,
+    /// The code that its first process exited with; null when a signal killed it or nobody knows.
+    pub code: Option<i32>,
+    /// The signal that killed its first process.
+    pub signal: Option<i32>,
+    /// Processes that the kernel killed for want of memory.
+    pub oom_kills: u64,
+    /// Processor time in nanoseconds; null where nobody counted.
+    pub cpu: Option<u64>,
+    /// Most bytes of memory at once; null where nobody counted.
+    pub memory_peak: Option<u64>,
+    /// How often it had been started again by itself.
+    pub restarts: u32,
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// Somebody stopped it.
+    Stopped,
+    /// It exited.
+    Exited,
+    /// A signal killed it.
+    Signal,
+    /// The kernel killed it, or something in it, for want of memory.
+    Oom,
+    /// Nobody was there to see it.
+    Unknown,
+}
+
+impl Last {
+    /// Puts together what the runtime and the monitor know.
+    #[must_use]
+    pub fn plan(run: &Run, end: End, oom_kills: u64, usage: Option<Usage>, stopped: bool, ended: u64) -> Last {
+        let (code, signal) = match end {
+            End::Code(code) => (Some(code), None),
+            End::Signal(signal) => (None, Some(signal)),
+            End::Unknown => (None, None),
+        };
+        let killed = signal == Some(9) || code == Some(137);
+        let reason = match end {
+            _ if stopped => Reason::Stopped,
+            _ if killed && oom_kills > 0 => Reason::Oom,
+            End::Code(_) => Reason::Exited,
+            End::Signal(_) => Reason::Signal,
+            End::Unknown => Reason::Unknown,
+        };
+        Last {
+            started: run.started,
+            ended,
+            reason,
+            code,
+            signal,
+            oom_kills,
+            cpu: usage.map(|usage| usage.cpu),
+            memory_peak: usage.map(|usage| usage.memory_peak).filter(|bytes| *bytes > 0),
+            restarts: run.restarts,
+        }
+    }
+
+    /// For people: `exited with 3`, `killed by SIGTERM`, …
+    #[must_use]
+    pub fn render(&self) -> String {
+        let how = match (self.code, self.signal) {
+            (Some(code), _) => format!("exited with {code}"),
+            (None, Some(signal)) => match signal_name(Signal(signal)) {
+                Some(name) => format!("killed by {name}"),
+                None => format!("killed by signal {signal}"),
+            },
+            (None, None) => "ended, nobody saw how".to_owned(),
+        };
+        match self.reason {
+            Reason::Stopped => format!("stopped, {how}"),
+            Reason::Oom => format!("out of memory, {how}"),
+            _ => how,
+        }
+    }
+}
+
+/// First pause before a container is started again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A run of at least this length is a new beginning: the next pause is the first one again.
+const STEADY: Duration = Duration::from_secs(10);
+
+/// After which pause a container that ended by itself is started again, and how many restarts that makes; `None` where it
+/// stays as it is. The pause doubles each time.
+#[must_use]
+pub fn plan_restart(policy: Restart, end: End, lasted: Duration, restarts: u32) -> Option<(Duration, u32)> {
+    let wanted = match policy {
+        Restart::No => false,
+        Restart::OnFailure => end != End::Code(0),
+        Restart::Always => true,
+    };
+    if !wanted {
+        return None;
+    }
+    let before = if lasted >= STEADY { 0 } else { restarts };
+    let pause = PAUSE.saturating_mul(1 << before.min(20)).min(PAUSE_MAX);
+    Some((pause, before + 1))
+}
+
+fn document(places: &Places, name: &str, file: &str) -> PathBuf {
+    places.container(name).join(CLOSED).join(file)
+}
+
+fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        other => other.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    serde_json::from_slice(&bytes).with_context(|| format!("cannot use {}", path.display())).map(Some)
+}
+
+impl Run {
+    /// A run that begins now.
+    ///
+    /// # Errors
+    /// The kernel has no random numbers.
+    pub fn new(restarts: u32) -> Result<Run> {
+        Ok(Run { id: random_id()?, started: now(), restarts, again_at: None })
+    }
+
+    /// The run of a container that nobody has concluded.
+    ///
+    /// # Errors
+    /// The document cannot be read.
+    pub fn read(places: &Places, name: &str) -> Result<Option<Run>> {
+        read(&document(places, name, CURRENT))
+    }
+
+    /// Writes the document, with the folder.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn write(&self, places: &Places, name: &str) -> Result<()> {
+        let folder = self.folder(places, name);
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("cannot make {}", folder.display()));
+            }
+            _ => {}
+        }
+        write_whole(&document(places, name, CURRENT), &serde_json::to_vec(self)?, Readers::Owner)
+    }
+
+    /// Forgets the run: the document, then the folder. A monitor that still has files of it open is not disturbed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget(&self, places: &Places, name: &str) -> Result<()> {
+        remove_if_there(&document(places, name, CURRENT))?;
+        self.remove_folder(places, name)
+    }
+
+    /// Removes the folder alone, when another run has taken its place.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove_folder(&self, places: &Places, name: &str) -> Result<()> {
+        crate::ops::remove_tree(&self.folder(places, name))
+    }
+
+    /// Its folder, which has what the monitor works with.
+    #[must_use]
+    pub fn folder(&self, places: &Places, name: &str) -> PathBuf {
+        places.container(name).join(CLOSED).join(format!("run-{}", self.id))
+    }
+
+    /// How it ended, as the monitor wrote it; `None` where it has not, or not yet.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn end(&self, places: &Places, name: &str) -> Result<Option<End>> {
+        let path = self.folder(places, name).join(file::END);
+        match fs::read_to_string(&path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Ok(text) => match End::parse(&text) {
+                Some(end) => Ok(Some(end)),
+                None => bail!("{} makes no sense: {text:?}", path.display()),
+            },
+        }
+    }
+}
+
+impl Last {
+    /// How the last run of a container ended; `None` where it has had none.
+    ///
+    /// # Errors
+    /// The document cannot be read.
+    pub fn read(places: &Places, name: &str) -> Result<Option<Last>> {
+        read(&document(places, name, LAST))
+    }
+
+    /// Writes the document.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn write(&self, places: &Places, name: &str) -> Result<()> {
+        write_whole(&document(places, name, LAST), &serde_json::to_vec(self)?, Readers::Owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_policy_decides_and_the_pause_doubles() {
+        let plan = |policy, end, restarts| plan_restart(policy, end, SHORT, restarts);
+        assert_eq!(plan(Restart::No, End::Code(1), 0), None);
+        assert_eq!(plan(Restart::OnFailure, End::Code(0), 0), None);
+        for end in [End::Code(1), End::Signal(9), End::Unknown] {
+            assert_eq!(plan(Restart::OnFailure, end, 0), Some((PAUSE, 1)));
+        }
+        assert_eq!(plan(Restart::Always, End::Code(0), 3), Some((PAUSE * 8, 4)));
+        assert_eq!(plan(Restart::Always, End::Code(0), 4_000_000_000), Some((PAUSE_MAX, 4_000_000_001)));
+        assert_eq!(plan_restart(Restart::Always, End::Code(0), STEADY, 9), Some((PAUSE, 1)));
+    }
+
+    #[test]
+    fn the_reason_says_who_ended_it() {
+        let run = Run { id: "x".to_owned(), started: 5, restarts: 1, again_at: None };
+        let plan = |end, kills, stopped| Last::plan(&run, end, kills, None, stopped, 9);
+        let told = |end, kills, stopped| plan(end, kills, stopped).render();
+        assert_eq!(told(End::Code(3), 0, false), "exited with 3");
+        assert_eq!(told(End::Signal(9), 1, false), "out of memory, killed by SIGKILL");
+        assert_eq!(told(End::Signal(9), 0, false), "killed by SIGKILL");
+        // Something else was killed, and the first process went on to exit by itself.
+        assert_eq!(plan(End::Code(0), 1, false).reason, Reason::Exited);
+        assert_eq!(told(End::Signal(15), 0, true), "stopped, killed by SIGTERM");
+        assert_eq!(told(End::Unknown, 0, false), "ended, nobody saw how");
+    }
+}

@@ -1,0 +1,246 @@
+//! How a monitor comes to life, what it does when its container has ended, and how it begins with one that runs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use runtime_spec::monitor::{End, Orders, file};
+use sys::Errno;
+use sys::fs::{FileType, FlockOperation, OFlags};
+use sys::socket::Carries;
+
+use crate::log::Log;
+use crate::serve::{Output, Server, end_of};
+
+/// Runs a monitor for the run whose folder this is: with a new container, or for one that runs already.
+///
+/// # Errors
+/// The container does not start; the folder is not what it has to be. After the first line has been told nothing is left to
+/// tell errors to.
+pub fn main(folder: &Path, attach: bool) -> Result<()> {
+    // Nothing of the caller's is kept open for as long as a container lives.
+    sys::process::close_all_but(vec![0, 1, 2])?;
+    let orders = fs::read(folder.join(file::ORDERS)).context("cannot read the orders")?;
+    let orders = Orders::parse(&orders).map_err(anyhow::Error::msg)?;
+    hold_lock(folder, attach)?;
+    // A group of its own: keys that a person presses to interrupt the command that started it are not meant for it.
+    sys::process::new_session()?;
+    let dir = File::open(folder).context("cannot open the folder of the run")?;
+    let log = Log::open(Path::new(&orders.log), orders.log_size, orders.log_files)?;
+    let listener = listen(dir.as_fd(), file::CONTROL, Carries::Messages)?;
+    let (pid, process, mut server) = match attach {
+        true => join(folder, &orders, listener, log)?,
+        false => begin(folder, dir.as_fd(), &orders, listener, log)?,
+    };
+    drop(dir);
+    tell("ok");
+    let null = OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
+    sys::process::dup_onto(null.as_fd(), 1)?;
+    sys::process::dup_onto(null.as_fd(), 2)?;
+    drop(null);
+    server.until_end(process.as_fd())?;
+    let end = end_of(process.as_fd(), pid)?;
+    drop(process);
+    write_end(folder, end)?;
+    server.tell_end(end)?;
+    server.output = Output::Lost;
+    follow_up(&orders, &mut server, end)
+}
+
+/// Writes one line for the command that started this process. It may have gone.
+pub fn tell(line: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        drop(error);
+    }
+}
+
+/// Takes the lock of the run and puts it where standard input was: one descriptor less, and no other use for that one.
+///
+/// Somebody may look for a moment whether it is held. A new run's cannot be held for longer.
+fn hold_lock(folder: &Path, attach: bool) -> Result<()> {
+    let path = folder.join(file::LOCK);
+    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
+    let mut lock = open.with_context(|| format!("cannot open {}", path.display()))?;
+    let how = if attach { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::LockExclusive };
+    match sys::fs::flock(lock.as_fd(), how) {
+        Err(error) if error.is(Errno::WOULDBLOCK) => bail!("it has a monitor"),
+        other => other?,
+    }
+    lock.set_len(0)
+        .and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    sys::process::dup_onto(lock.as_fd(), 0)?;
+    Ok(())
+}
+
+/// Listens at a name, of which an earlier monitor may have left the file.
+fn listen(dir: BorrowedFd<'_>, name: &str, carries: Carries) -> Result<OwnedFd> {
+    match sys::fs::unlink_at(dir, name) {
+        Err(error) if !error.is(Errno::NOENT) => return Err(error.into()),
+        _ => {}
+    }
+    Ok(sys::socket::listen(dir, name, 0o600, carries)?)
+}
+
+/// Starts the container.
+fn begin(
+    folder: &Path,
+    dir: BorrowedFd<'_>,
+    orders: &Orders,
+    listener: OwnedFd,
+    log: Log,
+) -> Result<(i32, OwnedFd, Server)> {
+    // So that the container's first process becomes a child of this one when `skep` has gone.
+    sys::process::set_child_subreaper()?;
+    let mut server;
+    let mut console = None;
+    let writing = if orders.terminal {
+        console = Some(listen(dir, file::CONSOLE, Carries::Bytes)?);
+        server = Server::new(listener, Output::Lost, log);
+        None
+    } else {
+        sys::fs::mknod_at(dir, file::OUTPUT, FileType::Fifo, 0o600, 0)?;
+        server = Server::new(listener, Output::Fifo(open_fifo(folder)?), log);
+        // A description of its own: the container's calls wait where the monitor's do not.
+        Some(sys::fs::open_at(dir, file::OUTPUT, OFlags::RDWR, 0)?)
+    };
+    let (program, args) = orders.start.split_first().context("no order to start anything")?;
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).current_dir(folder);
+    match &writing {
+        Some(fd) => command.stdout(fd.try_clone()?).stderr(fd.try_clone()?),
+        None => command.stdout(Stdio::null()).stderr(Stdio::null()),
+    };
+    let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
+    drop((command, writing));
+    let started = serve_start(&mut server, &mut child, console.as_ref())?;
+    if console.is_some() {
+        sys::fs::unlink_at(dir, file::CONSOLE)?;
+    }
+    if !started.success() {
+        // Its own messages are in a file that whoever gave the orders knows.
+        bail!("{program} ended with {started}");
+    }
+    if orders.terminal && server.output_is_lost() {
+        bail!("{program} sent no terminal");
+    }
+    let pid = read_pid(folder)?;
+    let process = sys::process::pidfd_open(pid)?;
+    Ok((pid, process, server))
+}
+
+/// Waits for the end of the command that starts the container; takes the terminal that it sends, and passes on what is
+/// written meanwhile, for it would wait when the FIFO is full.
+fn serve_start(server: &mut Server, child: &mut Child, console: Option<&OwnedFd>) -> Result<std::process::ExitStatus> {
+    let process = sys::process::pidfd_open(i32::try_from(child.id())?)?;
+    let Some(console) = console else {
+        server.until_end(process.as_fd())?;
+        return Ok(child.wait()?);
+    };
+    loop {
+        let ready = sys::process::poll_readable(&[process.as_fd(), console.as_fd()], None)?;
+        if ready[1].readable {
+            let socket = sys::socket::accept(console.as_fd(), false)?;
+            if let Some(master) = sys::socket::receive(socket.as_fd(), 256)?.fds.pop() {
+                sys::process::set_nonblocking(master.as_fd())?;
+                let slave = sys::terminal::open_peer(master.as_fd())?;
+                server.output = Output::Terminal { master, _slave: slave };
+            }
+        } else if ready[0].readable {
+            return Ok(child.wait()?);
+        }
+    }
+}
+
+/// Opens the output of a container that runs, or of one that will.
+fn open_fifo(folder: &Path) -> Result<OwnedFd> {
+    let path = folder.join(file::OUTPUT);
+    let path = path.to_str().context("the folder's name is no text")?;
+    Ok(sys::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK)?)
+}
+
+fn read_pid(folder: &Path) -> Result<i32> {
+    let text = fs::read_to_string(folder.join(file::PID)).context("cannot read the pid")?;
+    text.trim().parse().with_context(|| format!("no pid: {text:?}"))
+}
+
+/// Takes the place of a monitor that has died.
+///
+/// The output of a container without a terminal is all there, as it waited in the FIFO. Of one with a terminal it is lost, as
+/// the terminal's master was closed with the monitor that had it. How the first process ended is told by kernels from 6.15
+/// on; older ones tell it to a parent alone, which is then some other process.
+fn join(folder: &Path, orders: &Orders, listener: OwnedFd, log: Log) -> Result<(i32, OwnedFd, Server)> {
+    let pid = read_pid(folder)?;
+    let process = sys::process::pidfd_open(pid)?;
+    let output = if orders.terminal { Output::Lost } else { Output::Fifo(open_fifo(folder)?) };
+    Ok((pid, process, Server::new(listener, output, log)))
+}
+
+/// Leaves how it ended where whoever stops the container finds it, also when this process is killed now.
+fn write_end(folder: &Path, end: End) -> Result<()> {
+    let (path, unfinished) = (folder.join(file::END), folder.join("end.new"));
+    fs::write(&unfinished, end.render())
+        .and_then(|()| fs::rename(&unfinished, &path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Has somebody decide what comes after the end, and starts the container again if that is it.
+fn follow_up(orders: &Orders, server: &mut Server, end: End) -> Result<()> {
+    let mut again = run(&orders.ended)?;
+    while let Some(pause) = again {
+        let until = Instant::now() + pause;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            // Whoever comes now learns that there is nothing to attach to.
+            server.turn(None, Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)))?;
+            server.tell_end(end)?;
+        }
+        again = run(&orders.again)?;
+    }
+    Ok(())
+}
+
+/// Runs a command, and reads from its output after which time something is to be done again.
+fn run(command: &[String]) -> Result<Option<Duration>> {
+    let Some((program, args)) = command.split_first() else { return Ok(None) };
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    let mut answer = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(4096).read_to_string(&mut answer).with_context(|| format!("cannot read from {program}"))?;
+    }
+    child.wait()?;
+    Ok(parse_again(&answer))
+}
+
+/// Reads `again MILLISECONDS` from a command's output.
+fn parse_again(answer: &str) -> Option<Duration> {
+    let pause = answer.lines().find_map(|line| line.strip_prefix("again "))?;
+    pause.trim().parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_a_time_is_no_order() {
+        assert_eq!(parse_again("again 250\n"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_again("note\nagain 0\n"), Some(Duration::ZERO));
+        for answer in ["", "again", "again x", "again -1", "not again 5"] {
+            assert_eq!(parse_again(answer), None, "{answer}");
+        }
+    }
+}
