@@ -332,6 +332,55 @@ fn processes_are_run_and_frozen_by_name() {
 }
 
 #[test]
+fn what_containers_do_is_shown() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let script = "echo one; echo two; while :; do :; done & exec sleep 1000";
+        let name = shell(&d, "busy", &["--memory", "64M", "--pids", "9"], script);
+        let idle = shell(&d, "idle", &[], "exec sleep 1000");
+        d.call(&["start", &name, &idle]).ok();
+        eventually("it has written", || d.log(&name).contains("two"));
+        let status = d.call(&["status", &name, "-o", "json", "--lines", "1"]).json();
+        assert_eq!((&status["state"], &status["log"]), (&json!("running"), &json!(["two"])));
+        let processes = status["processes"].as_array().expect("processes");
+        assert_eq!(processes.len(), 2);
+        assert!(processes.iter().any(|process| process["parent"] == status["pid"]), "{status}");
+        let text = d.call(&["status", &name]).ok();
+        let first = format!("\n{} sleep 1000\n  ", status["pid"]);
+        assert!(text.contains(&first) && text.ends_with("one\ntwo") && text.contains(" of 64.0 MiB"), "{text}");
+
+        let top = d.call(&["top", "--batch", "--number", "1", "--delay", "0.2"]).ok();
+        let lines: Vec<&str> = top.lines().collect();
+        // The busy one comes first, and uses most of a processor.
+        assert!(lines[1].starts_with(&name) && lines[2].starts_with(&idle), "{top}");
+        assert!(lines[3].starts_with("2 containers:") && lines[3].ends_with("3 tasks"), "{top}");
+        let entry = sb.call(&["list", "--format", "json", "--usage"]).run().json();
+        assert!(entry[0]["usage"]["pids"].as_u64().is_some() && entry[0]["usage"]["memory"] != 0, "{entry}");
+        assert!(sb.call(&["list", "--format", "json"]).run().json()[0].get("usage").is_none());
+        d.call(&["stop", "-t", "0", &name, &idle]).ok();
+        assert_eq!(d.call(&["status", &name, "-o", "json"]).json()["processes"], json!([]));
+        d.call(&["top", "--delay", "0"]).fails_saying("want seconds");
+    });
+}
+
+#[test]
+fn the_doctor_looks_at_all() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let findings = d.call(&["doctor", "-o", "json"]).json();
+        let verdict = |subject: &str| {
+            let of = |finding: &&integration::Value| finding["subject"] == subject;
+            findings.as_array().expect("a list").iter().find(of).map(|finding| finding["verdict"].clone())
+        };
+        for subject in ["user", "cgroups", "overlay", "skep-monitor", "data folder"] {
+            assert_eq!(verdict(subject), Some(json!("good")), "{subject} in {findings}");
+        }
+        let shown = |options: &[&str]| d.call(&[&["doctor"], options].concat()).ok().lines().count();
+        assert!(shown(&["--all"]) > shown(&[]));
+    });
+}
+
+#[test]
 fn waiting_has_a_bound_and_two_directions() {
     case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);

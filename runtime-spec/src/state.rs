@@ -72,12 +72,13 @@ pub struct State {
     /// Processes that the kernel killed for want of memory, once the container has stopped; absent for none. Not in runc.
     #[serde(rename = "oomKills", skip_serializing_if = "Option::is_none", default)]
     pub oom_kills: Option<u64>,
-    /// What it used, once the container has stopped and as long as its groups are there. Not in runc.
+    /// What it used, once the container has stopped and as long as its groups are there; what it uses, where `list` was asked
+    /// for that. Not in runc.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub usage: Option<Usage>,
 }
 
-/// What a container used in all.
+/// What a container uses, or used in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
@@ -85,6 +86,12 @@ pub struct Usage {
     pub cpu: u64,
     /// Most bytes of memory at once; 0 where the kernel does not tell (v2 before 5.19).
     pub memory_peak: u64,
+    /// Bytes of memory now.
+    #[serde(default)]
+    pub memory: u64,
+    /// Processes and threads now.
+    #[serde(default)]
+    pub pids: u64,
 }
 
 /// What a seccomp agent gets together with the descriptors (config-linux.md, the container process state).

@@ -254,7 +254,7 @@ impl Session<'_> {
             Target::Matching(pattern) => Regex::new(pattern).with_context(|| format!("--regex {pattern:?}"))?,
         };
         let mut first = Ok(SUCCESS);
-        for entry in ops::list::list(&self.engine)? {
+        for entry in ops::list::list(&self.engine, false)? {
             let id = &entry.document.id;
             if !pattern.is_match(id) {
                 continue;
@@ -270,7 +270,7 @@ impl Session<'_> {
     }
 
     fn list(&self, args: ListArgs) -> anyhow::Result<u8> {
-        let entries = ops::list::list(&self.engine)?;
+        let entries = ops::list::list(&self.engine, args.usage)?;
         // A machine without the file has users without names.
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let documents: Vec<_> = entries

@@ -122,7 +122,7 @@ mod containerd {
         check("skep features --host --format=json", Command::Features(FeaturesArgs { host: true, json: true }));
         check("runc --version", Command::Version);
         check("runc -v", Command::Version);
-        check("runc list --format=json", Command::List(ListArgs { format: Format::Json, quiet: false }));
+        check("runc list --format=json", Command::List(ListArgs { format: Format::Json, quiet: false, usage: false }));
         check("runc delete web", Command::Delete(DeleteArgs { target: Target::Id(id()), force: false }));
         check("runc delete --force web", Command::Delete(DeleteArgs { target: Target::Id(id()), force: true }));
     }
@@ -335,7 +335,7 @@ mod grammar {
         let target = Target::Matching("^web".to_owned());
         check("skep delete -r -f ^web", Command::Delete(DeleteArgs { target: target.clone(), force: true }));
         check("skep kill --regex ^web", Command::Kill(KillArgs { target, signal: Signal::TERM, all: false }));
-        check("skep list -q", Command::List(ListArgs { format: Format::Table, quiet: true }));
+        check("skep list -q", Command::List(ListArgs { format: Format::Table, quiet: true, usage: false }));
     }
 
     #[test]

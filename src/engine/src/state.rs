@@ -391,13 +391,14 @@ pub(crate) fn oom_kills(record: &Record) -> Result<Option<u64>> {
     Ok(Some(kills).filter(|kills| *kills > 0))
 }
 
-/// What the processes of a container used, while the groups are still there to tell.
-fn usage(record: &Record) -> Result<Option<Usage>> {
+/// What the processes of a container use, or used, while the groups are still there to tell.
+pub(crate) fn usage(record: &Record) -> Result<Option<Usage>> {
     if record.groups.is_empty() {
         return Ok(None);
     }
-    let stats = cgroup::stats::read(&cgroup::Group::open(&record.groups)?)?;
-    let usage = Usage { cpu: stats.cpu.total_ns, memory_peak: stats.memory.usage.max_usage };
+    let cgroup::stats::Usage { cpu_ns, memory, memory_peak, pids } =
+        cgroup::stats::usage(&cgroup::Group::open(&record.groups)?)?;
+    let usage = Usage { cpu: cpu_ns, memory_peak, memory, pids };
     Ok((usage != Usage::default()).then_some(usage))
 }
 

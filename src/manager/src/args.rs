@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
-use crate::args_running::{self, AttachArgs, ConsoleArgs, InfoArgs, LogsArgs, RunArgs, StartArgs, WaitArgs};
+use crate::args_running::{
+    self, AttachArgs, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs, StatusArgs, TopArgs, WaitArgs,
+};
 use crate::definition::{Device, Restart, Seccomp, Volume, parse_cpus, parse_device, parse_volume};
 use crate::output::Format;
 use crate::size::parse_size;
@@ -79,6 +81,12 @@ pub enum Verb {
     Attach(AttachArgs),
     /// Show all that is known of containers.
     Info(InfoArgs),
+    /// Show what a container does just now: its processes, limits, stalls and last words.
+    Status(StatusArgs),
+    /// Show what containers use, again and again; q leaves.
+    Top(TopArgs),
+    /// Say what this host can do, what is missing, and what to do about it.
+    Doctor(DoctorArgs),
     /// Let no process of a container go on.
     Freeze(Names),
     /// Let them go on.

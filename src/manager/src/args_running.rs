@@ -130,3 +130,65 @@ fn parse_escape(text: &str) -> Result<char, String> {
         _ => Err(format!("{text:?}: want a letter")),
     }
 }
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The container.
+    pub name: String,
+    /// How many lines of the log are shown.
+    #[arg(long, short = 'n', value_name = "LINES", default_value_t = 10)]
+    pub lines: usize,
+    /// How it is printed.
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Seconds between two looks.
+    #[arg(long, short, value_name = "SECONDS", default_value = "3", value_parser = parse_delay)]
+    pub delay: f64,
+    /// What the first line has most of.
+    #[arg(long, short, value_name = "WHAT", value_enum, default_value_t)]
+    pub sort: SortBy,
+    /// Write plain text, one table below the other.
+    #[arg(long, short)]
+    pub batch: bool,
+    /// Stop after so many tables.
+    #[arg(long, short, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub number: Option<u64>,
+}
+
+/// What `top` sorts by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SortBy {
+    /// Names.
+    Name,
+    /// Processor time since the last look.
+    #[default]
+    Cpu,
+    /// Memory.
+    Memory,
+    /// Processes and threads.
+    Pids,
+}
+
+fn parse_delay(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("{text:?}: want seconds, from 0.1 to 86400")),
+    }
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Also what is as it should be.
+    #[arg(long, short)]
+    pub all: bool,
+    /// How it is printed.
+    #[command(flatten)]
+    pub printed: Printed,
+}

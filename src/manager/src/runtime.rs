@@ -179,6 +179,42 @@ impl Runtime {
         }
     }
 
+    /// The states of all containers, with what those that run use.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn list_usage(&self) -> Result<Vec<State>> {
+        let answer = self.ok("list", &["--format", "json", "--usage"])?;
+        let states: Option<Vec<State>> = serde_json::from_slice(&answer).context("cannot read the answer of list")?;
+        Ok(states.unwrap_or_default())
+    }
+
+    /// The processes of a container as the host numbers them; none where it has ended.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn pids(&self, name: &str) -> Result<Vec<u32>> {
+        match self.ok("ps", &["--format", "json", name]) {
+            Ok(answer) => {
+                let pids: Option<Vec<u32>> = serde_json::from_slice(&answer).context("cannot read the answer of ps")?;
+                Ok(pids.unwrap_or_default())
+            }
+            Err(error) => match self.state(name)?.map(|state| state.status) {
+                Some(status) if is_alive(status) => Err(error),
+                _ => Ok(Vec::new()),
+            },
+        }
+    }
+
+    /// What the host offers, as `features --host` tells it.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn features_of_host(&self) -> Result<serde_json::Value> {
+        let answer = self.ok("features", &["--host", "--format", "json"])?;
+        serde_json::from_slice(&answer).context("cannot read the answer of features")
+    }
+
     /// What a container uses, as `events --stats` tells it; `None` where it has ended.
     ///
     /// # Errors

@@ -329,6 +329,8 @@ pub struct ListArgs {
     pub format: Format,
     /// Ids only, whatever the format.
     pub quiet: bool,
+    /// With what they use, in JSON.
+    pub usage: bool,
 }
 
 /// Arguments of `features`.

@@ -240,6 +240,8 @@ pub static HOST_FORMAT: Flag =
     Flag::new("format", OneOf(&["text", "json"]), "print text or JSON (with --host)").short("f").default("text");
 /// Ids only.
 pub static QUIET: Flag = Flag::new("quiet", Nothing, "print ids only").short("q");
+/// What is used.
+pub static USAGE: Flag = Flag::new("usage", Nothing, "add to each one in JSON what it uses");
 /// Time between two reports.
 pub static INTERVAL: Flag =
     Flag::new("interval", Text("DURATION"), "time between two reports, such as 500ms or 1m30s").default("5s");

@@ -113,7 +113,7 @@ pub(super) fn delete(m: &Matches) -> Result<Command> {
 }
 
 pub(super) fn list(m: &Matches) -> Result<Command> {
-    Ok(Command::List(ListArgs { format: format(m)?, quiet: m.is_on(&QUIET) }))
+    Ok(Command::List(ListArgs { format: format(m)?, quiet: m.is_on(&QUIET), usage: m.is_on(&USAGE) }))
 }
 
 pub(super) fn ps(m: &Matches) -> Result<Command> {

@@ -51,7 +51,7 @@ mod tests {
 
     #[track_caller]
     fn check(containers: &[State], format: Format, quiet: bool, expected: &str) {
-        assert_eq!(render_list(containers, ListArgs { format, quiet }).expect("JSON"), expected);
+        assert_eq!(render_list(containers, ListArgs { format, quiet, usage: false }).expect("JSON"), expected);
     }
 
     #[test]
@@ -75,7 +75,9 @@ db          0           stopped     /bundles/web   2026-08-19T12:34:56.000000789
         check(&both, Format::Table, false, expected);
         let expected = r#"[{"ociVersion":"1.3.0","id":"web","pid":4242,"status":"running","bundle":"/bundles/web","#;
         assert!(
-            render_list(&both, ListArgs { format: Format::Json, quiet: false }).expect("JSON").starts_with(expected)
+            render_list(&both, ListArgs { format: Format::Json, quiet: false, usage: false })
+                .expect("JSON")
+                .starts_with(expected)
         );
     }
 

@@ -4,7 +4,7 @@ use runtime_spec::state::State as Document;
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::state::Store;
+use crate::state::{self, Store};
 
 /// One line of the list.
 #[derive(Debug, Clone)]
@@ -15,17 +15,21 @@ pub struct Entry {
     pub owner: u32,
 }
 
-/// All containers, by id. One that goes meanwhile is left out; one whose record makes no sense is a warning.
+/// All containers, by id, with what those that run use if that is wanted. One that goes meanwhile is left out; one whose record makes no sense is a warning.
 ///
 /// # Errors
 /// What the kernel says of the folder.
-pub fn list(context: &Context<'_>) -> Result<Vec<Entry>> {
+pub fn list(context: &Context<'_>, usage: bool) -> Result<Vec<Entry>> {
     let Some(store) = Store::open_existing(&context.root)? else { return Ok(Vec::new()) };
     let mut entries = Vec::new();
     for id in store.ids()? {
         let entry = store.folder(&id).and_then(|folder| {
             let record = folder.read_record()?;
-            Ok(Entry { document: folder.document(&record, &context.proc)?, owner: record.owner })
+            let mut document = folder.document(&record, &context.proc)?;
+            if usage && document.usage.is_none() {
+                document.usage = state::usage(&record)?;
+            }
+            Ok(Entry { document, owner: record.owner })
         });
         match entry {
             Ok(entry) => entries.push(entry),

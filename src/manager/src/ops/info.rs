@@ -22,7 +22,7 @@ use crate::size::render_size;
 
 /// One container, as `info --format json` has it. Names of fields are not changed, only added to.
 #[derive(Debug, Serialize)]
-struct Info {
+pub(super) struct Info {
     name: String,
     /// As in `ls`.
     state: &'static str,
@@ -95,7 +95,8 @@ pub fn info(manager: &Manager, args: &InfoArgs) -> Result<()> {
     output::write(&texts.join("\n"))
 }
 
-fn read(manager: &Manager, name: &str) -> Result<Info> {
+/// All that is known of a container.
+pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
     let places = &manager.places;
     let definition = Definition::need(places, name)?;
     let state = manager.runtime.state(name)?.filter(|state| is_alive(state.status));
@@ -183,7 +184,8 @@ fn parse_usage(stats: &Value) -> Usage {
     }
 }
 
-fn rows(info: &Info) -> Vec<Vec<String>> {
+/// The same for people.
+pub(super) fn rows(info: &Info) -> Vec<Vec<String>> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut add = |key: &str, value: String| {
         if !value.is_empty() {

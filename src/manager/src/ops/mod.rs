@@ -6,6 +6,7 @@ pub mod copy;
 pub mod create;
 pub mod destroy;
 pub mod diff;
+pub mod doctor;
 pub mod ended;
 pub mod export;
 pub mod follow;
@@ -18,8 +19,10 @@ pub mod network;
 pub mod refresh;
 pub mod snapshot;
 pub mod start;
+pub mod status;
 pub mod stop;
 pub mod template;
+pub mod top;
 
 use std::fs;
 use std::io::ErrorKind;
