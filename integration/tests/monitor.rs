@@ -381,6 +381,54 @@ fn the_doctor_looks_at_all() {
 }
 
 #[test]
+fn containers_begin_with_the_machine_in_their_order() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let shared = sb.host_dir("shared");
+        let volume = format!("{}:/shared", shared.display());
+        let define = |suffix: &str, options: &[&str], script: &str| {
+            let options = [&["--volume", &volume, "--autostart"], options].concat();
+            shell(&d, suffix, &options, &format!("{script}; exec sleep 1000"))
+        };
+        let (db, web) = (d.name("db"), d.name("web"));
+        define("db", &["--ready", "exec:test -e /shared/ready"], "sleep 0.7; touch /shared/ready");
+        define("web", &["--after", &db, "--group", "front"], "test -e /shared/ready && touch /shared/in-order");
+        let late = define("late", &["--order", "5", "--group", "front", "--group", "x"], "true");
+        let other = shell(&d, "other", &[], "exec sleep 1000");
+        let rows = d.call(&["autostart", "--list", "-o", "json"]).json();
+        let waves: Vec<_> = rows.as_array().expect("a list").iter().map(|row| (&row["wave"], &row["name"])).collect();
+        assert_eq!(waves, [(&json!(1), &json!(db)), (&json!(2), &json!(web)), (&json!(3), &json!(late))]);
+
+        let state = |name: &str| d.listed(name)["state"].clone();
+        d.call(&["autostart"]).ok();
+        eventually("the second one came after the first was ready", || shared.join("in-order").exists());
+        assert_eq!(
+            [state(&db), state(&web), state(&late), state(&other)],
+            ["running", "running", "running", "stopped"]
+        );
+        // What runs stays.
+        let pid = d.listed(&db)["pid"].clone();
+        d.call(&["autostart"]).ok();
+        assert_eq!(d.listed(&db)["pid"], pid);
+        d.call(&["autostart", "--stop", "--group", "front", "--time", "0"]).ok();
+        assert_eq!([state(&db), state(&web), state(&late)], ["running", "stopped", "stopped"]);
+        d.call(&["autostart", "--stop", "--time", "0"]).ok();
+
+        let options = ["--ready", "tcp:1", "--ready-timeout", "1", "--order", "-1"];
+        let never = define("never", &options, "true");
+        let output = d.call(&["autostart", "--group", "x"]);
+        output.ok();
+        d.call(&["autostart", "--stop", "--time", "0"]).ok();
+        let failed = d.call(&["autostart"]);
+        assert!(failed.fails().contains("1 of 4 failed"), "{failed:?}");
+        assert!(failed.stderr_now().contains("is not ready after 1 s: tcp:1"), "{failed:?}");
+        assert_eq!([state(&never), state(&late)], ["running", "running"]);
+        d.call(&["autostart", "--stop", "--time", "0"]).ok();
+        d.create(&d.name("bad"), text(&d.base()), &["--ready", "tcp:5"], &["true"]).fails_saying("--autostart");
+    });
+}
+
+#[test]
 fn waiting_has_a_bound_and_two_directions() {
     case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);

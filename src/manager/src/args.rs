@@ -8,7 +8,8 @@ use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
 use crate::args_running::{
-    self, AttachArgs, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs, StatusArgs, TopArgs, WaitArgs,
+    self, AttachArgs, AutostartArgs, AutostartOptions, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs,
+    StatusArgs, TopArgs, WaitArgs,
 };
 use crate::definition::{Device, Restart, Seccomp, Volume, parse_cpus, parse_device, parse_volume};
 use crate::output::Format;
@@ -85,6 +86,9 @@ pub enum Verb {
     Status(StatusArgs),
     /// Show what containers use, again and again; q leaves.
     Top(TopArgs),
+    /// Start what begins with the machine, in its order; or stop it.
+    #[command(after_help = args_running::AUTOSTART_EXAMPLES)]
+    Autostart(AutostartArgs),
     /// Say what this host can do, what is missing, and what to do about it.
     Doctor(DoctorArgs),
     /// Let no process of a container go on.
@@ -376,6 +380,9 @@ pub struct CreateArgs {
     /// Keep so many old logs.
     #[arg(long, value_name = "NUMBER", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=LOG_FILES_MAX))]
     pub log_files: u32,
+    /// Whether and when it begins with the machine.
+    #[command(flatten)]
+    pub autostart: AutostartOptions,
     /// Let no monitor stay with it: its log has no bound then, and nobody sees how it ended.
     #[arg(long)]
     pub no_monitor: bool,

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::args::Printed;
+use crate::definition::{Autostart, Ready, parse_ready};
 use crate::validate::WAIT_MAX;
 
 /// Examples of `wait`.
@@ -189,6 +190,72 @@ pub struct DoctorArgs {
     #[arg(long, short)]
     pub all: bool,
     /// How it is printed.
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// Examples of `autostart`.
+pub const AUTOSTART_EXAMPLES: &str = "\
+Examples:
+  skep create db --from postgres --autostart --ready tcp:5432
+  skep create web --from app --autostart --after db --group front
+  skep autostart --list
+  skep autostart --group front
+  skep autostart --stop --time 30";
+
+/// What `create` says of it.
+#[derive(Debug, Args)]
+pub struct AutostartOptions {
+    /// Let it begin with the machine.
+    #[arg(long)]
+    pub autostart: bool,
+    /// Those of a lower order come first; 0 without it.
+    #[arg(long, value_name = "NUMBER", requires = "autostart", allow_negative_numbers = true)]
+    pub order: Option<i32>,
+    /// Not before this container is ready; may be repeated.
+    #[arg(long, value_name = "NAME", requires = "autostart")]
+    pub after: Vec<String>,
+    /// A group that can be started alone; may be repeated.
+    #[arg(long, value_name = "GROUP", requires = "autostart")]
+    pub group: Vec<String>,
+    /// When it is ready: something listens on a port inside, or a command succeeds there.
+    #[arg(long, value_name = "tcp:PORT|exec:COMMAND", requires = "autostart", value_parser = parse_ready)]
+    pub ready: Option<Ready>,
+    /// Seconds until it has to be ready.
+    #[arg(long, value_name = "SECONDS", requires = "ready", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=WAIT_MAX))]
+    pub ready_timeout: u64,
+}
+
+impl AutostartOptions {
+    /// For the definition.
+    #[must_use]
+    pub fn autostart(&self) -> Option<Autostart> {
+        self.autostart.then(|| Autostart {
+            order: self.order.unwrap_or(0),
+            after: self.after.clone(),
+            groups: self.group.clone(),
+            ready: self.ready.clone(),
+            timeout: self.ready_timeout,
+        })
+    }
+}
+
+/// `autostart`.
+#[derive(Debug, Args)]
+pub struct AutostartArgs {
+    /// Only those of this group; may be repeated.
+    #[arg(long, short, value_name = "GROUP")]
+    pub group: Vec<String>,
+    /// Stop them, the last ones first.
+    #[arg(long, conflicts_with = "list")]
+    pub stop: bool,
+    /// Only say what would be started, and in which waves.
+    #[arg(long)]
+    pub list: bool,
+    /// With --stop: seconds until each is killed.
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=WAIT_MAX))]
+    pub time: u64,
+    /// How the list is printed.
     #[command(flatten)]
     pub printed: Printed,
 }

@@ -257,6 +257,7 @@ mod tests {
             seccomp: Seccomp::Default,
             stop_signal: "TERM".to_owned(),
             monitor: true,
+            autostart: None,
             log: crate::definition::LogBounds::default(),
         }
     }

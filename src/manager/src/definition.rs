@@ -70,6 +70,9 @@ pub struct Definition {
     /// Whether a monitor stays with it while it runs.
     #[serde(default = "yes")]
     pub monitor: bool,
+    /// Whether it begins with the machine, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autostart: Option<Autostart>,
     /// Bounds of its log, which the monitor keeps.
     #[serde(default)]
     pub log: LogBounds,
@@ -77,6 +80,62 @@ pub struct Definition {
 
 fn yes() -> bool {
     true
+}
+
+/// How a container begins with the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Autostart {
+    /// Those of a lower one come first.
+    #[serde(default)]
+    pub order: i32,
+    /// Containers that have to be ready before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// Groups that can be started alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// When it is ready; `None` is as soon as it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+    /// Seconds until it has to be.
+    #[serde(default)]
+    pub timeout: u64,
+}
+
+/// By what a container shows that it is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ready {
+    /// Something in it listens on this port.
+    Tcp(u16),
+    /// This line for its shell ends with 0.
+    Exec(String),
+}
+
+impl Ready {
+    /// As on the command line.
+    #[must_use]
+    pub fn render(&self) -> String {
+        match self {
+            Ready::Tcp(port) => format!("tcp:{port}"),
+            Ready::Exec(command) => format!("exec:{command}"),
+        }
+    }
+}
+
+/// Reads `tcp:PORT` or `exec:COMMAND`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_ready(text: &str) -> Result<Ready, String> {
+    match text.split_once(':') {
+        Some(("tcp", port)) => match port.parse() {
+            Ok(port) if port > 0 => Ok(Ready::Tcp(port)),
+            _ => Err(format!("{text:?}: want a port from 1 to 65535")),
+        },
+        Some(("exec", command)) if !command.trim().is_empty() => Ok(Ready::Exec(command.to_owned())),
+        _ => Err(format!("{text:?}: want tcp:PORT or exec:COMMAND")),
+    }
 }
 
 /// Bounds of a container's log.

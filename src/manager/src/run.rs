@@ -73,6 +73,7 @@ fn perform(cli: Cli) -> Result<ExitCode> {
         Verb::Status(args) => ops::status::status(&manager, &args),
         Verb::Top(args) => ops::top::top(&manager, &args),
         Verb::Doctor(args) => return ops::doctor::doctor(&manager, &args),
+        Verb::Autostart(args) => ops::autostart::autostart(&manager, &args),
         Verb::Freeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, true)),
         Verb::Unfreeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, false)),
         Verb::Ended(args) => ops::ended::ended(&manager, &args),

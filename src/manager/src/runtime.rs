@@ -51,6 +51,14 @@ impl Runtime {
         Ok(output.stdout)
     }
 
+    /// Whether a verb ends with 0; what it writes is dropped.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn succeeds(&self, verb: &str, args: &[&str]) -> Result<bool> {
+        self.output(verb, args).map(|output| output.status.success())
+    }
+
     /// The state of a container; `None` where the runtime has none of the name.
     ///
     /// # Errors

@@ -85,6 +85,7 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("info", "show all that is known of containers"),
     ("status", "show what a container does just now"),
     ("top", "show what containers use, again and again"),
+    ("autostart", "start what begins with the machine, or stop it"),
     ("doctor", "say what this host can do and what is missing"),
     ("freeze", "let no process of a container go on"),
     ("unfreeze", "let them go on"),

@@ -29,6 +29,9 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     let _layers_stay = base::pin(&manager.places, &base.from)?;
     let defaults = template::read_defaults(&manager.places, &base.from)?;
     let definition = define(args, base, defaults)?;
+    for after in &args.autostart.after {
+        validate_name("container", after)?;
+    }
     if args.no_monitor && (definition.process.terminal || definition.restart != Restart::No) {
         bail!("--no-monitor goes neither with --tty nor with --restart: the monitor holds the one and does the other");
     }
@@ -141,6 +144,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         seccomp: args.seccomp,
         stop_signal: args.stop_signal.clone().or(base.stop_signal).unwrap_or_else(|| "TERM".to_owned()),
         monitor: !args.no_monitor,
+        autostart: args.autostart.autostart(),
         log: LogBounds { size: args.log_size, files: args.log_files },
     })
 }

@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub mod attach;
+pub mod autostart;
 pub mod console;
 pub mod copy;
 pub mod create;

@@ -230,6 +230,7 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
     };
     Definition {
         monitor: false,
+        autostart: None,
         log: LogBounds::default(),
         schema: Definition::SCHEMA,
         name: builder.to_owned(),

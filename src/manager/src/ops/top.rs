@@ -230,7 +230,10 @@ mod tests {
         assert_eq!(shares, [("a", 50.0), ("b", 0.0), ("new", 0.0)]);
         assert_eq!(plan_rows(&last, &now, &limits, SortBy::Memory)[0].name, "b");
         let text = draw(&rows, false, usize::MAX);
-        assert!(text.contains("25.0") && text.ends_with("3 containers: CPU 50.0 %, memory 4 MiB, 6 tasks\n"), "{text}");
+        assert!(
+            text.contains("25.0") && text.ends_with("3 containers: CPU 50.0 %, memory 4.00 MiB, 6 tasks\n"),
+            "{text}"
+        );
         assert_eq!(draw(&rows, true, 4).matches("\r\n").count(), 3);
     }
 
