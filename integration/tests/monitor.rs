@@ -429,6 +429,67 @@ fn containers_begin_with_the_machine_in_their_order() {
 }
 
 #[test]
+fn a_definition_is_changed_by_key_and_in_an_editor() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "conf", &["--memory", "64M"], "exec sleep 1000");
+        let get = |key: &str| d.call(&["config", "get", &name, key]).ok();
+        assert_eq!((get("memory"), get("cpus"), get("env.COLOUR")), ("67108864".into(), String::new(), String::new()));
+        d.call(&["start", &name]).ok();
+        // Limits hold at once.
+        d.call(&["config", "set", &name, "memory=32M", "pids=7", "cpus=0.5"]).ok();
+        let limit = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
+        sb.cgroup_is("memory", &name, limit, "33554432");
+        let later = d.call(&["config", "set", &name, "env.COLOUR=blue=green", "hostname=other", "restart=on-failure"]);
+        later.ok();
+        assert!(later.stderr_now().contains("env.COLOUR, hostname of container"), "{later:?}");
+        assert!(sb.exec_sh(&name, "hostname").ok() != "other");
+        d.call(&["restart", "-t", "0", &name]).ok();
+        assert_eq!(
+            sb.exec_sh(&name, "hostname; tr '\\0' '\\n' < /proc/1/environ | grep COLOUR").ok(),
+            "other\nCOLOUR=blue=green"
+        );
+        d.call(&["config", "unset", &name, "memory", "env.COLOUR"]).ok();
+        assert_eq!((get("memory"), get("env.COLOUR"), get("pids")), (String::new(), String::new(), "7".into()));
+
+        // All or nothing.
+        for (entries, said) in [
+            (&["pids=3", "memory=x"][..], "cannot set memory"),
+            (&["colour=blue"], "there is no key"),
+            (&["pids"], "want KEY=VALUE"),
+            (&["command=sh"], "want a list"),
+            (&["autostart.order=3"], "set autostart=true before"),
+        ] {
+            d.call(&[&["config", "set", &name], entries].concat()).fails_saying(said);
+        }
+        assert_eq!(get("pids"), "7");
+        d.call(&["config", "set", &name, "autostart=true", "autostart.order=3", "autostart.after=a, b"]).ok();
+        let all = d.call(&["config", "get", &name, "-o", "json"]).json();
+        assert_eq!((&all["autostart.order"], &all["autostart.after"]), (&json!(3), &json!(["a", "b"])));
+        d.call(&["stop", "-t", "0", &name]).ok();
+
+        let edit = |script: &str| d.prepare(&["edit", &name]).env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run();
+        edit("sed -i 's/^hostname = .*/hostname = \"edited\"/'").ok();
+        assert_eq!(get("hostname"), "edited");
+        for (script, said) in [
+            ("sed -i 's/^hostname = .*/hostname = \"not a name\"/'", "what you wrote is in"),
+            ("sed -i 's/^name = .*/name = \"x\"/'", "cannot be edited"),
+            ("sed -i 's/^hostname/hosthame/'", "this is no definition"),
+            ("false", "ended with"),
+        ] {
+            edit(script).fails_saying(said);
+        }
+        assert_eq!(get("hostname"), "edited");
+        d.call(&["start", &name]).ok();
+        d.call(&["stop", "-t", "0", &name]).ok();
+    });
+}
+
+#[test]
 fn waiting_has_a_bound_and_two_directions() {
     case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);

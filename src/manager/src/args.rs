@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::args_config::{self, ConfigVerb, EditArgs};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
@@ -89,6 +90,11 @@ pub enum Verb {
     /// Start what begins with the machine, in its order; or stop it.
     #[command(after_help = args_running::AUTOSTART_EXAMPLES)]
     Autostart(AutostartArgs),
+    /// Print and change values of a definition.
+    #[command(subcommand, after_help = args_config::CONFIG_EXAMPLES)]
+    Config(ConfigVerb),
+    /// Change a definition in your editor.
+    Edit(EditArgs),
     /// Say what this host can do, what is missing, and what to do about it.
     Doctor(DoctorArgs),
     /// Let no process of a container go on.

@@ -57,7 +57,7 @@ const CAPABILITIES: [&str; 14] = [
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Length of a period of the processor quota in microseconds: the kernel's default.
-const CPU_PERIOD_US: u64 = 100_000;
+pub const CPU_PERIOD_US: u64 = 100_000;
 
 /// The group that the groups of all containers are below.
 const CGROUP_PARENT: &str = "/skep";

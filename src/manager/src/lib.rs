@@ -26,6 +26,7 @@
 //! ```
 
 pub mod args;
+pub mod args_config;
 pub mod args_kept;
 pub mod args_running;
 pub mod base;

@@ -74,6 +74,8 @@ fn perform(cli: Cli) -> Result<ExitCode> {
         Verb::Top(args) => ops::top::top(&manager, &args),
         Verb::Doctor(args) => return ops::doctor::doctor(&manager, &args),
         Verb::Autostart(args) => ops::autostart::autostart(&manager, &args),
+        Verb::Config(verb) => ops::config::config(&manager, &verb),
+        Verb::Edit(args) => ops::config::edit(&manager, &args),
         Verb::Freeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, true)),
         Verb::Unfreeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, false)),
         Verb::Ended(args) => ops::ended::ended(&manager, &args),

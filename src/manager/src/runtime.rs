@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::file;
 use runtime_spec::state::{State, Status};
 
+use crate::bundle::CPU_PERIOD_US;
+use crate::definition::Limits;
 use crate::places::remove_if_there;
 
 /// The runtime and the options that all of its verbs get.
@@ -235,6 +237,19 @@ impl Runtime {
                 _ => Ok(None),
             },
         }
+    }
+
+    /// Gives a container that runs these limits; what is `None` is without one.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn update(&self, name: &str, limits: Limits) -> Result<()> {
+        let memory = limits.memory.map_or("-1".to_owned(), |bytes| bytes.to_string());
+        let quota = limits.millicpus.map_or("-1".to_owned(), |cpus| (cpus * CPU_PERIOD_US / 1000).to_string());
+        let pids = limits.pids.unwrap_or(-1).to_string();
+        let period = CPU_PERIOD_US.to_string();
+        let options = ["--memory", &memory, "--cpu-quota", &quota, "--cpu-period", &period, "--pids-limit", &pids];
+        self.ok("update", &[&options[..], &[name]].concat()).map(drop)
     }
 
     /// Removes what is left at run time.

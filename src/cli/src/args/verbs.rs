@@ -86,6 +86,8 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("status", "show what a container does just now"),
     ("top", "show what containers use, again and again"),
     ("autostart", "start what begins with the machine, or stop it"),
+    ("config", "print and change values of a definition"),
+    ("edit", "change a definition in your editor"),
     ("doctor", "say what this host can do and what is missing"),
     ("freeze", "let no process of a container go on"),
     ("unfreeze", "let them go on"),

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod autostart;
+pub mod config;
 pub mod console;
 pub mod copy;
 pub mod create;

@@ -1,0 +1,51 @@
+//! The command line of what changes a definition.
+
+use clap::{Args, Subcommand};
+
+use crate::args::Printed;
+
+/// Examples of `config`.
+pub const CONFIG_EXAMPLES: &str = "\
+Examples:
+  skep config get web1
+  skep config set web1 memory=512M cpus=1.5 env.COLOUR=blue
+  skep config set web1 'command=[\"/bin/httpd\", \"-f\"]'
+  skep config unset web1 memory";
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Print one value, or all.
+    Get {
+        /// The container.
+        name: String,
+        /// Which one.
+        key: Option<String>,
+        /// How it is printed.
+        #[command(flatten)]
+        printed: Printed,
+    },
+    /// Set values. Limits hold at once, most others from the next start.
+    Set {
+        /// The container.
+        name: String,
+        /// What they are to be.
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        entries: Vec<String>,
+    },
+    /// Take values away.
+    Unset {
+        /// The container.
+        name: String,
+        /// Which ones.
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<String>,
+    },
+}
+
+/// `edit`.
+#[derive(Debug, Args)]
+pub struct EditArgs {
+    /// The container.
+    pub name: String,
+}

@@ -1,0 +1,426 @@
+//! `config` and `edit`: a definition after it was made.
+
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+use anyhow::{Context, Error, Result, bail};
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
+use crate::args_config::{ConfigVerb, EditArgs};
+use crate::definition::{Autostart, Definition, Ready, Restart, Seccomp, parse_cpus, parse_ready};
+use crate::output::{self, Format, tell};
+use crate::pending;
+use crate::places::{find_program, validate_name};
+use crate::run::Manager;
+use crate::runtime::is_alive;
+use crate::size::parse_size;
+use crate::validate::{validate_hostname, validate_memory, validate_signal};
+
+/// One key: how it is shown, and how it is set; `None` takes it away or back to what it is by default.
+struct Key {
+    name: &'static str,
+    /// Its value as JSON has it.
+    get: fn(&Definition) -> Value,
+    set: fn(&mut Definition, Option<&str>) -> Result<(), String>,
+    /// Whether a running container gets it at once.
+    live: bool,
+}
+
+/// All keys but those of variables (`env.NAME`), which are any number.
+static KEYS: [Key; 17] = [
+    Key {
+        name: "memory",
+        get: |d| json!(d.limits.memory),
+        set: |d, text| {
+            d.limits.memory = text.map(|text| parse_size(text).and_then(validate_memory)).transpose()?;
+            Ok(())
+        },
+        live: true,
+    },
+    Key {
+        name: "cpus",
+        #[allow(clippy::cast_precision_loss)] // Thousandths of processors.
+        get: |d| json!(d.limits.millicpus.map(|thousandths| thousandths as f64 / 1000.0)),
+        set: |d, text| {
+            d.limits.millicpus = text.map(parse_cpus).transpose()?;
+            Ok(())
+        },
+        live: true,
+    },
+    Key {
+        name: "pids",
+        get: |d| json!(d.limits.pids),
+        set: |d, text| {
+            d.limits.pids = text.map(|text| parse_number(text, 1, i64::MAX)).transpose()?;
+            Ok(())
+        },
+        live: true,
+    },
+    Key {
+        name: "command",
+        get: |d| json!(d.process.args),
+        set: |d, text| {
+            let wrong = || "want a list such as [\"/bin/httpd\", \"-f\"]".to_owned();
+            let args: Vec<String> = serde_json::from_str(text.ok_or_else(wrong)?).map_err(|_| wrong())?;
+            if args.is_empty() {
+                return Err(wrong());
+            }
+            d.process.args = args;
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "workdir",
+        get: |d| json!(d.process.cwd),
+        set: |d, text| {
+            let folder = text.unwrap_or("/");
+            if !folder.starts_with('/') {
+                return Err(format!("{folder:?} must be an absolute path"));
+            }
+            folder.clone_into(&mut d.process.cwd);
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "user",
+        get: |d| json!(d.process.user),
+        set: |d, text| {
+            d.process.user = text.map(str::to_owned);
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "hostname",
+        get: |d| json!(d.hostname),
+        set: |d, text| {
+            let name = text.unwrap_or(&d.name).to_owned();
+            validate_hostname(&name)?;
+            d.hostname = name;
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "restart",
+        get: |d| json!(d.restart),
+        set: |d, text| {
+            d.restart = text.map_or(Ok(Restart::No), |text| Restart::from_str(text, true))?;
+            Ok(())
+        },
+        // It counts at the end.
+        live: true,
+    },
+    Key {
+        name: "seccomp",
+        get: |d| json!(d.seccomp),
+        set: |d, text| {
+            d.seccomp = text.map_or(Ok(Seccomp::Default), |text| Seccomp::from_str(text, true))?;
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "stop-signal",
+        get: |d| json!(d.stop_signal),
+        set: |d, text| {
+            let signal = text.unwrap_or("TERM");
+            validate_signal(signal)?;
+            signal.clone_into(&mut d.stop_signal);
+            Ok(())
+        },
+        // It counts at the stop.
+        live: true,
+    },
+    Key {
+        name: "log-size",
+        get: |d| json!(d.log.size),
+        set: |d, text| {
+            d.log.size = text.map_or(Ok(10 << 20), parse_size)?;
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "log-files",
+        get: |d| json!(d.log.files),
+        set: |d, text| {
+            d.log.files = text
+                .map_or(Ok(3), |text| parse_number(text, 0, 1000))
+                .map(|files| u32::try_from(files).unwrap_or(3))?;
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "autostart",
+        get: |d| json!(d.autostart.is_some()),
+        set: |d, text| {
+            match text {
+                Some("true") => drop(d.autostart.get_or_insert_default()),
+                None | Some("false") => d.autostart = None,
+                Some(other) => return Err(format!("{other:?}: want true or false")),
+            }
+            Ok(())
+        },
+        live: true,
+    },
+    Key {
+        name: "autostart.order",
+        get: |d| json!(d.autostart.as_ref().map(|autostart| autostart.order)),
+        set: |d, text| {
+            let order = text.map_or(Ok(0), |text| parse_number(text, i64::from(i32::MIN), i64::from(i32::MAX)))?;
+            of_autostart(d)?.order = i32::try_from(order).unwrap_or(0);
+            Ok(())
+        },
+        live: true,
+    },
+    Key {
+        name: "autostart.after",
+        get: |d| json!(d.autostart.as_ref().map(|autostart| &autostart.after)),
+        set: |d, text| {
+            let names = parse_list(text);
+            for name in &names {
+                validate_name("container", name).map_err(|error| error.to_string())?;
+            }
+            of_autostart(d)?.after = names;
+            Ok(())
+        },
+        live: true,
+    },
+    Key {
+        name: "autostart.groups",
+        get: |d| json!(d.autostart.as_ref().map(|autostart| &autostart.groups)),
+        set: |d, text| {
+            of_autostart(d)?.groups = parse_list(text);
+            Ok(())
+        },
+        live: true,
+    },
+    Key {
+        name: "autostart.ready",
+        get: |d| json!(d.autostart.as_ref().and_then(|autostart| autostart.ready.as_ref()).map(Ready::render)),
+        set: |d, text| {
+            of_autostart(d)?.ready = text.map(parse_ready).transpose()?;
+            Ok(())
+        },
+        live: true,
+    },
+];
+
+fn of_autostart(definition: &mut Definition) -> Result<&mut Autostart, String> {
+    definition
+        .autostart
+        .as_mut()
+        .ok_or_else(|| "it does not begin with the machine: set autostart=true before".to_owned())
+}
+
+fn parse_number(text: &str, min: i64, max: i64) -> Result<i64, String> {
+    match text.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?}: want a number from {min} to {max}")),
+    }
+}
+
+/// `a,b`; nothing for nothing.
+fn parse_list(text: Option<&str>) -> Vec<String> {
+    text.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// What sets one variable by its key.
+const ENV: &str = "env.";
+
+fn get(definition: &Definition, key: &str) -> Result<Value> {
+    if let Some(variable) = key.strip_prefix(ENV) {
+        let value = definition.process.env.iter().find_map(|entry| entry.strip_prefix(variable)?.strip_prefix('='));
+        return Ok(json!(value));
+    }
+    Ok((find(key)?.get)(definition))
+}
+
+fn find(key: &str) -> Result<&'static Key> {
+    match KEYS.iter().find(|known| known.name == key) {
+        Some(known) => Ok(known),
+        None => {
+            let names: Vec<&str> = KEYS.iter().map(|known| known.name).collect();
+            bail!("there is no key {key:?}: want {}, or {ENV}NAME; skep edit shows the rest", names.join(", "))
+        }
+    }
+}
+
+/// Sets one key, or takes it away. Whether a running container has it at once.
+fn set(definition: &mut Definition, key: &str, value: Option<&str>) -> Result<bool> {
+    if let Some(variable) = key.strip_prefix(ENV) {
+        if variable.is_empty() || variable.contains('=') {
+            bail!("{variable:?} is no name of a variable");
+        }
+        let prefix = format!("{variable}=");
+        definition.process.env.retain(|entry| !entry.starts_with(&prefix));
+        definition.process.env.extend(value.map(|value| format!("{prefix}{value}")));
+        return Ok(false);
+    }
+    let known = find(key)?;
+    (known.set)(definition, value).map_err(Error::msg).with_context(|| format!("cannot set {key}"))?;
+    Ok(known.live)
+}
+
+/// `config get | set | unset`.
+///
+/// # Errors
+/// There is no such container or key, the value makes no sense, or the runtime refuses a limit: then nothing is changed.
+pub fn config(manager: &Manager, verb: &ConfigVerb) -> Result<()> {
+    match verb {
+        ConfigVerb::Get { name, key, printed } => {
+            let definition = Definition::need(&manager.places, name)?;
+            match key {
+                Some(key) => print_one(printed.format, &get(&definition, key)?),
+                None => print_all(printed.format, &definition),
+            }
+        }
+        ConfigVerb::Set { name, entries } => {
+            let split = |entry: &String| match entry.split_once('=') {
+                Some((key, value)) => Ok((key.to_owned(), Some(value.to_owned()))),
+                None => bail!("{entry:?}: want KEY=VALUE"),
+            };
+            change(manager, name, &entries.iter().map(split).collect::<Result<Vec<_>>>()?)
+        }
+        ConfigVerb::Unset { name, keys } => {
+            change(manager, name, &keys.iter().map(|key| (key.clone(), None)).collect::<Vec<_>>())
+        }
+    }
+}
+
+fn print_one(format: Format, value: &Value) -> Result<()> {
+    if format != Format::Table {
+        return output::print(format, value, Vec::new);
+    }
+    output::write(&format!("{}\n", shown(value)))
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn print_all(format: Format, definition: &Definition) -> Result<()> {
+    let mut all: Map<String, Value> = KEYS
+        .iter()
+        .map(|key| (key.name.to_owned(), (key.get)(definition)))
+        .filter(|(_, value)| !value.is_null())
+        .collect();
+    for entry in &definition.process.env {
+        if let Some((variable, value)) = entry.split_once('=') {
+            all.insert(format!("{ENV}{variable}"), json!(value));
+        }
+    }
+    output::print(format, &all, || {
+        let header = ["KEY", "VALUE"].map(str::to_owned).to_vec();
+        std::iter::once(header).chain(all.iter().map(|(key, value)| vec![key.clone(), shown(value)])).collect()
+    })
+}
+
+fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -> Result<()> {
+    let _lock = pending::lock(manager, name)?;
+    let before = Definition::need(&manager.places, name)?;
+    let mut after = before.clone();
+    let mut later = Vec::new();
+    for (key, value) in changes {
+        if !set(&mut after, key, value.as_deref())? {
+            later.push(key.as_str());
+        }
+    }
+    store(manager, &before, &after)?;
+    let runs = manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status));
+    if runs && !later.is_empty() {
+        tell(&format!("note: {} of container {name:?} holds from its next start", later.join(", ")));
+    }
+    Ok(())
+}
+
+/// Gives a running container its new limits, then keeps the definition: one that the kernel refuses is not kept.
+fn store(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
+    let name = &before.name;
+    let runs = manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status));
+    if runs && before.limits != after.limits {
+        manager.runtime.update(name, after.limits).context("the container keeps its limits")?;
+    }
+    after.write(&manager.places.container(name))
+}
+
+/// `edit NAME`: the whole definition as TOML in the caller's editor.
+///
+/// # Errors
+/// There is no editor; what was written makes no sense: then nothing is changed, and the text is kept.
+pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
+    let name = &args.name;
+    let before = Definition::need(&manager.places, name)?;
+    let text = render_toml(&before)?;
+    let path = std::env::temp_dir().join(format!("skep-{name}-{}.toml", std::process::id()));
+    let mut options = fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+    let written = options.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    let edited = run_editor(&path).and_then(|()| {
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let after = parse_toml(&text)?;
+        if (&after.name, after.created, &after.from, &after.changes)
+            != (&before.name, before.created, &before.from, &before.changes)
+        {
+            bail!("name, created, from and changes cannot be edited: skep rename, copy and restore change them");
+        }
+        Ok(after)
+    });
+    let after = match edited {
+        Ok(after) => after,
+        Err(error) => return Err(error.context(format!("nothing is changed; what you wrote is in {}", path.display()))),
+    };
+    let kept = || -> Result<()> {
+        let _lock = pending::lock(manager, name)?;
+        if Definition::need(&manager.places, name)? != before {
+            bail!("somebody else has changed it meanwhile");
+        }
+        store(manager, &before, &after)
+    };
+    kept().with_context(|| format!("nothing is changed; what you wrote is in {}", path.display()))?;
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    if before != after && manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+        tell(&format!("note: limits hold now, all else from the next start of container {name:?}"));
+    }
+    Ok(())
+}
+
+fn run_editor(path: &std::path::Path) -> Result<()> {
+    let named =
+        ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok().filter(|value| !value.is_empty()));
+    let found = || ["editor", "vi", "nano"].into_iter().find_map(find_program);
+    let Some(editor) = named.or_else(found) else { bail!("there is no editor: set EDITOR") };
+    // It may have arguments of its own, as in every program that reads these variables.
+    let status = Command::new("/bin/sh").args(["-c", &format!("{editor} \"$1\""), "editor"]).arg(path).status();
+    let status = status.with_context(|| format!("cannot run {editor}"))?;
+    if !status.success() {
+        bail!("{editor} ended with {status}");
+    }
+    Ok(())
+}
+
+fn render_toml(definition: &Definition) -> Result<String> {
+    toml::to_string_pretty(definition).context("cannot render the definition")
+}
+
+fn parse_toml(text: &str) -> Result<Definition> {
+    let definition: Definition = toml::from_str(text).context("this is no definition")?;
+    validate_hostname(&definition.hostname).map_err(Error::msg)?;
+    validate_signal(&definition.stop_signal).map_err(Error::msg)?;
+    definition.limits.memory.map(validate_memory).transpose().map_err(Error::msg)?;
+    if definition.process.args.is_empty() || !definition.process.cwd.starts_with('/') {
+        bail!("process.args must not be empty, and process.cwd must be an absolute path");
+    }
+    Ok(definition)
+}
