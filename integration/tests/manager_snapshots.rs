@@ -249,6 +249,31 @@ fn changes_are_listed_and_exported() {
     });
 }
 
+/// Whatever it does just then, its changes are kept.
+#[test]
+fn one_that_ends_meanwhile_is_a_stopped_one() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let web = sleeper(&d, "web");
+        stop(&d, &web);
+        for round in 0..10u64 {
+            d.call(&["start", &web]).ok();
+            sh(sb, &web, &format!("echo {round} > /round"));
+            let snapshot = d.prepare(&["snapshot", &web]).spawn();
+            std::thread::sleep(std::time::Duration::from_millis(round));
+            sb.call(&["kill", &web, "KILL"]).run().ok();
+            let name = snapshot.wait(std::time::Duration::from_secs(60)).ok();
+            d.call(&["wait", &web]).ok();
+            d.call(&["restore", &web, &name]).ok();
+            d.call(&["start", &web]).ok();
+            assert_eq!(sh(sb, &web, "cat /round"), round.to_string());
+            stop(&d, &web);
+        }
+        d.call(&["destroy", &web]).ok();
+        check_whole(&d);
+    });
+}
+
 #[test]
 fn changes_in_memory_cannot_be_frozen() {
     case_with(&[Need::Skep], |sb| {
