@@ -106,14 +106,7 @@ pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
 /// Runs a program with a text as its input and returns what it prints.
 fn run(path: &str, arguments: &[&str], input: &str) -> Result<String, Error> {
     let fail = |reason| Error::Program { program: path.to_owned(), arguments: arguments.join(" "), reason };
-    let output = program::run(path, input.as_bytes(), LIMIT, |command| {
-        command.args(arguments);
-    });
-    let output = output.map_err(|error| fail(error.to_string()))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(fail(program::complaint(&output))),
-    }
+    program::ask(path, arguments, input, LIMIT).map_err(fail)
 }
 
 #[cfg(test)]
