@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use network::Rate;
 use network::cni::{self, Attachment, Cached, NetworkList, Paths, parse_list};
-use network::managed::PortForward;
+use network::managed::{PortForward, check_listeners};
 use serde_json::{Map, Value, json};
 
 use crate::definition::{Definition, Network, Rates};
@@ -86,13 +86,21 @@ fn read_list(conf: &Path, name: &str) -> Result<NetworkList> {
     bail!("there is no CNI network {name:?} in {}: {known} is there{broken}", conf.display())
 }
 
+/// The ports of the host that lead to a container.
+///
+/// # Errors
+/// What is wrong with a text.
+pub fn forwards(definition: &Definition) -> Result<Vec<PortForward>> {
+    let parse = |text: &String| text.parse().with_context(|| format!("--publish {text}"));
+    definition.publish.iter().map(parse).collect()
+}
+
 /// What a container asks of plugins. Names are those of the conventions of CNI.
 fn capabilities(definition: &Definition) -> Result<Map<String, Value>> {
     let Network::Cni { addresses, rates, .. } = &definition.network else { return Ok(Map::new()) };
     let mut wanted = Map::new();
     let mut ports = Vec::new();
-    for text in &definition.publish {
-        let forward: PortForward = text.parse().with_context(|| format!("--publish {text}"))?;
+    for forward in forwards(definition)? {
         for step in 0..forward.count {
             let mut port = json!({
                 "hostPort": forward.host_port + step, "containerPort": forward.container_port + step,
@@ -161,6 +169,7 @@ pub fn connect(manager: &Manager, definition: &Definition, pid: u32) -> Result<(
     let Network::Cni { name, conf, plugins, .. } = &definition.network else { return Ok(()) };
     let places = &manager.places;
     let list = read_list(conf, name)?;
+    check_listeners(&forwards(definition)?)?;
     let plugins = plugins.iter().map(|path| text(path)).collect::<Result<_>>()?;
     let paths = Paths { plugins, cache: text(&cache(places))? };
     let path = pin(places, &definition.name);

@@ -19,6 +19,7 @@ mod attach;
 mod classes;
 pub mod cni;
 mod codec;
+mod conntrack;
 mod counters;
 mod device;
 mod error;

@@ -183,7 +183,7 @@ pub(super) fn check(manager: &Manager, definition: &Definition) -> Result<()> {
         _ if definition.publish.is_empty() => return Ok(()),
         _ => bail!("--publish needs --network with a managed network, or one of CNI"),
     };
-    forwards(definition)?;
+    cni::forwards(definition)?;
     parse_wanted(addresses)?;
     let (network, _) = managed::read(&open(&manager.places)?, name)?;
     let routed = |v6: bool| network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6() == v6) && !network.internal;
@@ -240,11 +240,6 @@ fn has_networks(places: &Places) -> bool {
     places.data.join("networks").is_dir()
 }
 
-fn forwards(definition: &Definition) -> Result<Vec<PortForward>> {
-    let parse = |text: &String| text.parse().with_context(|| format!("--publish {text}"));
-    definition.publish.iter().map(parse).collect()
-}
-
 /// Has the network of a container work, and renders the links that it gets at its start.
 ///
 /// # Errors
@@ -256,7 +251,7 @@ pub(super) fn raise(manager: &Manager, definition: &Definition) -> Result<Vec<St
         let store = open(&manager.places)?;
         let network = managed::ensure(&store, &tools(), name)?;
         let lease = managed::lease(&store, name, &definition.name, &parse_wanted(addresses)?)?;
-        managed::publish(&store, &tools(), name, &definition.name, &forwards(definition)?)?;
+        managed::publish(&store, &tools(), name, &definition.name, &cni::forwards(definition)?)?;
         let mut link = managed::plan_link(&network, &lease, LINK);
         if let LinkKind::Veth(veth) = &mut link.link {
             (veth.egress, veth.ingress) = (rates.egress, rates.ingress);
