@@ -314,6 +314,7 @@ Examples:
   skep create db1 --from host --volume /srv/db1:/var/lib/db -- /usr/bin/db
   skep create vpn1 --from base --network web --link phys:device=eth1,name=wan,address=192.0.2.7/24 -- /usr/sbin/vpn
   skep create pod1 --from base --network cni:lan --publish 8080:80 -- /usr/sbin/httpd -f
+  skep create bulk --from base --network web --class device=eth0,rate=1mbit,ceil=20mbit,priority=7 -- /usr/bin/sync
   skep start web1; skep ls; skep exec web1 sh; skep stop web1; skep destroy web1";
 
 /// One or more containers.

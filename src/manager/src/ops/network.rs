@@ -216,6 +216,9 @@ pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> 
 /// # Errors
 /// What the network library says.
 pub(crate) fn rename(manager: &Manager, old: &str, new: &str) -> Result<()> {
+    // What it had while it ran, where it ended by itself: the next start makes it under the new name.
+    share::leave(manager, old)?;
+    cni::undo(&manager.places, old)?;
     if has_networks(&manager.places) {
         managed::rename_lease(&open(&manager.places)?, old, new)?;
     }

@@ -2,7 +2,8 @@
 //!
 //! A packet that one table accepts still passes the others, and a drop anywhere is final. dockerd sets the policy of
 //! `filter FORWARD` to drop; so containers of ours reach nothing beside it unless that table accepts their packets too.
-//! Our rules there carry a comment that begins with the name of our table, `skep:`, by which they are found again, and no other rule is touched.
+//! Our rules there carry a comment that begins with the name of our table, `skep:`, by which they are found again, and no
+//! other rule is touched.
 
 use std::time::Duration;
 
