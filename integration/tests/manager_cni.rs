@@ -96,7 +96,9 @@ fn containers_in_a_network_of_debians_plugins() {
         let (sb, d) = (cni.sb, &cni.d);
         cni.list("10-lan.conflist", &lan(cni, "1.0.0"));
         let (a, b) = (d.name("a"), d.name("b"));
-        cni.create(&a, &["--network", "cni:lan", "--publish", "8081:80"]).ok();
+        cni.net.ip("link add wan type veth peer name wan2");
+        let class = ["--class", "device=wan,rate=1mbit"];
+        cni.create(&a, &[&["--network", "cni:lan", "--publish", "8081:80"], &class[..]].concat()).ok();
         cni.create(&b, &["--network", "cni:lan", "--ip", "10.40.0.77", "--ids", "100000:65536"]).ok();
         cni.create("x", &["--network", "cni:lan", "--egress", "1mbit"]).fails_saying("\"bandwidth\"");
         let leases = || {
@@ -117,6 +119,8 @@ fn containers_in_a_network_of_debians_plugins() {
             assert!(hosts.contains(&first) && hosts.contains(&six), "{hosts}");
             let nat = || cni.net.call("/usr/sbin/iptables", &["-t", "nat", "-S"]).run().ok();
             assert!(nat().contains("--dport 8081"), "{}", nat());
+            let classes = || cni.net.call("/usr/sbin/nft", &["list", "tables"]).run().ok().contains("skep-classes-wan");
+            assert!(classes());
             assert!(leases() >= 3, "{}", leases());
             if round == 1 {
                 cni.kill(&a);
@@ -128,7 +132,10 @@ fn containers_in_a_network_of_debians_plugins() {
                 d.call(&["stop", "-t", "0", &a, &b]).ok();
             }
             cni.is_clean();
-            assert_eq!((leases(), cni.net.names()), (0, vec!["cni0".to_owned()]));
+            assert!(leases() == 0 && !classes());
+            let mut devices = cni.net.names();
+            devices.sort();
+            assert_eq!(devices, ["cni0", "wan", "wan2"]);
             assert!(!nat().contains("--dport 8081"), "{}", nat());
         }
     });

@@ -2,7 +2,7 @@
 //!
 //! | its network | packets are told by |
 //! |---|---|
-//! | a managed one, or a veth | its addresses, when the host forwards them |
+//! | a managed one, one of CNI, or a veth | its addresses, when the host forwards them |
 //! | the host's | the number of its sockets in v1 net_cls, else its v2 group |
 //! | anything else | nothing: its packets do not pass the host |
 
@@ -11,6 +11,7 @@ use network::uplink::{self, Uplinks};
 use network::{LinkKind, LinkSpec, Member, Share};
 use serde_json::{Value, json};
 
+use crate::cni;
 use crate::definition::{Definition, Network};
 use crate::places::{Places, find_program};
 use crate::run::Manager;
@@ -22,11 +23,11 @@ use crate::run::Manager;
 pub fn check(definition: &Definition) -> Result<()> {
     let is_veth = |link: &LinkSpec| matches!(link.link, LinkKind::Veth(_)) && !link.addresses.is_empty();
     let told = match definition.network {
-        Network::Managed { .. } | Network::Host => true,
-        Network::Cni { .. } | Network::None => definition.links.iter().any(is_veth),
+        Network::Managed { .. } | Network::Cni { .. } | Network::Host => true,
+        Network::None => definition.links.iter().any(is_veth),
     };
     if definition.share.is_some() && !told {
-        bail!("--class needs a managed network, a veth with an address, or --network host");
+        bail!("--class needs a managed network or one of CNI, a veth with an address, or --network host");
     }
     Ok(())
 }
@@ -47,13 +48,17 @@ pub fn join(manager: &Manager, definition: &Definition, links: &[LinkSpec]) -> R
     let Some(share) = &definition.share else { return Ok(()) };
     let of: Vec<Member> = match definition.network {
         Network::Host if has_net_cls()? => vec![Member::NetCls { class_id: uplink::plan_class_id(&definition.name) }],
-        Network::Host => return Ok(()),
-        _ => {
-            let veths = links.iter().filter(|link| matches!(link.link, LinkKind::Veth(_)));
-            veths.flat_map(|link| &link.addresses).map(|address| Member::Address { ip: address.ip }).collect()
-        }
+        // Its group, or what the plugins say, is known later.
+        Network::Host | Network::Cni { .. } => return Ok(()),
+        _ => addresses_of(links),
     };
     enter(manager, &definition.name, share, &of)
+}
+
+/// The addresses that the host forwards for: those of veths.
+fn addresses_of(links: &[LinkSpec]) -> Vec<Member> {
+    let veths = links.iter().filter(|link| matches!(link.link, LinkKind::Veth(_)));
+    veths.flat_map(|link| &link.addresses).map(|address| Member::Address { ip: address.ip }).collect()
 }
 
 /// Whether its class can be given when it has a process only: its v2 group is there by then.
@@ -64,20 +69,30 @@ pub fn needs_process(definition: &Definition) -> Result<bool> {
     Ok(definition.share.is_some() && definition.network == Network::Host && !has_net_cls()?)
 }
 
-/// Gives a container its class by the v2 group of its first process.
+/// Gives a container its class by what is known when it has a process: what CNI plugins have answered, or its v2 group.
 ///
 /// # Errors
-/// It has none; what the network library says.
+/// It has no group; what the network library says.
 pub fn join_process(manager: &Manager, definition: &Definition, pid: u32) -> Result<()> {
-    let Some(share) = definition.share.as_ref().filter(|_| definition.network == Network::Host) else { return Ok(()) };
-    if has_net_cls()? {
-        return Ok(());
-    }
+    let Some(share) = &definition.share else { return Ok(()) };
+    let of = match definition.network {
+        Network::Cni { .. } => {
+            let found = cni::addresses(&manager.places)?.remove(&definition.name).unwrap_or_default();
+            let found = found.into_iter().map(|ip| Member::Address { ip });
+            found.chain(addresses_of(&definition.links)).collect()
+        }
+        Network::Host if !has_net_cls()? => vec![Member::CgroupV2 { path: read_group(pid)? }],
+        _ => return Ok(()),
+    };
+    enter(manager, &definition.name, share, &of)
+}
+
+/// The v2 group of a process, without a slash in front.
+fn read_group(pid: u32) -> Result<String> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let group = text.lines().find_map(|line| line.strip_prefix("0::/")).filter(|group| !group.is_empty());
-    let group = group.context("--class with --network host needs v1 net_cls, or cgroup v2 alone")?;
-    enter(manager, &definition.name, share, &[Member::CgroupV2 { path: group.to_owned() }])
+    Ok(group.context("--class with --network host needs v1 net_cls, or cgroup v2 alone")?.to_owned())
 }
 
 /// Adds the number of its sockets to a container's bundle, where that tells its packets.

@@ -123,6 +123,10 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         bail!("--workdir {cwd:?} must be an absolute path");
     }
     let connected = connection(args);
+    let asked = !args.addresses.is_empty() || args.egress.is_some() || args.ingress.is_some();
+    if asked && matches!(connected, Network::None | Network::Host) {
+        bail!("--ip, --egress and --ingress are for a managed network or one of CNI; a --link has its own");
+    }
     Ok(Definition {
         schema: Definition::SCHEMA,
         name: args.name.clone(),
