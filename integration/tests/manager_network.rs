@@ -183,24 +183,30 @@ fn what_cannot_be_had_of_a_network_is_refused_and_no_address_is_lost() {
     });
 }
 
-/// A container that dies takes its link with it; its ports go with the next stop or start.
+/// A container that dies takes its link with it. Its ports go when its monitor sees that; without one, with the next stop or
+/// start.
 #[test]
 fn nothing_is_left_after_a_crash() {
     with_net(|sb, net, d| {
-        let (a, base) = (d.name("a"), d.base());
+        let [a, b] = ["a", "b"].map(|suffix| d.name(suffix));
         d.call(&["network", "create", "web"]).ok();
-        d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &SERVER).ok();
-        for _ in 0..3 {
-            d.call(&["start", &a]).ok();
-            sb.call(&["kill", &a, "KILL"]).run().ok();
-            eventually("it is dead", || d.listed(&a)["state"] == "stopped");
+        let create = |name: &str, port: &str, more: &[&str]| {
+            d.create(name, text(&d.base()), &[&["--network", "web", "--publish", port], more].concat(), &SERVER).ok();
+        };
+        create(&a, "8080:80", &["--no-monitor"]);
+        create(&b, "8081:80", &[]);
+        for name in [&a, &a, &b, &b] {
+            d.call(&["start", name]).ok();
+            sb.call(&["kill", name, "KILL"]).run().ok();
+            eventually("it is dead", || d.listed(name)["state"] == "stopped");
             eventually("its link is gone", || net.names() == ["skep-web"]);
         }
+        eventually("the monitor takes its ports", || !rules(net).contains("8081"));
         assert!(rules(net).contains("8080"));
         d.call(&["stop", &a]).ok();
         assert!(!rules(net).contains("8080"));
         assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
-        d.call(&["destroy", &a]).ok();
+        d.call(&["destroy", &a, &b]).ok();
         d.call(&["network", "remove", "web"]).ok();
         assert_eq!((rules(net).as_str(), net.names().len()), ("", 0));
     });
