@@ -148,8 +148,8 @@ const TIME_FACTOR: u32 = 8;
 /// Tests at a time in one program. More than the two processors: much of a test is waiting.
 const TEST_THREADS: u32 = 4;
 
-/// The program that has the verbs for defined containers.
-const MANAGER: &str = "skep-manager";
+/// The programs that defined containers need.
+const MANAGERS: [&str; 2] = ["skep-manager", "skep-monitor"];
 
 const TESTS_SCRIPT: &str = include_str!("guest/tests.sh");
 
@@ -305,11 +305,13 @@ fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], part: 
     let runtime = runtime.map_or_else(|| root.join("dist/bin/skep"), PathBuf::from);
     let name = runtime.file_name().and_then(|name| name.to_str()).context("RUNTIME names no file")?;
     strip(&runtime, &dir.join(name), &log)?;
-    // Beside the runtime, which looks for it there too.
-    if group.iter().any(|(name, _)| name.starts_with("manager"))
-        && let Some(manager) = find_manager(&runtime)
-    {
-        strip(&manager, &dir.join(MANAGER), &log)?;
+    // Beside the runtime, which looks for them there too.
+    if group.iter().any(|(name, _)| name.starts_with("manager")) {
+        for name in MANAGERS {
+            let program =
+                find_beside(&runtime, name).with_context(|| format!("there is no {name} beside the runtime"))?;
+            strip(&program, &dir.join(name), &log)?;
+        }
     }
     let mut list = String::new();
     for (name, path) in group {
@@ -328,11 +330,11 @@ fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], part: 
     Ok(())
 }
 
-/// The program for defined containers that belongs to a runtime: below the same prefix, or beside it.
-fn find_manager(runtime: &Path) -> Option<PathBuf> {
+/// A program that belongs to a runtime: below the same prefix, or beside it.
+fn find_beside(runtime: &Path, name: &str) -> Option<PathBuf> {
     let folder = runtime.parent()?;
     let near = folder.parent().map(|prefix| prefix.join("libexec/skep"));
-    near.into_iter().chain([folder.to_owned()]).map(|folder| folder.join(MANAGER)).find(|path| path.is_file())
+    near.into_iter().chain([folder.to_owned()]).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 /// A line of `tests`: the program, the seconds that it may take, words of tests that it leaves out.
