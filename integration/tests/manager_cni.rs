@@ -170,6 +170,39 @@ fn a_device_that_a_plugin_moved_comes_back_after_a_crash() {
     });
 }
 
+/// A start that is killed, early and late, in the midst of ADD too, leaves no lease, link or namespace after a stop.
+#[test]
+fn a_killed_start_is_taken_back() {
+    with_net(&[Need::Program("/usr/lib/cni/bridge"), Need::Program("/usr/sbin/iptables")], |cni| {
+        cni.list("10-lan.conflist", &lan(cni, "1.0.0"));
+        let (a, d) = (cni.d.name("a"), &cni.d);
+        cni.create(&a, &["--network", "cni:lan", "--no-monitor"]).ok();
+        for step in 0..12u64 {
+            let mut start = d.prepare(&["start", &a]).spawn();
+            std::thread::sleep(std::time::Duration::from_millis(15 * step));
+            start.kill();
+            // The runtime that it had called, and with it the hook, may have gone on.
+            eventually("it stays stopped", || {
+                let stopped = d.call(&["stop", "-t", "0", &a]).code == 0;
+                std::thread::sleep(std::time::Duration::from_millis(200));
+                stopped && cni.sb.call(&["list", "-q"]).run().ok().is_empty()
+            });
+            d.call(&["stop", &a]).ok();
+            if d.data.join("cni/netns").exists() {
+                cni.is_clean();
+            }
+            let veths = cni.net.names().into_iter().filter(|name| name != "cni0").collect::<Vec<_>>();
+            assert!(veths.is_empty(), "after {} ms: {veths:?}", 15 * step);
+        }
+        let leases = fs::read_dir(cni.dir.join("ipam/lan")).expect("leases");
+        let left: Vec<_> = leases.map(|file| file.expect("a file").file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(['1', 'f'])), "{left:?}");
+        d.call(&["start", &a]).ok();
+        d.call(&["destroy", "-f", &a]).ok();
+        cni.is_clean();
+    });
+}
+
 #[test]
 fn a_plugin_that_fails_fails_the_start_and_is_told_why() {
     with_net(&[], |cni| {
