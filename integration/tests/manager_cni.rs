@@ -175,6 +175,8 @@ fn a_device_that_a_plugin_moved_comes_back_after_a_crash() {
 fn a_killed_start_is_taken_back() {
     with_net(&[Need::Program("/usr/lib/cni/bridge"), Need::Program("/usr/sbin/iptables")], |cni| {
         cni.list("10-lan.conflist", &lan(cni, "1.0.0"));
+        // The plugin cannot use a bridge any more that it was making when it was killed: it has no hardware address yet.
+        cni.net.ip("link add cni0 address 02:00:00:00:00:40 type bridge");
         let (a, d) = (cni.d.name("a"), &cni.d);
         cni.create(&a, &["--network", "cni:lan", "--no-monitor"]).ok();
         for step in 0..12u64 {
