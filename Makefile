@@ -12,6 +12,8 @@ ROUNDS ?= 30
 SOAK_ROUNDS ?= 20
 # Names of the tests that `make soak` repeats, as a substring.
 SOAK_FILTER ?= lifecycle
+# Starts and stops of one container with networks and links, after which `make soak` looks for what is left; 50 in `make test`.
+SOAK_CYCLES ?= 1000
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
@@ -48,9 +50,10 @@ bench: ## whole commands of skep against the runtimes that are installed
 	@.ci/build
 	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --rounds $(ROUNDS)
 
-soak: ## repeats the tests named by SOAK_FILTER, SOAK_ROUNDS times
+soak: ## SOAK_CYCLES starts and stops without a leak, then the tests named by SOAK_FILTER, SOAK_ROUNDS times
 	@.ci/install-packages test
 	.ci/build
+	SOAK_CYCLES=$(SOAK_CYCLES) RUNTIME="$(RUNTIME)" cargo xtask test --package integration starts_and_stops_leak_nothing
 	for round in $$(seq $(SOAK_ROUNDS)); do
 		echo "== round $$round of $(SOAK_ROUNDS)"
 		RUNTIME="$(RUNTIME)" cargo xtask test --package integration "$(SOAK_FILTER)"

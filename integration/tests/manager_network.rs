@@ -57,7 +57,8 @@ fn containers_reach_each_other_the_host_and_the_world() {
         let base = d.base();
         let (a, b) = (d.name("a"), d.name("b"));
         d.call(&["network", "create", "web", "--subnet", "10.20.0.0/24", "--subnet", "fd00:20::/64"]).ok();
-        d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &SERVER).ok();
+        let ports = ["--publish", "8080:80", "--publish", "[2001:db8::1]:8090:80"];
+        d.create(&a, text(&base), &[&["--network", "web"], &ports[..]].concat(), &SERVER).ok();
         d.create(&b, text(&base), &["--network", "web", "--ip", "10.20.0.77", "--egress", "10mbit"], &SERVER).ok();
         assert_eq!(d.listed(&a)["ipv4"], json!(["10.20.0.2"]));
         d.call(&["start", &a, &b]).ok();
@@ -83,6 +84,8 @@ fn containers_reach_each_other_the_host_and_the_world() {
         // The published port: from the world, from the host, from a neighbour; nothing else is let in.
         assert_eq!(get(&world, "192.0.2.1:8080"), a);
         assert_eq!(get(&world, "[2001:db8::1]:8080"), a);
+        assert_eq!(get(&world, "[2001:db8::1]:8090"), a);
+        assert_eq!(page(&b, "[2001:db8::1]:8090"), a);
         assert_eq!(get(net, "127.0.0.1:8080"), a);
         assert_eq!(page(&b, "10.20.0.1:8080"), a);
         world.ip("route add 10.20.0.0/24 via 192.0.2.1");
@@ -101,6 +104,52 @@ fn containers_reach_each_other_the_host_and_the_world() {
         d.call(&["network", "remove", "web"]).ok();
         assert_eq!((rules(net).as_str(), net.names()), ("", vec!["wan".to_owned()]));
         assert_eq!(d.call(&["network", "list", "-o", "json"]).json(), json!([]));
+    });
+}
+
+/// A network of one family, which is IPv6: addresses, the world behind the host, ports and names.
+#[test]
+fn a_network_may_have_ipv6_alone() {
+    with_net(|sb, net, d| {
+        let world = Net::new(sb);
+        let pid = world.path().trim_start_matches("/proc/").split('/').next().expect("a pid").to_owned();
+        net.ip(&format!("link add wan type veth peer name wan netns {pid}"));
+        for (side, host) in [(net, 1), (&world, 2)] {
+            side.ip(&format!("addr add 2001:db8::{host}/64 dev wan nodad"));
+            side.ip("link set wan up");
+        }
+        let [a, b] = ["a", "b"].map(|suffix| d.name(suffix));
+        d.call(&["network", "create", "six", "--subnet", "fd00:24::/64"]).ok();
+        d.create(&a, text(&d.base()), &["--network", "six", "--publish", "8088:80"], &SERVER).ok();
+        d.create(&b, text(&d.base()), &["--network", "six", "--publish", "127.0.0.1:8089:80"], &SERVER).ok();
+        d.call(&["start", &b]).fails_saying("has no address of that family");
+        d.call(&["start", &a]).ok();
+        assert_eq!((&d.listed(&a)["ipv4"], &d.listed(&a)["ipv6"]), (&json!([]), &json!(["fd00:24::2"])));
+        sb.exec(&a, &["busybox", "ping", "-c", "1", "-W", "5", "2001:db8::2"]).ok();
+        assert_eq!(get(&world, "[2001:db8::1]:8088"), a);
+        assert!(sb.exec(&a, &["cat", "/etc/hosts"]).ok().contains(&format!("fd00:24::2\t{a}")));
+        d.call(&["destroy", "-f", &a, &b]).ok();
+        d.call(&["network", "remove", "six"]).ok();
+        assert_eq!((rules(net).as_str(), net.names()), ("", vec!["wan".to_owned()]));
+    });
+}
+
+#[test]
+fn a_port_of_the_host_that_is_in_use_is_not_published() {
+    with_net(|_, net, d| {
+        let a = d.name("a");
+        let server = net.call("/bin/busybox", &["nc", "-l", "-p", "8095"]).spawn();
+        eventually("it listens", || net.call("/usr/bin/ss", &["-Hltn"]).run().stdout.contains(":8095"));
+        d.call(&["network", "create", "web", "--subnet", "10.25.0.0/24"]).ok();
+        d.create(&a, text(&d.base()), &["--network", "web", "--publish", "8095:80"], &["sleep", "1000"]).ok();
+        let said = d.call(&["start", &a]).fails();
+        let who = format!("port 8095:80/tcp of the host is in use: busybox (pid {}) listens on", server.pid());
+        assert!(said.contains(&who), "{said}");
+        let mut server = server;
+        server.kill();
+        d.call(&["start", &a]).ok();
+        d.call(&["destroy", "-f", &a]).ok();
+        d.call(&["network", "remove", "web"]).ok();
     });
 }
 
@@ -134,42 +183,97 @@ fn what_cannot_be_had_of_a_network_is_refused_and_no_address_is_lost() {
     });
 }
 
-/// A container that dies takes its link with it; its ports go with the next stop or start.
+/// A container that dies takes its link with it. Its ports go when its monitor sees that; without one, with the next stop or
+/// start.
 #[test]
 fn nothing_is_left_after_a_crash() {
     with_net(|sb, net, d| {
-        let (a, base) = (d.name("a"), d.base());
+        let [a, b] = ["a", "b"].map(|suffix| d.name(suffix));
         d.call(&["network", "create", "web"]).ok();
-        d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &SERVER).ok();
-        for _ in 0..3 {
-            d.call(&["start", &a]).ok();
-            sb.call(&["kill", &a, "KILL"]).run().ok();
-            eventually("it is dead", || d.listed(&a)["state"] == "stopped");
+        let create = |name: &str, port: &str, more: &[&str]| {
+            d.create(name, text(&d.base()), &[&["--network", "web", "--publish", port], more].concat(), &SERVER).ok();
+        };
+        create(&a, "8080:80", &["--no-monitor"]);
+        create(&b, "8081:80", &[]);
+        for name in [&a, &a, &b, &b] {
+            d.call(&["start", name]).ok();
+            sb.call(&["kill", name, "KILL"]).run().ok();
+            eventually("it is dead", || d.listed(name)["state"] == "stopped");
             eventually("its link is gone", || net.names() == ["skep-web"]);
         }
+        eventually("the monitor takes its ports", || !rules(net).contains("8081"));
         assert!(rules(net).contains("8080"));
         d.call(&["stop", &a]).ok();
         assert!(!rules(net).contains("8080"));
         assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
-        d.call(&["destroy", &a]).ok();
+        d.call(&["destroy", &a, &b]).ok();
         d.call(&["network", "remove", "web"]).ok();
         assert_eq!((rules(net).as_str(), net.names().len()), ("", 0));
     });
 }
 
+/// Fifty times, or as often as the environment variable `SOAK_CYCLES` says: with all that a start can make on the host.
 #[test]
-fn fifty_starts_and_stops_leak_nothing() {
-    with_net(|_, net, d| {
+fn starts_and_stops_leak_nothing() {
+    with_net(|sb, net, d| {
+        let cycles: u32 = std::env::var("SOAK_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(50);
+        net.ip("link add wan type veth peer name lan");
+        net.ip("link set wan up");
+        net.ip("addr add 10.23.1.1/24 dev lan");
         let (a, base) = (d.name("a"), d.base());
-        d.call(&["network", "create", "web"]).ok();
-        d.create(&a, text(&base), &["--network", "web", "--publish", "8080:80"], &["sleep", "1000"]).ok();
+        d.call(&["network", "create", "web", "--subnet", "10.23.2.0/24"]).ok();
+        let options = [
+            &["--network", "web", "--publish", "8080:80", "--publish", "5300:53/udp", "--egress", "10mbit"][..],
+            &["--link", "veth:mode=routed,address=fd00:23::2/128", "--link", "phys:device=lan"],
+            &["--class", "device=wan,rate=1mbit"],
+        ];
+        d.create(&a, text(&base), &options.concat(), &["sleep", "1000"]).ok();
+        // What is left of a container: devices, rules, schedulers, groups, mounts, leases, files, states.
+        let left = || {
+            let groups = sb.program("/usr/bin/find").args(["/sys/fs/cgroup", "-name", &a]).run().stdout;
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("proc");
+            let mut files = Vec::new();
+            for folder in [&d.data, &d.folder(&a), &d.data.join("uplinks"), &d.data.join("networks"), &sb.root] {
+                let found = std::fs::read_dir(folder).into_iter().flatten().map(|file| file.expect("a file").path());
+                files.extend(found.map(|path| text(&path).to_owned()));
+            }
+            files.sort();
+            [
+                net.names().join(" "),
+                rules(net),
+                net.call("/usr/sbin/tc", &["qdisc"]).run().ok(),
+                // Whether a bridge without ports is down yet is the kernel's to say.
+                net.ip("route").replace(" linkdown", ""),
+                net.ip("addr show lan").split_once("inet").expect("its address").1.to_owned(),
+                groups,
+                mounts.lines().filter(|line| line.contains(text(&sb.dir))).collect(),
+                d.call(&["network", "show", "web", "-o", "json"]).ok(),
+                sb.call(&["list", "-q"]).run().ok(),
+                files.join("\n"),
+            ]
+        };
         let mut after_one = None;
-        for _ in 0..50 {
+        for cycle in 0..cycles {
             d.call(&["start", &a]).ok();
+            // Each tenth dies by itself.
+            if cycle % 10 == 9 {
+                sb.call(&["kill", &a, "KILL"]).run().ok();
+            }
             d.call(&["stop", "-t", "0", &a]).ok();
-            let now = (net.names(), rules(net), d.listed(&a)["ipv4"].clone());
-            assert_eq!(after_one.get_or_insert_with(|| now.clone()), &now);
+            // The second start puts the log of the first aside: the same files from then on.
+            if cycle == 1 || cycle + 1 == cycles || (cycle > 1 && cycle % 25 == 0) {
+                let now = left();
+                assert_eq!(after_one.get_or_insert_with(|| now.clone()), &now, "after {} cycles", cycle + 1);
+            }
         }
+        let [devices, rules_left, schedulers, _, _, groups, mounts, ..] = after_one.expect("two cycles at least");
+        assert_eq!(devices, "wan skep-web lan");
+        assert!(!rules_left.contains("8080") && !rules_left.contains("wan\""), "{rules_left}");
+        assert!(!schedulers.contains("htb") && !schedulers.contains("tbf"), "{schedulers}");
+        assert_eq!((groups.as_str(), mounts.as_str()), ("", ""));
+        d.call(&["destroy", &a]).ok();
+        d.call(&["network", "remove", "web"]).ok();
+        assert_eq!(rules(net), "");
     });
 }
 

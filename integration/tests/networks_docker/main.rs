@@ -64,11 +64,13 @@ fn beside_docker(cell: &Cell) -> Result<()> {
     managed::ensure(&store, &tools, "lan")?;
     ensure!(rules == run("iptables", &["-S", "DOCKER-USER"])?, "again changes nothing");
 
+    unpublished_ports_of_docker_stay_out_of_reach(&web)?;
+
     daemon.stop()?;
     for chain in ["DOCKER-USER", "FORWARD"] {
         run("iptables", &["-F", chain])?;
     }
-    run("nft", &["delete", "table", "inet", "skep"])?;
+    run("nft", &["delete", "table", "inet", store.table()])?;
     let daemon = start_daemon(cell)?;
     ensure!(web.ask(&wan, "192.0.2.9").is_err(), "the rules are gone with the restart");
     managed::ensure(&store, &tools, "lan")?;
@@ -83,6 +85,46 @@ fn beside_docker(cell: &Cell) -> Result<()> {
     ensure!(!run("nft", &["list", "ruleset"])?.contains("skep"), "nft has rules left");
     ensure!(!Path::new("/sys/class/net/skep-lan").exists(), "the bridge is left");
     daemon.stop()
+}
+
+/// A container of docker's is played by a network namespace at its bridge: with docker's rules as they are before version 28
+/// every port of it would be reached, once another has accepted the packet.
+fn unpublished_ports_of_docker_stay_out_of_reach(web: &Guest) -> Result<()> {
+    let guest = |bridge: &str, number: u8| -> Result<Guest> {
+        let shown = run("ip", &["-4", "-o", "addr", "show", bridge])?;
+        let gateway = shown.split_whitespace().find(|word| word.contains('/')).context("the bridge's address")?;
+        let (ip, length) = gateway.split_once('/').context("a prefix")?;
+        let near = ip.rsplit_once('.').context("an IPv4 address")?.0;
+        let text = format!("veth:host=played{number},bridge={bridge},address={near}.{number}/{length},gateway={ip}");
+        let spec = parse_link(&text)?;
+        let netns = make_netns()?;
+        create_link(&spec, &plan_record(&spec, bridge, None), netns.as_fd())?;
+        Guest::serve(netns, None)
+    };
+    let played = guest("docker0", 77)?;
+    let address = run("ip", &["-4", "-o", "addr", "show", "docker0"])?;
+    let near = address.split_whitespace().find(|word| word.contains('/')).context("an address")?;
+    let near = near.rsplit_once('.').context("an IPv4 address")?.0;
+    let at = format!("{near}.77");
+    ensure!(web.ask(&played, &at).is_err(), "{at} is reached, and nothing of it is published");
+    // As docker publishes: a translation, and an accept in its own chain.
+    let port = played.port.to_string();
+    let to = format!("{at}:{port}");
+    run(
+        "iptables",
+        &["-t", "nat", "-I", "DOCKER", "-p", "tcp", "--dport", "9099", "-j", "DNAT", "--to-destination", &to],
+    )?;
+    run("iptables", &["-I", "DOCKER", "-d", &at, "-p", "tcp", "--dport", &port, "-j", "ACCEPT"])?;
+    web.ask_port("192.0.2.1", 9099).context("a port that docker publishes")?;
+    ensure!(web.ask(&played, &at).is_err(), "{at} is reached past the published port");
+    // A network that docker makes later, of which our rules have not been told.
+    run("ip", &["link", "add", "br-0123456789ab", "type", "bridge"])?;
+    run("ip", &["addr", "add", "172.31.0.1/16", "dev", "br-0123456789ab"])?;
+    run("ip", &["link", "set", "br-0123456789ab", "up"])?;
+    let later = guest("br-0123456789ab", 78)?;
+    ensure!(web.ask(&later, "172.31.0.78").is_err(), "a later network of docker's is reached");
+    run("ip", &["link", "del", "br-0123456789ab"])?;
+    Ok(())
 }
 
 fn start_daemon(cell: &Cell) -> Result<Daemon> {

@@ -8,6 +8,7 @@ use crate::args_config::{self, ConfigVerb, EditArgs};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
+use crate::args_network::ConnectionArgs;
 use crate::args_running::{
     self, AttachArgs, AutostartArgs, AutostartOptions, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs,
     StatusArgs, TopArgs, WaitArgs,
@@ -139,6 +140,12 @@ pub enum Verb {
     /// Build and switch templates.
     #[command(after_help = args_kept::TEMPLATE_EXAMPLES)]
     Template(TemplateArgs),
+    /// Called by the runtime as a hook, with the container's state as its input: what its network needs its process for.
+    #[command(hide = true)]
+    Connect {
+        /// The container.
+        name: String,
+    },
 }
 
 /// `network`.
@@ -305,6 +312,9 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   skep create web1 --from /srv/base --memory 64M --cpus 0.5 -- /usr/sbin/httpd -f
   skep create db1 --from host --volume /srv/db1:/var/lib/db -- /usr/bin/db
+  skep create vpn1 --from base --network web --link phys:device=eth1,name=wan,address=192.0.2.7/24 -- /usr/sbin/vpn
+  skep create pod1 --from base --network cni:lan --publish 8080:80 -- /usr/sbin/httpd -f
+  skep create bulk --from base --network web --class device=eth0,rate=1mbit,ceil=20mbit,priority=7 -- /usr/bin/sync
   skep start web1; skep ls; skep exec web1 sh; skep stop web1; skep destroy web1";
 
 /// One or more containers.
@@ -329,7 +339,7 @@ pub struct CreateArgs {
     /// Program and arguments; without them those of the image or template.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
-    /// Network: `none`, `host`, or the name of a managed one.
+    /// Network: `none`, `host`, the name of a managed one, or `cni:NAME`.
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
     /// Address in that network; may be repeated, one for each family.
@@ -344,6 +354,9 @@ pub struct CreateArgs {
     /// Most that it receives, such as 10mbit.
     #[arg(long, value_name = "RATE", requires = "network")]
     pub ingress: Option<network::Rate>,
+    /// Links besides, and what its network needs.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
     /// Most memory, such as 512M.
     #[arg(long, short, value_name = "SIZE", value_parser = parse_memory)]
     pub memory: Option<u64>,

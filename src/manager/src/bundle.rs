@@ -252,6 +252,8 @@ mod tests {
             volumes: Vec::new(),
             devices: Vec::new(),
             network: Network::None,
+            links: Vec::new(),
+            share: None,
             publish: Vec::new(),
             restart: Restart::No,
             seccomp: Seccomp::Default,

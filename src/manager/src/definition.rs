@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use network::Rate;
+use network::{LinkSpec, Rate, Share};
 use rootfs_tools::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,12 @@ pub struct Definition {
     pub devices: Vec<Device>,
     /// What connects it.
     pub network: Network,
+    /// Links besides, each with a name of its own inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkSpec>,
+    /// What it has of a link of the host that containers share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
     /// Ports of the host that lead to it, as written: `[ADDRESS:]HOST:PORT[/udp]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<String>,
@@ -283,6 +289,34 @@ pub enum Network {
         #[serde(default, skip_serializing_if = "Rates::is_empty")]
         rates: Rates,
     },
+    /// A network that CNI plugins make.
+    Cni {
+        /// Its name, as its configuration has it.
+        name: String,
+        /// The folder with the configuration.
+        conf: PathBuf,
+        /// Folders with plugins, the first first.
+        plugins: Vec<PathBuf>,
+        /// Addresses that were asked for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        addresses: Vec<String>,
+        /// Most that it sends, and that it receives.
+        #[serde(default, skip_serializing_if = "Rates::is_empty")]
+        rates: Rates,
+    },
+}
+
+impl Network {
+    /// What `--network` takes: `none`, `host`, a name or `cni:NAME`.
+    #[must_use]
+    pub fn render(&self) -> String {
+        match self {
+            Network::None => "none".to_owned(),
+            Network::Host => "host".to_owned(),
+            Network::Managed { name, .. } => name.clone(),
+            Network::Cni { name, .. } => format!("cni:{name}"),
+        }
+    }
 }
 
 /// Which system calls a container may make.

@@ -2,7 +2,8 @@
 //!
 //! `skep` hands over to this program when a verb is its: a person or a script types `skep create NAME --from …`, as in
 //! docs/containers.md. It owns the data folder, and drives `skep` itself, by its command line and its JSON, for everything
-//! that a kernel has to do for a container. It starts nothing in a namespace and never mounts.
+//! that a kernel has to do for a container. It starts nothing in a namespace, and mounts nothing but a network namespace on a
+//! file (see cni).
 //!
 //! ```text
 //! args -> run -> ops/* ──► definition (on disk)     what a container is
@@ -23,18 +24,23 @@
 //!   containers/.NAME.XXXX             one that is being made or removed: finished or taken away at the next command
 //!   changes/ID                        frozen changes: see changes
 //!   templates/NAME                    versions of a template: see template
+//!   networks, uplinks                 networks with their leases, and devices that containers share: see the crate network
+//!   cni                               what CNI plugins have made, and network namespaces that are held: see cni
 //! ```
 
 pub mod args;
 pub mod args_config;
 pub mod args_kept;
+pub mod args_network;
 pub mod args_running;
 pub mod base;
 pub mod bundle;
 pub mod changes;
+pub mod cni;
 pub mod definition;
 pub mod diff;
 pub mod host;
+pub mod links;
 pub mod monitor;
 pub mod ops;
 pub mod output;
@@ -45,6 +51,7 @@ pub mod run;
 pub mod runs;
 pub mod runtime;
 pub mod seccomp;
+pub mod share;
 pub mod size;
 pub mod snapshots;
 pub mod template;

@@ -59,7 +59,10 @@ fn report(error: &anyhow::Error) {
 fn perform(cli: Cli) -> Result<ExitCode> {
     let data = std::path::absolute(&cli.global.data).context("cannot tell the current folder")?;
     let manager = Manager { places: Places { data }, runtime: runtime(&cli.global)? };
-    ops::recover(&manager);
+    // The hook runs within another command, which has recovered what there was.
+    if !matches!(cli.verb, Verb::Connect { .. }) {
+        ops::recover(&manager);
+    }
     match cli.verb {
         Verb::Create(args) => ops::create::create(&manager, &args),
         Verb::Start(args) if args.foreground => return ops::follow::foreground(&manager, &args),
@@ -93,6 +96,7 @@ fn perform(cli: Cli) -> Result<ExitCode> {
         Verb::Export(args) => ops::export::export(&manager, &args),
         Verb::Refresh(args) => ops::refresh::refresh(&manager, &args),
         Verb::Gc(args) => ops::gc::gc(&manager, &args),
+        Verb::Connect { name } => ops::network::connect_process(&manager, &name),
         Verb::Template(args) => ops::template::template(&manager, &args),
     }
     .map(|()| ExitCode::SUCCESS)

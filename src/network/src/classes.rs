@@ -7,6 +7,7 @@
 //! nft, before sending:  meta cgroup 0x10010 meta priority set 1:10       sockets of a v1 net_cls class
 //!                       socket cgroupv2 level 2 "a/b" ... set 1:11       sockets below a v2 group
 //!                       iifname "veth7" meta priority set 1:12           all of a container, by its link: no cgroup at all
+//!                       ip saddr 10.20.0.2 meta priority set 1:13        the same on a bridge, by its address
 //! ```
 //! htb takes a packet's priority for a class when its upper half is the handle of htb. `meta cgroup` needs the socket's own
 //! network namespace: rules by cgroup are for the namespace whose processes are told apart (a container's, or the host's
@@ -14,6 +15,7 @@
 //! the host, the link tells whose it is, on v1 and v2 alike.
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +46,8 @@ pub struct Classes {
 /// One class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Class {
-    /// Which packets.
-    pub of: Member,
+    /// Which packets: those of any of these.
+    pub of: Vec<Member>,
     /// What it is sure of.
     pub rate: Rate,
     /// What it may have when others leave it; None for all of the link.
@@ -70,6 +72,12 @@ pub enum Member {
         /// Path below the hierarchy's mount, without a slash in front; the group exists.
         path: String,
     },
+    /// Their sender's address, before the host stands in for it: a container's on a bridge, where its own end cannot be told
+    /// from others any more when packets are routed.
+    Address {
+        /// The address.
+        ip: IpAddr,
+    },
     /// The device that they came in by: a container's end on the host.
     Device {
         /// Its name.
@@ -90,26 +98,34 @@ pub fn render_class_rules(classes: &Classes) -> String {
     let hooks = [("sent", "output", "mangle"), ("passed", "forward", "mangle")];
     for (chain, hook, priority) in hooks {
         let forwarded = hook == "forward";
-        let of = |class: &Class| matches!(class.of, Member::Device { .. }) == forwarded;
-        if !classes.classes.iter().any(of) {
+        let passes = |member: &&Member| matches!(member, Member::Device { .. } | Member::Address { .. }) == forwarded;
+        if !classes.classes.iter().flat_map(|class| &class.of).any(|member| passes(&member)) {
             continue;
         }
         let mut line = |line: &str| writeln!(text, "\t{line}").expect("writing to a string cannot fail");
         line(&format!("chain {chain} {{"));
         line(&format!("\ttype filter hook {hook} priority {priority}; policy accept;"));
-        for (position, class) in classes.classes.iter().enumerate().filter(|(_, class)| of(class)) {
-            let member = match &class.of {
-                Member::NetCls { class_id } => format!("meta cgroup {class_id:#x}"),
-                Member::CgroupV2 { path } => format!("socket cgroupv2 level {} \"{path}\"", path.split('/').count()),
-                Member::Device { name } => format!("iifname {name:?}"),
-            };
+        for (position, class) in classes.classes.iter().enumerate() {
             let minor = minor(position);
-            line(&format!("\toifname {:?} {member} meta priority set 1:{minor:x}", classes.device));
+            for member in class.of.iter().filter(passes) {
+                let member = render_member(member);
+                line(&format!("\toifname {:?} {member} meta priority set 1:{minor:x}", classes.device));
+            }
         }
         line("}");
     }
     text.push_str("}\n");
     text
+}
+
+fn render_member(member: &Member) -> String {
+    match member {
+        Member::NetCls { class_id } => format!("meta cgroup {class_id:#x}"),
+        Member::CgroupV2 { path } => format!("socket cgroupv2 level {} \"{path}\"", path.split('/').count()),
+        Member::Address { ip: IpAddr::V4(ip) } => format!("ip saddr {ip}"),
+        Member::Address { ip: IpAddr::V6(ip) } => format!("ip6 saddr {ip}"),
+        Member::Device { name } => format!("iifname {name:?}"),
+    }
 }
 
 /// Renders the transaction that takes the rules away.
@@ -163,7 +179,7 @@ mod tests {
     use super::*;
 
     fn class(of: Member) -> Class {
-        Class { of, rate: "1mbit".parse().unwrap(), ceil: None, priority: 0 }
+        Class { of: vec![of], rate: "1mbit".parse().unwrap(), ceil: None, priority: 0 }
     }
 
     #[test]
@@ -174,7 +190,14 @@ mod tests {
             classes: vec![
                 class(Member::NetCls { class_id: 0x0010_0001 }),
                 class(Member::CgroupV2 { path: "skep/web".to_owned() }),
-                class(Member::Device { name: "veth7".to_owned() }),
+                Class {
+                    of: vec![
+                        Member::Device { name: "veth7".to_owned() },
+                        Member::Address { ip: "10.0.0.2".parse().unwrap() },
+                        Member::Address { ip: "fd00::2".parse().unwrap() },
+                    ],
+                    ..class(Member::NetCls { class_id: 0 })
+                },
             ],
         };
         assert_eq!(
@@ -190,6 +213,8 @@ mod tests {
              \tchain passed {\n\
              \t\ttype filter hook forward priority mangle; policy accept;\n\
              \t\toifname \"eth0.7\" iifname \"veth7\" meta priority set 1:12\n\
+             \t\toifname \"eth0.7\" ip saddr 10.0.0.2 meta priority set 1:12\n\
+             \t\toifname \"eth0.7\" ip6 saddr fd00::2 meta priority set 1:12\n\
              \t}\n\
              }\n"
         );

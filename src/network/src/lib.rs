@@ -1,7 +1,7 @@
 //! Links, addresses and routes of containers, over one blocking route netlink socket.
 //!
 //! ```text
-//! parse_link, parse_veth, plan_record, validate_name     text -> values             pure
+//! parse_link, parse_veth, plan_record, validate_name     text -> values             pure, as is render_link, the way back
 //! read_device_move, read_phys, list_addresses, counters  looks
 //! loopback_up, create_link, apply_classes, apply_device_move    changes; takes back what it did when a later step of it fails
 //! undo_device_move, undo_link, delete_link               for the undo list: may be called again, and when nothing is there
@@ -19,11 +19,13 @@ mod attach;
 mod classes;
 pub mod cni;
 mod codec;
+mod conntrack;
 mod counters;
 mod device;
 mod error;
 mod files;
 mod link;
+mod link_render;
 mod link_text;
 mod list;
 mod loopback;
@@ -40,6 +42,7 @@ mod socket;
 mod spec;
 mod stacked;
 mod tc;
+pub mod uplink;
 mod veth;
 
 #[cfg(test)]
@@ -53,13 +56,15 @@ pub use device::{DeviceMove, Undone, apply_device_move, read_device_move, undo_d
 pub use error::{Error, Place};
 pub use files::FileError;
 pub use link::{HardwareAddress, HardwareAddressError, Link};
+pub use link_render::render_link;
 pub use link_text::{LinkError, parse_link, parse_veth};
 pub use list::list_addresses;
 pub use loopback::loopback_up;
 pub use name::{NAME_MAX, NameError, validate_name, validate_template};
-pub use phys::{pin_netns, read_phys};
+pub use phys::{is_pinned, pin_netns, read_phys, unpin_netns};
 pub use rate::{Rate, RateError};
 pub use route::{Route, RouteError};
 pub use spec::{
     HostEnd, IpvlanMode, LINK_LOCAL_GATEWAYS, LinkKind, LinkRecord, LinkSpec, MacvlanMode, Proxy, Veth, plan_record,
 };
+pub use uplink::{Share, ShareError};

@@ -46,6 +46,31 @@ pub fn pin_netns(pin: &str, container: BorrowedFd<'_>) -> Result<(), Error> {
     Ok(sys::mount::attach(mount.as_fd(), file.as_fd())?)
 }
 
+/// Whether a network namespace is mounted on a file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_pinned(pin: &str) -> Result<bool, Error> {
+    match sys::fs::open(pin, OFlags::RDONLY) {
+        Err(error) if error.is(sys::Errno::NOENT) => Ok(false),
+        other => Ok(matches!(sys::namespace::kind(other?.as_fd()), Ok(NETWORK))),
+    }
+}
+
+/// Lets go of a network namespace that is mounted on a file, and deletes the file. False where there is no file.
+///
+/// # Errors
+/// What the kernel says.
+pub fn unpin_netns(pin: &str) -> Result<bool, Error> {
+    if is_pinned(pin)? {
+        sys::mount::unmount(pin, UnmountFlags::DETACH)?;
+    }
+    match sys::fs::unlink_at(sys::fs::CWD, pin) {
+        Err(error) if error.is(sys::Errno::NOENT) => Ok(false),
+        other => Ok(other.map(|()| true)?),
+    }
+}
+
 pub(crate) fn create(spec: &LinkSpec, device: &DeviceMove, container: BorrowedFd<'_>) -> Result<(), Error> {
     let mut inside = device.clone();
     if !spec.addresses.is_empty() {
@@ -63,18 +88,11 @@ pub(crate) fn undo(device: &DeviceMove, pin: &str) -> Result<bool, Error> {
         other => other?,
     };
     // The mount may never have been made: then the device has not left, or its namespace has ended.
-    let pinned = matches!(sys::namespace::kind(file.as_fd()), Ok(NETWORK));
-    if pinned {
+    if matches!(sys::namespace::kind(file.as_fd()), Ok(NETWORK)) {
         device::undo_device_move(device, file.as_fd())?;
     } else {
         device::undo_ended_move(device)?;
     }
     drop(file);
-    if pinned {
-        sys::mount::unmount(pin, UnmountFlags::DETACH)?;
-    }
-    match sys::fs::unlink_at(sys::fs::CWD, pin) {
-        Err(error) if error.is(sys::Errno::NOENT) => Ok(true),
-        other => Ok(other.map(|()| true)?),
-    }
+    unpin_netns(pin).map(|_| true)
 }

@@ -78,6 +78,21 @@ fn failed(error: sys::Error) -> Error {
     Error::other(error)
 }
 
+/// Runs a program with a text as its input and returns what it prints.
+///
+/// # Errors
+/// Its own words, or why it could not be started.
+pub(crate) fn ask(path: &str, arguments: &[&str], input: &str, limit: Duration) -> std::result::Result<String, String> {
+    let output = run(path, input.as_bytes(), limit, |command| {
+        command.args(arguments);
+    });
+    let output = output.map_err(|error| error.to_string())?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(complaint(&output)),
+    }
+}
+
 /// What a program wrote to its error output, in one line; how it ended where it wrote nothing.
 pub(crate) fn complaint(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");

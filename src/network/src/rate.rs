@@ -26,6 +26,11 @@ impl Rate {
     /// The least that can be said.
     pub const LEAST: Rate = Rate(*RANGE.start());
 
+    /// A number of Gbit/s.
+    pub(crate) const fn gbit(number: u8) -> Rate {
+        Rate(number as u64 * 1_000_000_000)
+    }
+
     /// Bits per second.
     #[must_use]
     pub fn bits(self) -> u64 {

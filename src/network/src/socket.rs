@@ -29,6 +29,11 @@ impl Socket {
         Ok(Socket::new(sys::netlink::route_socket_in(netns)?))
     }
 
+    /// One of another protocol of netlink, with the same manners.
+    pub(crate) fn from_fd(fd: OwnedFd) -> Socket {
+        Socket::new(fd)
+    }
+
     fn new(fd: OwnedFd) -> Socket {
         Socket { fd, sequence: 0, datagram: Vec::new() }
     }

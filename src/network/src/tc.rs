@@ -4,13 +4,14 @@
 
 use sys::Errno;
 
-use crate::codec::{self, Request};
+use crate::codec::{self, Malformed, Request};
 use crate::error::Error;
 use crate::rate::Rate;
 use crate::socket::Socket;
 
 const NEWQDISC: u16 = 36;
 const DELQDISC: u16 = 37;
+const GETQDISC: u16 = 38;
 const NEWCLASS: u16 = 40;
 const NEWFILTER: u16 = 44;
 
@@ -182,6 +183,21 @@ pub(crate) fn apply(
         }
         other => other,
     }
+}
+
+/// Whether somebody has given a device a scheduler: the kernel's own have the handle 0.
+pub(crate) fn has_root(socket: &mut Socket, device: Device<'_>) -> Result<bool, Error> {
+    let request = Request::new(GETQDISC, codec::DUMP, &render_header(device.0, 0, 0, 0));
+    let what = || format!("read the scheduler of network device {:?}", device.1);
+    let found = socket.dump(&request, what, decode_root)?;
+    Ok(found.contains(&Some(device.0)))
+}
+
+/// The device's number, where a message is about a scheduler for all that the device sends, and somebody's.
+fn decode_root(payload: &[u8]) -> Result<Option<u32>, Malformed> {
+    let number = |offset| codec::u32_at(payload, offset).ok_or(Malformed);
+    let (index, handle, parent) = (number(4)?, number(8)?, number(12)?);
+    Ok((parent == ROOT && handle != 0).then_some(index))
 }
 
 /// Takes the scheduler of a device away, with its classes. False where it has none of its own.

@@ -30,7 +30,7 @@ fn link(host: &Netns, container: &Netns, text: &str) {
 }
 
 fn class(of: Member, rate: &str, ceil: Option<&str>) -> Class {
-    Class { of, rate: rate.parse().unwrap(), ceil: ceil.map(|ceil| ceil.parse().unwrap()), priority: 0 }
+    Class { of: vec![of], rate: rate.parse().unwrap(), ceil: ceil.map(|ceil| ceil.parse().unwrap()), priority: 0 }
 }
 
 /// 1400 bytes with headers of UDP, IPv4 and Ethernet.

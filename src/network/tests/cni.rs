@@ -150,9 +150,11 @@ fn what_is_left_of_dead_containers_is_collected() {
     drop(container);
     let leases = || std::fs::read_dir(place.dir.join("ipam/lan")).unwrap().count();
     let before = leases();
-    let gone = host.run(|| cni::gc(&place.paths, &list, &["alive"])).unwrap();
+    let gone = host.run(|| cni::gc(&place.paths, &list, &|attachment| attachment.container == "alive")).unwrap();
     assert_eq!((gone, place.cached(), leases()), (vec!["dead".to_owned()], 0, before - 1));
-    assert!(host.run(|| cni::gc(&place.paths, &list, &["alive"])).unwrap().is_empty());
+    assert!(
+        host.run(|| cni::gc(&place.paths, &list, &|attachment| attachment.container == "alive")).unwrap().is_empty()
+    );
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn gc_of_1_1_tells_who_is_alive_and_versions_are_asked() {
     for container in ["alive", "dead"] {
         cni::add(&place.paths, &list, &attachment(container, "/n")).unwrap();
     }
-    assert_eq!(cni::gc(&place.paths, &list, &["alive"]).unwrap(), ["dead"]);
+    assert_eq!(cni::gc(&place.paths, &list, &|attachment| attachment.container == "alive").unwrap(), ["dead"]);
     let log = place.log();
     assert!(log[2].starts_with("DEL first dead eth0  {"), "no namespace any more: {}", log[2]);
     let valid = r#""cni.dev/valid-attachments":[{"containerID":"alive","ifname":"eth0"}]"#;
@@ -209,6 +211,35 @@ fn gc_of_1_1_tells_who_is_alive_and_versions_are_asked() {
     assert_eq!(cni::versions(&place.paths, "first").unwrap(), ["1.0.0", "1.1.0"]);
     let error = cni::versions(&place.paths, "nope").unwrap_err();
     assert!(matches!(error, PluginError::Missing { .. }), "{error}");
+}
+
+/// Who is live is asked when nobody else can add: what was added before the question is seen, what is added later is kept.
+#[test]
+fn gc_leaves_what_starts_meanwhile() {
+    let place = Place::new("gcrace");
+    place.plugin("first", r#"echo '{"cniVersion":"1.1.0"}'"#);
+    let list = parse_list(r#"{"cniVersion":"1.1.0","name":"lan","type":"first"}"#).unwrap();
+    cni::add(&place.paths, &list, &attachment("dead", "/n")).unwrap();
+    let (paths, asked) = (&place.paths, std::sync::Barrier::new(2));
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            asked.wait();
+            cni::add(paths, &list, &attachment("starting", "/n")).unwrap();
+        });
+        let is_live = |attachment: &Attachment| {
+            asked.wait();
+            // The other one is on its way now, and has to wait until this is done.
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            attachment.container != "dead"
+        };
+        assert_eq!(cni::gc(paths, &list, &is_live).unwrap(), ["dead"]);
+        adding.join().unwrap();
+    });
+    let commands: Vec<String> =
+        place.log().iter().map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(commands, ["ADD first dead", "DEL first dead", "GC first ", "ADD first starting"]);
+    let left = cni::attachments(&place.paths.cache).unwrap();
+    assert!(left.len() == 1 && left[0].attachment.container == "starting" && left[0].result.is_some());
 }
 
 #[test]

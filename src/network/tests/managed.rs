@@ -33,9 +33,14 @@ struct Guest {
 
 impl Host {
     fn new() -> Option<Host> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         let net = Netns::new()?;
         net.run(loopback_up).unwrap();
+        Some(Host::within(net))
+    }
+
+    /// The same host with another data folder.
+    fn within(net: Netns) -> Host {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("network-managed-{}-{number}", std::process::id()));
         let store = Store::open(folder.to_str().unwrap()).unwrap();
@@ -43,7 +48,7 @@ impl Host {
         // A test of docker's chains says so: else each call would cost two more programs.
         let tools = Tools { nft: path("nft"), iptables: None, ip6tables: None };
         assert!(tools.nft.is_some(), "nftables is installed for these tests");
-        Some(Host { net, store, tools, folder })
+        Host { net, store, tools, folder }
     }
 
     fn create(&self, new: &NewNetwork) -> Network {
@@ -272,6 +277,99 @@ fn udp_and_ranges_of_ports() {
     }
 }
 
+/// A flow that began before the forward, and one that goes on after it: both follow the forward as it is now.
+#[test]
+fn datagrams_of_old_flows_follow_the_forward() {
+    let Some(host) = Host::new() else { return };
+    let neighbour = host.neighbour();
+    host.create(&both("lan"));
+    for (address, any) in [("192.0.2.1:5400", "0.0.0.0:0"), ("[2001:db8::1]:5400", "[::]:0")] {
+        let client = neighbour.run(|| UdpSocket::bind(any).unwrap());
+        client.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let ask = |expected: Option<&[u8]>| {
+            // A packet may be lost while the neighbours find each other.
+            let mut buffer = [0; 8];
+            let answer = (0..5).find_map(|_| {
+                // One that was refused before is told now.
+                client.send_to(b"ask", address).ok();
+                client.recv_from(&mut buffer).ok().map(|(length, _)| buffer[..length].to_vec())
+            });
+            assert_eq!(answer.as_deref(), expected, "{address}");
+        };
+        ask(None);
+        for name in ["first", "second"] {
+            let guest = host.start("lan", name);
+            let socket = guest.net.run(|| UdpSocket::bind("[::]:6400").unwrap());
+            std::thread::spawn(move || {
+                let mut buffer = [0; 8];
+                while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                    socket.send_to(name.as_bytes(), from).ok();
+                }
+            });
+            host.publish("lan", name, &["5400:6400/udp"]).unwrap();
+            ask(Some(name.as_bytes()));
+            assert!(host.net.run(|| managed::release(&host.store, &host.tools, name)).unwrap());
+            ask(None);
+            host.net.run(|| undo_link(&guest.record)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_port_on_which_a_program_listens_is_not_taken_from_it() {
+    let Some(host) = Host::new() else { return };
+    host.create(&both("lan"));
+    host.start("lan", "web");
+    let listener = host.net.run(|| TcpListener::bind("127.0.0.1:8500").unwrap());
+    let error = host.publish("lan", "web", &["8499-8501:1-3"]).unwrap_err().to_string();
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let who = format!("{} (pid {}) listens on 127.0.0.1:8500", name.trim(), std::process::id());
+    assert_eq!(error, format!("port 8499-8501:1-3/tcp of the host is in use: {who}"));
+    host.publish("lan", "web", &["8500:1/udp", "192.0.2.1:8500:1"]).unwrap();
+    let error = host.publish("lan", "web", &["127.0.0.1:8500:1"]).unwrap_err();
+    assert!(matches!(error, managed::Error::PortInUse { .. }), "{error}");
+    drop(listener);
+    let socket = host.net.run(|| UdpSocket::bind("[::]:8600").unwrap());
+    let error = host.publish("lan", "web", &["8600:1/udp"]).unwrap_err().to_string();
+    assert!(error.contains("listens on [::]:8600"), "{error}");
+    drop(socket);
+    host.publish("lan", "web", &["8500:1", "8600:1/udp"]).unwrap();
+}
+
+/// Two data folders on one host: neither changes rules, bridges or forwards of the other.
+#[test]
+fn two_data_folders_do_not_take_each_others_rules() {
+    let Some(first) = Host::new() else { return };
+    let neighbour = first.neighbour();
+    let second = Host::within(Netns(first.net.0.try_clone().unwrap()));
+    assert_ne!(first.store.table(), second.store.table());
+    first.create(&both("lan"));
+    let guest = first.start("lan", "web");
+    let server = serve(&guest.net, "[::]:0");
+    first.publish("lan", "web", &[&format!("8700:{}", server.port())]).unwrap();
+    let error = second.net.run(|| managed::create(&second.store, &NewNetwork::new("lan"))).unwrap_err();
+    assert!(matches!(error, managed::Error::Foreign { .. }), "{error}");
+    // The table of a version that had one name for all: theirs stays, ours goes with the next change.
+    let old = |bridge: &str| {
+        let rules =
+            format!("add table inet skep; add set inet skep bridges {{ type ifname; elements = {{ {bridge:?} }}; }}");
+        first.net.run(|| program("nft", &[&rules]));
+    };
+    old("skep-lan");
+    second.create(&NewNetwork { subnets: vec!["10.91.0.0/24".parse().unwrap()], ..NewNetwork::new("other") });
+    assert!(first.ruleset().contains("table inet skep {"), "{}", first.ruleset());
+    second.start("other", "mail");
+    second.publish("other", "mail", &["8701:80"]).unwrap();
+    assert!(ask(&neighbour, "192.0.2.1:8700").is_ok());
+    second.net.run(|| managed::remove(&second.store, &second.tools, "other", &|_| false)).unwrap();
+    assert!(ask(&neighbour, "192.0.2.1:8700").is_ok());
+    first.ensure("lan");
+    assert!(!first.ruleset().contains("table inet skep {"), "{}", first.ruleset());
+    assert!(ask(&neighbour, "[2001:db8::1]:8700").is_ok());
+    first.net.run(|| managed::remove(&first.store, &first.tools, "lan", &|_| false)).unwrap();
+    assert_eq!(first.ruleset(), "");
+}
+
 #[test]
 fn networks_are_apart_unless_they_are_told() {
     let Some(host) = Host::new() else { return };
@@ -323,7 +421,7 @@ fn what_was_interrupted_is_put_right() {
     let Some(host) = Host::new() else { return };
     let network = host.create(&both("lan"));
     let rules = host.ruleset();
-    host.net.run(|| program("nft", &["delete", "table", "inet", "skep"]));
+    host.net.run(|| program("nft", &["delete", "table", "inet", host.store.table()]));
     host.net.ip("link set skep-lan down");
     host.net.ip("addr flush dev skep-lan");
     host.net.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap());

@@ -1,4 +1,4 @@
-//! Route netlink sockets, also inside another network namespace, and the one interface ioctl of the start path.
+//! Netlink sockets for routes, also inside another network namespace, and for netfilter, and the one interface ioctl of the start path.
 //!
 //! What the bytes of a message mean is not known here.
 
@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::error::{Context, Result};
@@ -36,6 +36,19 @@ pub fn route_socket() -> Result<OwnedFd> {
         Err(error) if error.is(Errno::NOPROTOOPT) => {}
         other => other?,
     }
+    Ok(fd)
+}
+
+/// A NETLINK_NETFILTER socket in the network namespace of the calling thread, connected to the kernel.
+///
+/// # Errors
+/// What the kernel says; EPROTONOSUPPORT where it has no such protocol.
+pub fn netfilter_socket() -> Result<OwnedFd> {
+    let fd = net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))
+        .call(|| "socket(AF_NETLINK, NETLINK_NETFILTER)".to_owned())?;
+    net::connect(&fd, &SocketAddrNetlink::new(0, 0)).call(|| "connect(NETLINK_NETFILTER, kernel)".to_owned())?;
+    set_option(&fd, libc::NETLINK_CAP_ACK, "NETLINK_CAP_ACK")?;
+    set_option(&fd, libc::NETLINK_EXT_ACK, "NETLINK_EXT_ACK")?;
     Ok(fd)
 }
 

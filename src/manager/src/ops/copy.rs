@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use crate::args_kept::CopyArgs;
 use crate::changes;
 use crate::definition::{Definition, Network};
+use crate::links;
 use crate::ops::{create, need_stopped, snapshot};
 use crate::output::{self, tell};
 use crate::pending::{self, Intent};
@@ -43,11 +44,17 @@ fn plan_copy(source: &Definition, name: &str) -> Definition {
         tell(&format!("note: {name:?} publishes no ports: those of the host lead to {:?}", source.name));
         copy.publish.clear();
     }
-    if let Network::Managed { addresses, .. } = &mut copy.network
+    if let Network::Managed { addresses, .. } | Network::Cni { addresses, .. } = &mut copy.network
         && !addresses.is_empty()
     {
         tell(&format!("note: {name:?} gets other addresses: {} are those of {:?}", addresses.join(", "), source.name));
         addresses.clear();
+    }
+    for link in links::take_own(&mut copy.links) {
+        tell(&format!(
+            "note: {name:?} has no link {link:?}: its addresses or its device are those of {:?}",
+            source.name
+        ));
     }
     copy
 }

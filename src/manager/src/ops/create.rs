@@ -6,9 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, bail};
 
 use crate::args::CreateArgs;
+use crate::args_network::ConnectionArgs;
 use crate::base::{self, Base};
 use crate::changes;
 use crate::definition::{Definition, From, Limits, LogBounds, Network, Process, Rates, Restart, Upper, Volume};
+use crate::links;
 use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
@@ -120,6 +122,11 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
     if !cwd.starts_with('/') {
         bail!("--workdir {cwd:?} must be an absolute path");
     }
+    let connected = connection(args);
+    let asked = !args.addresses.is_empty() || args.egress.is_some() || args.ingress.is_some();
+    if asked && matches!(connected, Network::None | Network::Host) {
+        bail!("--ip, --egress and --ingress are for a managed network or one of CNI; a --link has its own");
+    }
     Ok(Definition {
         schema: Definition::SCHEMA,
         name: args.name.clone(),
@@ -138,7 +145,9 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         cgroup_parent: args.cgroup_parent.clone(),
         volumes: volumes(args, defaults.volumes),
         devices: args.device.clone(),
-        network: connection(args),
+        links: links::parse_links(&args.connection.link, &connected)?,
+        network: connected,
+        share: args.connection.class.clone(),
         publish: args.publish.clone(),
         restart: args.restart,
         seccomp: args.seccomp,
@@ -173,13 +182,16 @@ fn volumes(args: &CreateArgs, mut volumes: Vec<Volume>) -> Vec<Volume> {
 }
 
 fn connection(args: &CreateArgs) -> Network {
+    let (addresses, rates) = (args.addresses.clone(), Rates { egress: args.egress, ingress: args.ingress });
     match args.network.as_deref() {
         None | Some("none") => Network::None,
         Some("host") => Network::Host,
-        Some(name) => Network::Managed {
-            name: name.to_owned(),
-            addresses: args.addresses.clone(),
-            rates: Rates { egress: args.egress, ingress: args.ingress },
+        Some(name) => match name.strip_prefix("cni:") {
+            Some(name) => {
+                let ConnectionArgs { cni_conf, cni_plugins, .. } = args.connection.clone();
+                Network::Cni { name: name.to_owned(), conf: cni_conf, plugins: cni_plugins, addresses, rates }
+            }
+            None => Network::Managed { name: name.to_owned(), addresses, rates },
         },
     }
 }

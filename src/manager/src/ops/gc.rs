@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::args_kept::GcArgs;
 use crate::changes;
+use crate::cni;
 use crate::definition::{Definition, From};
 use crate::output::{self, Format};
 use crate::places::Places;
@@ -19,13 +20,14 @@ use crate::template;
 /// One thing that is removed, as `--format json` has it. Names of fields are not changed, only added to.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
-    /// `changes`, `layer` or `template`.
+    /// `changes`, `layer`, `template` or `attachment`.
     kind: &'static str,
-    /// Its id, or name and version.
+    /// Its id, name and version, or network and container.
     name: String,
 }
 
-/// Removes frozen changes, layers of images and versions of templates that nothing refers to, and prints what it was.
+/// Removes frozen changes, layers of images and versions of templates that nothing refers to, and links of CNI whose
+/// containers have ended; prints what it was.
 ///
 /// # Errors
 /// A record cannot be read, then nothing of its kind is removed; what the kernel says.
@@ -37,6 +39,7 @@ pub fn gc(manager: &Manager, args: &GcArgs) -> Result<()> {
     rows.extend(
         layers(places, args.dry_run)?.into_iter().map(|digest| Row { kind: "layer", name: digest.to_string() }),
     );
+    rows.extend(cni::gc(manager, args.dry_run)?.into_iter().map(row("attachment")));
     changes::sweep(places)?;
     print(args.printed.format, &rows)
 }

@@ -101,8 +101,8 @@ pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
     let definition = Definition::need(places, name)?;
     let state = manager.runtime.state(name)?.filter(|state| is_alive(state.status));
     let (run, last) = (Run::read(places, name)?, Last::read(places, name)?);
-    let addresses = network::addresses(places)?;
-    let addresses = addresses.get(name).map(Vec::as_slice).unwrap_or_default();
+    let mut addresses = network::addresses(places)?.remove(name).unwrap_or_default();
+    addresses.extend(crate::links::addresses(&definition.links));
     let text = |keep: fn(&std::net::IpAddr) -> bool| {
         addresses.iter().filter(|address| keep(address)).map(ToString::to_string).collect()
     };
@@ -122,11 +122,7 @@ pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
         from: definition.from.render(),
         command: definition.process.args.clone(),
         hostname: definition.hostname.clone(),
-        network: match &definition.network {
-            Network::None => "none".to_owned(),
-            Network::Host => "host".to_owned(),
-            Network::Managed { name, .. } => name.clone(),
-        },
+        network: definition.network.render(),
         ipv4: text(std::net::IpAddr::is_ipv4),
         ipv6: text(std::net::IpAddr::is_ipv6),
         links: match (&definition.network, &state) {

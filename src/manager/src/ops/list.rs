@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ::network::LinkSpec;
 use anyhow::Result;
 use runtime_spec::clock;
 use runtime_spec::state::{State, Status};
 use serde::Serialize;
 
 use crate::args::LsArgs;
-use crate::definition::{Definition, Network, Restart};
+use crate::definition::{Definition, Restart};
+use crate::links;
 use crate::ops::network;
 use crate::output::{self, tell};
 use crate::run::Manager;
@@ -30,8 +32,10 @@ struct Row {
     ipv4: Vec<String>,
     /// Its addresses.
     ipv6: Vec<String>,
-    /// `none`, `host` or the name of a network.
+    /// `none`, `host`, the name of a network or `cni:NAME`.
     network: String,
+    /// Its links besides.
+    links: Vec<LinkSpec>,
     /// `host`, a path, or `image:NAME` or `template:NAME`.
     from: String,
     /// Program and arguments.
@@ -88,6 +92,7 @@ fn row(
     last: Option<Last>,
 ) -> Row {
     let alive = state.filter(|state| is_alive(state.status));
+    let addresses: Vec<IpAddr> = addresses.iter().copied().chain(links::addresses(&definition.links)).collect();
     Row {
         name: definition.name.clone(),
         state: match alive {
@@ -97,11 +102,8 @@ fn row(
         pid: alive.and_then(|state| state.pid),
         ipv4: addresses.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect(),
         ipv6: addresses.iter().filter(|ip| ip.is_ipv6()).map(ToString::to_string).collect(),
-        network: match &definition.network {
-            Network::None => "none".to_owned(),
-            Network::Host => "host".to_owned(),
-            Network::Managed { name, .. } => name.clone(),
-        },
+        network: definition.network.render(),
+        links: definition.links.clone(),
         from: definition.from.render(),
         command: definition.process.args.clone(),
         created: clock::render_seconds(Duration::from_secs(definition.created)),

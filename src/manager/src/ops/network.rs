@@ -10,19 +10,24 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use network::managed::{self, Lease, NewNetwork, PortForward, Store, Subnet, Tools, Wanted};
 use network::names::{render_hosts, render_resolv_conf};
-use network::{Counters, LinkKind, LinkSpec};
+use network::{Counters, LinkKind, LinkSpec, render_link};
+use runtime_spec::state::State;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::args::{NetworkArgs, NetworkVerb};
+use crate::cni;
 use crate::definition::{Definition, Network};
+use crate::links;
 use crate::output::{self, Format, tell};
 use crate::places::{Places, Readers, find_program, write_whole};
 use crate::run::Manager;
 use crate::runtime::is_alive;
+use crate::share;
 use crate::size::render_size;
 
 /// Name of a container's link in its network namespace.
-const LINK: &str = "eth0";
+const LINK: &str = links::FIRST;
 
 /// Performs one verb.
 ///
@@ -41,12 +46,12 @@ pub fn network(manager: &Manager, verb: &NetworkVerb) -> Result<()> {
     }
 }
 
-fn open(places: &Places) -> Result<Store> {
+pub(crate) fn open(places: &Places) -> Result<Store> {
     Ok(Store::open(places.data.to_str().context("the path of the data folder is not text")?)?)
 }
 
 /// The programs for rules of the firewall.
-fn tools() -> Tools {
+pub(crate) fn tools() -> Tools {
     let [nft, iptables, ip6tables] = ["nft", "iptables", "ip6tables"].map(find_program);
     Tools { nft, iptables, ip6tables }
 }
@@ -171,15 +176,22 @@ fn show(manager: &Manager, store: &Store, name: &str, format: Format) -> Result<
 /// # Errors
 /// There is no such network, or an address or a port is none.
 pub(super) fn check(manager: &Manager, definition: &Definition) -> Result<()> {
-    let Network::Managed { name, addresses, .. } = &definition.network else {
-        if definition.publish.is_empty() {
-            return Ok(());
-        }
-        bail!("--publish needs --network with a managed network");
+    share::check(definition)?;
+    let (name, addresses) = match &definition.network {
+        Network::Managed { name, addresses, .. } => (name, addresses),
+        Network::Cni { .. } => return cni::check(definition),
+        _ if definition.publish.is_empty() => return Ok(()),
+        _ => bail!("--publish needs --network with a managed network, or one of CNI"),
     };
-    forwards(definition)?;
+    cni::forwards(definition)?;
     parse_wanted(addresses)?;
-    managed::read(&open(&manager.places)?, name)?;
+    let (network, _) = managed::read(&open(&manager.places)?, name)?;
+    let routed = |v6: bool| network.subnets.iter().any(|subnet| subnet.gateway.is_ipv6() == v6) && !network.internal;
+    for link in &definition.links {
+        if let Some(gateway) = link.gateways.iter().find(|gateway| routed(gateway.is_ipv6())) {
+            bail!("gateway {gateway} of link {:?}: network {name:?} has the default route of this family", link.name);
+        }
+    }
     Ok(())
 }
 
@@ -204,6 +216,9 @@ pub(crate) fn connect(manager: &Manager, definition: &Definition) -> Result<()> 
 /// # Errors
 /// What the network library says.
 pub(crate) fn rename(manager: &Manager, old: &str, new: &str) -> Result<()> {
+    // What it had while it ran, where it ended by itself: the next start makes it under the new name.
+    share::leave(manager, old)?;
+    cni::undo(&manager.places, old)?;
     if has_networks(&manager.places) {
         managed::rename_lease(&open(&manager.places)?, old, new)?;
     }
@@ -215,6 +230,8 @@ pub(crate) fn rename(manager: &Manager, old: &str, new: &str) -> Result<()> {
 /// # Errors
 /// What the network library says.
 pub(crate) fn disconnect(manager: &Manager, name: &str) -> Result<()> {
+    share::leave(manager, name)?;
+    cni::undo(&manager.places, name)?;
     if has_networks(&manager.places) {
         managed::release(&open(&manager.places)?, &tools(), name)?;
     }
@@ -226,26 +243,62 @@ fn has_networks(places: &Places) -> bool {
     places.data.join("networks").is_dir()
 }
 
-fn forwards(definition: &Definition) -> Result<Vec<PortForward>> {
-    let parse = |text: &String| text.parse().with_context(|| format!("--publish {text}"));
-    definition.publish.iter().map(parse).collect()
-}
-
-/// Has the network of a container work, and renders the link that it gets at its start.
+/// Has the network of a container work, and renders the links that it gets at its start.
 ///
 /// # Errors
-/// What the network library says.
-pub(super) fn raise(manager: &Manager, definition: &Definition) -> Result<Option<String>> {
-    let Network::Managed { name, addresses, rates } = &definition.network else { return Ok(None) };
-    let store = open(&manager.places)?;
-    let network = managed::ensure(&store, &tools(), name)?;
-    let lease = managed::lease(&store, name, &definition.name, &parse_wanted(addresses)?)?;
-    managed::publish(&store, &tools(), name, &definition.name, &forwards(definition)?)?;
-    let mut link = managed::plan_link(&network, &lease, LINK);
-    if let LinkKind::Veth(veth) = &mut link.link {
-        (veth.egress, veth.ingress) = (rates.egress, rates.ingress);
+/// What the network library says; a plugin that cannot take back what an earlier run left.
+pub(super) fn raise(manager: &Manager, definition: &Definition) -> Result<Vec<String>> {
+    cni::undo(&manager.places, &definition.name)?;
+    let mut links: Vec<LinkSpec> = definition.links.clone();
+    if let Network::Managed { name, addresses, rates } = &definition.network {
+        let store = open(&manager.places)?;
+        let network = managed::ensure(&store, &tools(), name)?;
+        let lease = managed::lease(&store, name, &definition.name, &parse_wanted(addresses)?)?;
+        managed::publish(&store, &tools(), name, &definition.name, &cni::forwards(definition)?)?;
+        let mut link = managed::plan_link(&network, &lease, LINK);
+        if let LinkKind::Veth(veth) = &mut link.link {
+            (veth.egress, veth.ingress) = (rates.egress, rates.ingress);
+        }
+        links.insert(0, link);
     }
-    Ok(Some(render_link(&link)))
+    share::join(manager, definition, &links)?;
+    Ok(links.iter().map(render_link).collect())
+}
+
+/// Adds to the bundle what the network of a container needs: a hook, or the number of its sockets.
+///
+/// # Errors
+/// Where this program is cannot be told.
+pub(super) fn complete(manager: &Manager, definition: &Definition, config: &mut Value) -> Result<()> {
+    share::complete(definition, config)?;
+    if !matches!(definition.network, Network::Cni { .. }) && !share::needs_process(definition)? {
+        return Ok(());
+    }
+    let program = std::env::current_exe().context("cannot tell where this program is")?;
+    let hook = json!({
+        "path": program,
+        "args": ["skep-manager", "--data", manager.places.data, "connect", definition.name],
+        "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+    });
+    // Before those of a template, which may count on the network.
+    match config["hooks"]["createRuntime"].as_array_mut() {
+        Some(hooks) => hooks.insert(0, hook),
+        None => config["hooks"]["createRuntime"] = json!([hook]),
+    }
+    Ok(())
+}
+
+/// `connect`, the hook: what the network of a container needs its first process for.
+///
+/// # Errors
+/// The input is no state of a container; what a plugin or the kernel says.
+pub fn connect_process(manager: &Manager, name: &str) -> Result<()> {
+    let state: State = serde_json::from_reader(std::io::stdin()).context("cannot read the container's state")?;
+    let pid = state.pid.filter(|pid| *pid > 0).context("the container has no process")?;
+    let definition = Definition::need(&manager.places, name)?;
+    cni::connect(manager, &definition, pid)?;
+    share::join_process(manager, &definition, pid)?;
+    write_files(manager, &definition, &manager.places.container(name))
 }
 
 /// Takes back what a start did, but for the addresses, which belong to the definition.
@@ -253,18 +306,20 @@ pub(super) fn raise(manager: &Manager, definition: &Definition) -> Result<Option
 /// # Errors
 /// What the network library says.
 pub(super) fn lower(manager: &Manager, definition: &Definition) -> Result<()> {
+    share::leave(manager, &definition.name)?;
+    cni::undo(&manager.places, &definition.name)?;
     if matches!(definition.network, Network::Managed { .. }) && !definition.publish.is_empty() {
         managed::unpublish(&open(&manager.places)?, &tools(), &definition.name)?;
     }
     Ok(())
 }
 
-/// The addresses of every container in managed networks.
+/// The addresses of every container that networks have given it.
 ///
 /// # Errors
 /// What the network library says.
 pub(super) fn addresses(places: &Places) -> Result<BTreeMap<String, Vec<IpAddr>>> {
-    let mut all: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    let mut all = cni::addresses(places)?;
     if !has_networks(places) {
         return Ok(all);
     }
@@ -275,34 +330,6 @@ pub(super) fn addresses(places: &Places) -> Result<BTreeMap<String, Vec<IpAddr>>
         }
     }
     Ok(all)
-}
-
-/// The link as `skep run --link` reads it.
-fn render_link(spec: &LinkSpec) -> String {
-    let mut text = format!("veth:name={}", spec.name);
-    if let LinkKind::Veth(veth) = &spec.link {
-        if let Some(bridge) = &veth.bridge {
-            text += &format!(",bridge={bridge}");
-        }
-        if veth.hairpin {
-            text += ",hairpin=on";
-        }
-        for (key, rate) in [("egress", veth.egress), ("ingress", veth.ingress)] {
-            if let Some(rate) = rate {
-                text += &format!(",{key}={rate}");
-            }
-        }
-    }
-    for address in &spec.addresses {
-        text += &format!(",address={address}");
-    }
-    for gateway in &spec.gateways {
-        text += &format!(",gateway={gateway}");
-    }
-    if let Some(mtu) = spec.mtu {
-        text += &format!(",mtu={mtu}");
-    }
-    text
 }
 
 /// Files that a container with a network gets from the host's: their names in the container's folder and their places.
@@ -316,8 +343,10 @@ pub(super) const FILES: [(&str, &str); 3] =
 pub(super) fn write_files(manager: &Manager, definition: &Definition, folder: &Path) -> Result<()> {
     let host = read_or_empty("/etc/resolv.conf")?;
     let upstream = read_or_empty("/run/systemd/resolve/resolv.conf")?;
+    let servers = cni::name_servers(&manager.places, &definition.name)?;
     let resolv_conf = match definition.network {
         Network::Host => host,
+        Network::Cni { .. } if !servers.is_empty() => servers.iter().map(|ip| format!("nameserver {ip}\n")).collect(),
         _ => render_resolv_conf(&host, Some(&upstream)),
     };
     let texts = [hosts(manager, definition)?, format!("{}\n", definition.hostname), resolv_conf];
@@ -330,10 +359,21 @@ pub(super) fn write_files(manager: &Manager, definition: &Definition, folder: &P
 /// The text of a container's `/etc/hosts`.
 fn hosts(manager: &Manager, definition: &Definition) -> Result<String> {
     let own = [definition.hostname.as_str()];
-    let Network::Managed { name, .. } = &definition.network else { return Ok(render_hosts(&own, &[], &[])) };
-    let all = managed::read_names(&open(&manager.places)?, &[name])?;
-    let (mine, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| *name == definition.name);
-    let addresses: Vec<IpAddr> = mine.into_iter().flat_map(|(_, addresses)| addresses).collect();
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    let mut others = Vec::new();
+    match &definition.network {
+        Network::Managed { name, .. } => {
+            let all = managed::read_names(&open(&manager.places)?, &[name])?;
+            let (mine, neighbours): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| *name == definition.name);
+            addresses.extend(mine.into_iter().flat_map(|(_, addresses)| addresses));
+            others = neighbours;
+        }
+        Network::Cni { .. } => {
+            addresses.extend(cni::addresses(&manager.places)?.remove(&definition.name).unwrap_or_default());
+        }
+        Network::None | Network::Host => {}
+    }
+    addresses.extend(links::addresses(&definition.links));
     Ok(render_hosts(&own, &addresses, &others))
 }
 
@@ -383,18 +423,5 @@ pub(super) fn tell_neighbours(manager: &Manager, definition: &Definition) {
     });
     if let Err(error) = told {
         tell(&format!("warning: /etc/hosts in network {name:?} is not up to date: {error:#}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rendered_link_reads_back_as_the_same() {
-        let text = "veth:name=eth0,bridge=skep-web,hairpin=on,egress=10mbit,ingress=1gbit,address=10.90.0.2/24,address=fd00::2/64,gateway=10.90.0.1,\
-                    gateway=fd00::1,mtu=1400";
-        let spec = network::parse_link(text).unwrap();
-        assert_eq!(render_link(&spec), text);
     }
 }

@@ -87,16 +87,17 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {
         config["hooks"] = hooks;
     }
+    network::complete(manager, definition, &mut config)?;
     write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
     if again.is_none() {
         monitor::set_log_aside(&follow::log_path(manager, name), definition.log.files)?;
     }
     let run = Run::new(again.map_or(0, |run| run.restarts))?;
     run.write(&manager.places, name)?;
-    let started = network::raise(manager, definition).and_then(|link| {
+    let started = network::raise(manager, definition).and_then(|links| {
         network::write_files(manager, definition, &folder)?;
         network::tell_neighbours(manager, definition);
-        launch(manager, definition, &run, link.as_slice(), false)
+        launch(manager, definition, &run, &links, false)
     });
     if let Err(error) = started {
         if manager.runtime.state(name)?.is_some() {

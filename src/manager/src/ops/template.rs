@@ -253,6 +253,8 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         volumes,
         devices: Vec::new(),
         network,
+        links: Vec::new(),
+        share: None,
         publish: Vec::new(),
         restart: Restart::No,
         // Scripts are the administrator's own.

@@ -14,8 +14,18 @@ pub struct Cached {
     pub attachment: Attachment,
     /// The configuration list that it was made with.
     pub list: Value,
+    /// Folders of plugins that it was made with.
+    #[serde(default)]
+    pub plugins: Vec<String>,
     /// The last plugin's result; None while ADD is under way, or where it was interrupted.
     pub result: Option<Value>,
+}
+
+/// Reads all attachments of a cache.
+pub(super) fn read_all(cache: &str) -> Result<Vec<Cached>, Error> {
+    let folder = Folder::open(cache)?;
+    let files = folder.list()?.into_iter().filter(|file| file.ends_with(".json"));
+    files.filter_map(|file| folder.read(&file).transpose()).map(|cached| Ok(cached?)).collect()
 }
 
 /// The attachments of one network; others wait until it is dropped.

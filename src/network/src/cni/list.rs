@@ -102,7 +102,19 @@ fn choose_version(list: &Map<String, Value>) -> Result<String, ListError> {
     if VERSIONS.contains(&version) { Ok(version.to_owned()) } else { Err(ListError::Version(version.to_owned())) }
 }
 
+/// Whether a plugin's configuration says that it can do something.
+fn declares(plugin: &Map<String, Value>, capability: &str) -> bool {
+    let declared = plugin.get("capabilities").and_then(|declared| declared.get(capability));
+    declared.and_then(Value::as_bool).unwrap_or(false)
+}
+
 impl NetworkList {
+    /// Whether one of its plugins can do what a capability of [`Attachment`] asks for.
+    #[must_use]
+    pub fn can(&self, capability: &str) -> bool {
+        self.plugins.iter().any(|plugin| declares(plugin, capability))
+    }
+
     /// Whether plugins know GC: since 1.1.0.
     pub(super) fn has_gc(&self) -> bool {
         self.version == "1.1.0" && !self.disable_gc
@@ -125,10 +137,7 @@ impl NetworkList {
         previous: Option<&Value>,
     ) -> Map<String, Value> {
         let mut config = self.plain_config(plugin);
-        let can = |capability: &str| {
-            let declared = plugin.get("capabilities").and_then(|declared| declared.get(capability));
-            declared.and_then(Value::as_bool).unwrap_or(false)
-        };
+        let can = |capability: &str| declares(plugin, capability);
         let wanted: Map<String, Value> =
             attachment.capabilities.iter().filter(|(name, _)| can(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
         if !wanted.is_empty() {

@@ -104,7 +104,8 @@ pub fn add(paths: &Paths, list: &NetworkList, attachment: &Attachment) -> Result
     if cache.read(attachment)?.is_some() {
         return Err(attached(list, attachment));
     }
-    let mut cached = Cached { attachment: attachment.clone(), list: list.source.clone(), result: None };
+    let plugins = paths.plugins.clone();
+    let mut cached = Cached { attachment: attachment.clone(), list: list.source.clone(), plugins, result: None };
     cache.write(&cached)?;
     match run_add(paths, list, attachment) {
         Ok(result) => {
@@ -145,9 +146,7 @@ pub fn delete(paths: &Paths, list: &NetworkList, attachment: &Attachment) -> Res
     let cache = prepare(paths, list, attachment)?;
     let Some(mut cached) = cache.read(attachment)? else { return Ok(false) };
     cached.attachment.netns.clone_from(&attachment.netns);
-    // With the list that made it: that of today may have other plugins.
-    let made_with = list::parse_list(&cached.list.to_string()).unwrap_or_else(|_| list.clone());
-    remove(&cache, paths, &made_with, &cached).map(|()| true)
+    remove(&cache, paths, &made_with(list, &cached), &cached).map(|()| true)
 }
 
 fn remove(cache: &Cache<'_>, paths: &Paths, list: &NetworkList, cached: &Cached) -> Result<(), Error> {
@@ -186,22 +185,37 @@ pub fn check(paths: &Paths, list: &NetworkList, attachment: &Attachment) -> Resu
     Ok(())
 }
 
-/// Takes away what belongs to containers that are gone: DEL for each attachment of the cache whose container is not among
-/// the live ones, then GC of each plugin where the list is of 1.1.0. Returns the containers.
+/// All attachments of a cache, of every network.
+///
+/// # Errors
+/// What the kernel says; a file that was not written by this library.
+pub fn attachments(cache: &str) -> Result<Vec<Cached>, Error> {
+    cache::read_all(cache)
+}
+
+/// Takes away what belongs to containers that are gone: DEL for each attachment of the cache that is not live, then GC of
+/// each plugin where the list is of 1.1.0. Returns the containers.
+///
+/// `is_live` is asked while nobody else can work on the network: an attachment that is seen was made before, and one that is
+/// made later is not touched. What is being started has to count as live.
 ///
 /// # Errors
 /// The first [`Error::Plugin`]; the others were tried.
-pub fn gc(paths: &Paths, list: &NetworkList, live: &[&str]) -> Result<Vec<String>, Error> {
-    let all = Cache::lock(paths, &list.name)?.all()?;
-    let (kept, dead): (Vec<Cached>, Vec<Cached>) =
-        all.into_iter().partition(|cached| live.contains(&cached.attachment.container.as_str()));
+pub fn gc(paths: &Paths, list: &NetworkList, is_live: &dyn Fn(&Attachment) -> bool) -> Result<Vec<String>, Error> {
+    let cache = Cache::lock(paths, &list.name)?;
+    let (mut kept, dead): (Vec<Cached>, Vec<Cached>) =
+        cache.all()?.into_iter().partition(|cached| is_live(&cached.attachment));
     let (mut gone, mut failure) = (Vec::new(), None);
     for mut cached in dead {
         // The namespace may be gone, and its path another container's by now.
         cached.attachment.netns.clear();
-        match delete(paths, list, &cached.attachment) {
-            Ok(_) => gone.push(cached.attachment.container),
-            Err(error) => failure = failure.or(Some(error)),
+        match remove(&cache, paths, &made_with(list, &cached), &cached) {
+            Ok(()) => gone.push(cached.attachment.container),
+            Err(error) => {
+                failure = failure.or(Some(error));
+                // It stays until its DEL succeeds, also with the plugins.
+                kept.push(cached);
+            }
         }
     }
     if list.has_gc() {
@@ -218,6 +232,11 @@ pub fn gc(paths: &Paths, list: &NetworkList, live: &[&str]) -> Result<Vec<String
         }
     }
     failure.map_or(Ok(gone), Err)
+}
+
+/// The list that an attachment was made with: that of today may have other plugins.
+fn made_with(list: &NetworkList, cached: &Cached) -> NetworkList {
+    list::parse_list(&cached.list.to_string()).unwrap_or_else(|_| list.clone())
 }
 
 /// Versions of the specification that a plugin speaks.

@@ -2,22 +2,23 @@
 
 use super::definition::Network;
 use super::error::Error;
+use super::store::{USUAL, plan_table};
 use crate::address::{self, LinkAddress, Prefix};
 use crate::attach::write_setting;
 use crate::codec::{self, Request};
 use crate::error::{Error as LinkFailure, Place};
-use crate::link::{self, Link};
+use crate::link::{self, HardwareAddress, Link};
 use crate::socket::Socket;
 use crate::spec::mac_of;
 
 /// Makes the bridge where it is not there, gives it what it lacks and brings it up; turns forwarding on.
-pub(super) fn ensure(network: &Network) -> Result<(), Error> {
+pub(super) fn ensure(table: &str, network: &Network) -> Result<(), Error> {
     let mut socket = Socket::open()?;
     let name = &network.bridge;
     let bridge = match link::read_link(&mut socket, name, Place::Host)? {
         Some(found) => found,
         None => {
-            link::create(&mut socket, render_bridge(network), "bridge", || format!("make the bridge {name:?}"))?;
+            link::create(&mut socket, render_bridge(table, network), "bridge", || format!("make the bridge {name:?}"))?;
             let made = link::read_link(&mut socket, name, Place::Host)?;
             made.ok_or_else(|| LinkFailure::Missing { name: name.clone(), place: Place::Host })?
         }
@@ -25,7 +26,7 @@ pub(super) fn ensure(network: &Network) -> Result<(), Error> {
     if bridge.kind.as_deref() != Some("bridge") {
         return Err(LinkFailure::NoBridge { name: name.clone() }.into());
     }
-    check_ours(network, &bridge)?;
+    check_ours(table, network, &bridge)?;
     let has: Vec<Prefix> =
         address::read_addresses(&mut socket, bridge.index)?.into_iter().map(|(_, address)| address.prefix).collect();
     for subnet in &network.subnets {
@@ -45,24 +46,29 @@ pub(super) fn ensure(network: &Network) -> Result<(), Error> {
     Ok(())
 }
 
+/// The hardware address of a network's bridge: that of the same name in another data folder has another one.
+fn mac(table: &str, network: &Network) -> HardwareAddress {
+    if table == plan_table(USUAL) { mac_of(&network.name) } else { mac_of(&format!("{table}/{}", network.name)) }
+}
+
 /// Whether a bridge was made for a network: it has the hardware address that [`ensure`] gives it.
-fn is_ours(network: &Network, link: &Link) -> bool {
-    link.kind.as_deref() == Some("bridge") && link.mac == mac_of(&network.name)
+fn is_ours(table: &str, network: &Network, link: &Link) -> bool {
+    link.kind.as_deref() == Some("bridge") && link.mac == mac(table, network)
 }
 
 /// Refuses a device that has the name of a network's bridge and is not.
-pub(super) fn check_ours(network: &Network, link: &Link) -> Result<(), Error> {
-    match is_ours(network, link) {
+pub(super) fn check_ours(table: &str, network: &Network, link: &Link) -> Result<(), Error> {
+    match is_ours(table, network, link) {
         true => Ok(()),
         false => Err(Error::Foreign { bridge: link.name.clone(), network: network.name.clone() }),
     }
 }
 
-fn render_bridge(network: &Network) -> Request {
+fn render_bridge(table: &str, network: &Network) -> Request {
     let header = link::render_header(0, 0, 0);
     let mut request = Request::new(link::NEWLINK, codec::ACK | codec::CREATE | codec::EXCL, &header);
     // An address of its own: else it takes the lowest of its ports', and changes when one comes or goes.
-    request.put_text(link::NAME, &network.bridge).put(link::ADDRESS, &mac_of(&network.name).0);
+    request.put_text(link::NAME, &network.bridge).put(link::ADDRESS, &mac(table, network).0);
     if let Some(mtu) = network.mtu {
         request.put_u32(link::MTU, mtu);
     }
@@ -135,10 +141,10 @@ fn is_on(path: &str) -> Result<bool, Error> {
 }
 
 /// Deletes the bridge. Whatever else has its name, a bridge of somebody else too, stays.
-pub(super) fn delete(network: &Network) -> Result<(), Error> {
+pub(super) fn delete(table: &str, network: &Network) -> Result<(), Error> {
     let mut socket = Socket::open()?;
     let found = link::read_link(&mut socket, &network.bridge, Place::Host)?;
-    if let Some(link) = found.filter(|link| is_ours(network, link)) {
+    if let Some(link) = found.filter(|link| is_ours(table, network, link)) {
         link::delete(&mut socket, &link)?;
     }
     Ok(())
@@ -147,7 +153,6 @@ pub(super) fn delete(network: &Network) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::HardwareAddress;
     use crate::managed::{NewNetwork, plan_network};
 
     fn link(name: &str, kind: Option<&str>, mac: HardwareAddress) -> Link {
@@ -158,10 +163,11 @@ mod tests {
     fn a_bridge_of_somebody_else_is_not_ours() {
         let network = plan_network(&NewNetwork::new("lan"), &[], &[]).unwrap();
         let ours = mac_of("lan");
-        assert!(is_ours(&network, &link("skep-lan", Some("bridge"), ours.clone())));
-        assert!(!is_ours(&network, &link("skep-lan", Some("bridge"), mac_of("other"))));
-        assert!(!is_ours(&network, &link("skep-lan", Some("bridge"), HardwareAddress::default())));
-        let error = check_ours(&network, &link("skep-lan", Some("veth"), ours)).unwrap_err();
+        assert!(is_ours("skep", &network, &link("skep-lan", Some("bridge"), ours.clone())));
+        assert!(!is_ours("skep", &network, &link("skep-lan", Some("bridge"), mac_of("other"))));
+        assert!(!is_ours("skep", &network, &link("skep-lan", Some("bridge"), HardwareAddress::default())));
+        assert!(!is_ours("skep-00000001", &network, &link("skep-lan", Some("bridge"), ours.clone())));
+        let error = check_ours("skep", &network, &link("skep-lan", Some("veth"), ours)).unwrap_err();
         assert_eq!(error.to_string(), r#"network device "skep-lan" is no bridge that was made for network "lan""#);
     }
 

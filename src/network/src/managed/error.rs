@@ -77,6 +77,14 @@ pub enum Error {
         /// Who has it.
         by: String,
     },
+    /// A program of the host has the port.
+    #[error("port {forward} of the host is in use: {by}")]
+    PortInUse {
+        /// The forward that was asked for.
+        forward: String,
+        /// Who listens, and where.
+        by: String,
+    },
     /// An IPv6 address of the host cannot lead to an IPv4 one of a container.
     #[error("port {forward}: container {container:?} has no address of that family")]
     Family {

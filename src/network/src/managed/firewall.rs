@@ -2,18 +2,19 @@
 //!
 //! A packet that one table accepts still passes the others, and a drop anywhere is final. dockerd sets the policy of
 //! `filter FORWARD` to drop; so containers of ours reach nothing beside it unless that table accepts their packets too.
-//! Our rules there carry a comment that begins with `skep:`, by which they are found again, and no other rule is touched.
+//! Our rules there carry a comment that begins with the name of our table, `skep:`, by which they are found again, and no
+//! other rule is touched.
 
 use std::time::Duration;
 
 use super::definition::Network;
 use super::error::Error;
 use super::lease::Leases;
-use super::rules::render_rules;
+use super::rules::{DOCKER_PREFIX, Docker, render_rules};
+use super::store::{USUAL, plan_table};
+use crate::link;
 use crate::program;
-
-/// What the comments of our rules begin with.
-const TAG: &str = "skep:";
+use crate::socket::Socket;
 
 /// Longest that a program may take: the lock of all networks is held meanwhile.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -33,22 +34,82 @@ pub struct Tools {
 }
 
 /// Puts all rules in place, or takes them away where there is no network.
-pub(super) fn apply(tools: &Tools, all: &[(Network, Leases)]) -> Result<(), Error> {
+pub(super) fn apply(tools: &Tools, table: &str, all: &[(Network, Leases)]) -> Result<(), Error> {
     let nft = tools.nft.as_deref().ok_or_else(|| Error::Program {
         program: "nft".to_owned(),
         arguments: "-f -".to_owned(),
         reason: "is not installed (package nftables)".to_owned(),
     })?;
-    run(nft, &["-f", "-"], &render_rules(all))?;
     let bridges: Vec<&str> = all.iter().map(|(network, _)| network.bridge.as_str()).collect();
-    for program in plan_programs(tools, has_v6()?) {
-        let present = run(program, &[&WAIT[..], &["-S"]].concat(), "")?;
-        for change in plan_legacy_rules(&present, &bridges) {
+    let programs: Vec<&String> = plan_programs(tools, has_v6()?).collect();
+    let mut present = Vec::new();
+    for program in programs {
+        present.push((program, run(program, &[&WAIT[..], &["-S"]].concat(), "")?));
+    }
+    let docker = match parse_docker(present.iter().map(|(_, text)| text.as_str())) {
+        Some(docker) if !all.is_empty() => Some(Docker { spared: read_spared(&docker, &bridges)?, ..docker }),
+        _ => None,
+    };
+    let mut rules = render_rules(table, all, docker.as_ref());
+    if table != plan_table(USUAL) && is_old_table(nft, &bridges)? {
+        rules.insert_str(0, &format!("delete table inet {}\n", plan_table(USUAL)));
+    }
+    run(nft, &["-f", "-"], &rules)?;
+    for (program, present) in present {
+        for change in plan_legacy_rules(&present, table, &bridges) {
             let arguments: Vec<&str> = WAIT.into_iter().chain(change.iter().map(String::as_str)).collect();
             run(program, &arguments, "")?;
         }
     }
     Ok(())
+}
+
+/// Whether the table of the usual data folder was made for our networks, by a version that had one name for all: it is to go,
+/// since nobody will ever change it again. That of another folder's networks names other bridges.
+fn is_old_table(nft: &str, bridges: &[&str]) -> Result<bool, Error> {
+    if bridges.is_empty() {
+        return Ok(false);
+    }
+    let tables = run(nft, &["list", "tables", "inet"], "")?;
+    let old = format!("table inet {}", plan_table(USUAL));
+    if !tables.lines().any(|line| line.trim() == old) {
+        return Ok(false);
+    }
+    let listed = run(nft, &["list", "set", "inet", &plan_table(USUAL), "bridges"], "")?;
+    let named = parse_elements(&listed);
+    Ok(!named.is_empty() && named.iter().all(|name| bridges.contains(name)))
+}
+
+/// The names of a set as nft lists it: all texts in quotes.
+fn parse_elements(listed: &str) -> Vec<&str> {
+    listed.split('"').skip(1).step_by(2).collect()
+}
+
+/// Docker's bridges by its rules; None where there is no docker.
+fn parse_docker<'a>(present: impl Iterator<Item = &'a str>) -> Option<Docker> {
+    let mut docker: Option<Docker> = None;
+    for line in present.flat_map(str::lines) {
+        if line == "-N DOCKER-USER" {
+            docker.get_or_insert_default();
+        }
+        let words: Vec<&str> = line.split(' ').collect();
+        if let ["-A", _, "-o", bridge, "-j", "DOCKER"] = words[..]
+            && let Some(docker) = &mut docker
+            && !docker.bridges.iter().any(|known| known == bridge)
+        {
+            docker.bridges.push(bridge.to_owned());
+        }
+    }
+    docker
+}
+
+/// Bridges of the host whose names begin as docker's do, and that are neither docker's nor ours: the way to the world may
+/// lead through one.
+fn read_spared(docker: &Docker, ours: &[&str]) -> Result<Vec<String>, Error> {
+    let links = link::read_links(&mut Socket::open()?)?;
+    let is_other = |name: &String| !docker.bridges.contains(name) && !ours.contains(&name.as_str());
+    let names = links.into_iter().map(|link| link.name).filter(|name| name.starts_with(DOCKER_PREFIX));
+    Ok(names.filter(is_other).collect())
 }
 
 /// Whether the kernel has IPv6.
@@ -66,10 +127,11 @@ fn plan_programs(tools: &Tools, v6: bool) -> impl Iterator<Item = &String> {
 
 /// Decides what to change in the filter table of iptables. Pure.
 ///
-/// `present` is what `iptables -S` prints, `bridges` are those of all networks. Each change is the arguments of one call.
+/// `present` is what `iptables -S` prints, `bridges` are those of all networks. Ours are told by a comment that begins with
+/// the name of the table. Each change is the arguments of one call.
 /// The rules go to the top of `DOCKER-USER`, which docker keeps for others; without docker, of a `FORWARD` that drops.
 #[must_use]
-pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
+pub fn plan_legacy_rules(present: &str, table: &str, bridges: &[&str]) -> Vec<Vec<String>> {
     let chain = if present.lines().any(|line| line == "-N DOCKER-USER") {
         Some("DOCKER-USER")
     } else {
@@ -77,7 +139,7 @@ pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
     };
     let wanted: Vec<String> = chain.map_or_else(Vec::new, |chain| {
         let both = bridges.iter().flat_map(|bridge| ["-i", "-o"].map(|way| (way, bridge)));
-        both.map(|(way, bridge)| format!("{chain} {way} {bridge} -m comment --comment {TAG}{bridge} -j ACCEPT"))
+        both.map(|(way, bridge)| format!("{chain} {way} {bridge} -m comment --comment {table}:{bridge} -j ACCEPT"))
             .collect()
     });
     let ours: Vec<String> = present
@@ -85,7 +147,7 @@ pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
         .filter_map(|line| line.strip_prefix("-A "))
         // Some versions put the comment into quotes.
         .map(|rule| rule.replace('"', ""))
-        .filter(|rule| rule.contains(&format!("--comment {TAG}")))
+        .filter(|rule| rule.contains(&format!("--comment {table}:")))
         .collect();
     let words = |verb: &str, rule: &str| {
         std::iter::once(verb).chain(rule.split(' ')).map(str::to_owned).collect::<Vec<String>>()
@@ -106,14 +168,7 @@ pub fn plan_legacy_rules(present: &str, bridges: &[&str]) -> Vec<Vec<String>> {
 /// Runs a program with a text as its input and returns what it prints.
 fn run(path: &str, arguments: &[&str], input: &str) -> Result<String, Error> {
     let fail = |reason| Error::Program { program: path.to_owned(), arguments: arguments.join(" "), reason };
-    let output = program::run(path, input.as_bytes(), LIMIT, |command| {
-        command.args(arguments);
-    });
-    let output = output.map_err(|error| fail(error.to_string()))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(fail(program::complaint(&output))),
-    }
+    program::ask(path, arguments, input, LIMIT).map_err(fail)
 }
 
 #[cfg(test)]
@@ -121,7 +176,8 @@ mod tests {
     use super::*;
 
     fn check(present: &str, bridges: &[&str], expected: &[&str]) {
-        let changes: Vec<String> = plan_legacy_rules(present, bridges).iter().map(|change| change.join(" ")).collect();
+        let changes: Vec<String> =
+            plan_legacy_rules(present, "skep", bridges).iter().map(|change| change.join(" ")).collect();
         assert_eq!(changes, expected);
     }
 
@@ -160,6 +216,30 @@ mod tests {
         let before = format!("-P FORWARD ACCEPT\n-A {}\n", forward(IN));
         check(&before, &["skep-a"], &[&format!("-D {}", forward(IN))]);
         check("", &["skep-a"], &[]);
+    }
+
+    #[test]
+    fn rules_of_another_data_folder_stay() {
+        let theirs = format!("{DOCKER}-A {IN}\n-A {OUT}\n");
+        let changes = plan_legacy_rules(&theirs, "skep-00000001", &[]);
+        assert!(changes.is_empty(), "{changes:?}");
+        let ours = theirs.replace("skep:", "skep-00000001:");
+        assert!(plan_legacy_rules(&ours, "skep", &[]).is_empty());
+        assert_eq!(plan_legacy_rules(&ours, "skep-00000001", &[]).len(), 2);
+    }
+
+    #[test]
+    fn bridges_of_docker_are_those_of_its_rules() {
+        let rules = format!("{DOCKER}-A FORWARD -o docker0 -j DOCKER\n-A FORWARD -o br-0123456789ab -j DOCKER\n");
+        let found = parse_docker([rules.as_str(), &rules].into_iter()).unwrap();
+        assert_eq!(found.bridges, ["docker0", "br-0123456789ab"]);
+        assert_eq!(parse_docker(["-P FORWARD DROP\n"].into_iter()), None);
+    }
+
+    #[test]
+    fn the_bridges_of_a_table_are_read() {
+        let listed = "table inet skep {\n\tset bridges {\n\t\ttype ifname\n\t\telements = { \"skep-a\",\n\t\t\t     \"skep-b\" }\n\t}\n}\n";
+        assert_eq!(parse_elements(listed), ["skep-a", "skep-b"]);
     }
 
     #[test]

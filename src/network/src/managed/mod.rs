@@ -10,6 +10,9 @@
 //! ensure               bridge, addresses, forwarding, rules: again and again, at every start of a container
 //! publish, unpublish   port forwards        reconcile             takes away what belongs to containers that are gone
 //! ```
+//! The name of the table of rules is made from the folder ([`plan_table`]): two folders on one host do not take each
+//! other's rules, bridges and comments for their own.
+//!
 //! What is on disk decides; the rules in the kernel are rendered from it as a whole each time ([`rules`]), in one
 //! transaction. So whatever was interrupted is right again after the next call. A file is written under another name,
 //! synced and renamed; a lock belongs to an open file and goes with a process that is killed.
@@ -22,12 +25,14 @@ mod error;
 mod firewall;
 mod forward;
 mod lease;
+mod listener;
 pub mod rules;
 mod store;
 
 use std::net::IpAddr;
 
 use crate::address::Prefix;
+use crate::conntrack;
 use crate::list::list_addresses;
 use crate::spec::{LinkKind, LinkSpec, Veth};
 
@@ -36,7 +41,8 @@ pub use error::Error;
 pub use firewall::{Tools, plan_legacy_rules};
 pub use forward::{ForwardError, PortForward, Protocol};
 pub use lease::{Lease, LeaseError, Leases, Wanted, plan_lease};
-pub use store::Store;
+pub use listener::check_listeners;
+pub use store::{Store, plan_table};
 
 /// Defines a network. Its bridge is not there before [`ensure`].
 ///
@@ -56,7 +62,7 @@ pub fn create(store: &Store, new: &NewNetwork) -> Result<Network, Error> {
     let definition = |source| Error::Definition { name: new.name.clone(), source };
     let network = plan_network(new, &others, &used).map_err(definition)?;
     if let Some((link, _)) = links.iter().find(|(link, _)| link.name == network.bridge) {
-        bridge::check_ours(&network, link)?;
+        bridge::check_ours(store.table(), &network, link)?;
     }
     store.write_network(&network)?;
     Ok(network)
@@ -95,8 +101,8 @@ pub fn remove(store: &Store, tools: &Tools, name: &str, exists: &dyn Fn(&str) ->
     }
     let mut rest = store.all()?;
     rest.retain(|(other, _)| other.name != name);
-    bridge::delete(&network)?;
-    firewall::apply(tools, &rest)?;
+    bridge::delete(store.table(), &network)?;
+    firewall::apply(tools, store.table(), &rest)?;
     store.remove_network(name)
 }
 
@@ -140,6 +146,7 @@ fn retain(store: &Store, tools: &Tools, keep: &dyn Fn(&Lease) -> bool) -> Result
     let _lock = store.lock()?;
     let mut all = store.all()?;
     let (mut gone, mut published) = (Vec::new(), all.is_empty());
+    let (mut ended, mut to) = (Vec::new(), Vec::new());
     for (network, leases) in &mut all {
         let (kept, dropped): (Vec<Lease>, Vec<Lease>) = std::mem::take(&mut leases.leases).into_iter().partition(keep);
         leases.leases = kept;
@@ -147,10 +154,15 @@ fn retain(store: &Store, tools: &Tools, keep: &dyn Fn(&Lease) -> bool) -> Result
             store.write_leases(&network.name, leases)?;
         }
         published |= dropped.iter().any(|lease| !lease.ports.is_empty());
-        gone.extend(dropped.into_iter().map(|lease| lease.container));
+        for lease in dropped {
+            ended.extend(lease.ports);
+            to.extend(lease.addresses.iter().map(|address| address.ip));
+            gone.push(lease.container);
+        }
     }
     if published {
-        firewall::apply(tools, &all)?;
+        firewall::apply(tools, store.table(), &all)?;
+        conntrack::forget_udp(&ended, &to)?;
     }
     gone.sort();
     gone.dedup();
@@ -166,8 +178,8 @@ fn retain(store: &Store, tools: &Tools, keep: &dyn Fn(&Lease) -> bool) -> Result
 pub fn ensure(store: &Store, tools: &Tools, name: &str) -> Result<Network, Error> {
     let _lock = store.lock()?;
     let network = store.network(name)?;
-    bridge::ensure(&network)?;
-    firewall::apply(tools, &store.all()?)?;
+    bridge::ensure(store.table(), &network)?;
+    firewall::apply(tools, store.table(), &store.all()?)?;
     Ok(network)
 }
 
@@ -175,8 +187,9 @@ pub fn ensure(store: &Store, tools: &Tools, name: &str) -> Result<Network, Error
 /// done: the rules are [`ensure`]'s then.
 ///
 /// # Errors
-/// [`Error::NoLease`], [`Error::PortTaken`] with the container that has the port, [`Error::Family`] where the container has
-/// no address of the family of the host's, [`Error::Program`]; nothing changes then.
+/// [`Error::NoLease`], [`Error::PortTaken`] with the container that has the port, [`Error::PortInUse`] with the program of the
+/// host that listens there, [`Error::Family`] where the container has no address of the family of the host's,
+/// [`Error::Program`]; nothing changes then.
 pub fn publish(
     store: &Store,
     tools: &Tools,
@@ -199,12 +212,18 @@ pub fn publish(
     if lease.ports == forwards {
         return Ok(());
     }
-    lease.ports = forwards.to_vec();
+    let new: Vec<PortForward> = forwards.iter().filter(|forward| !lease.ports.contains(forward)).cloned().collect();
+    check_listeners(&new)?;
+    let ended = std::mem::replace(&mut lease.ports, forwards.to_vec());
+    let to: Vec<IpAddr> = lease.addresses.iter().map(|address| address.ip).collect();
     store.write_leases(name, leases)?;
-    let Err(first) = firewall::apply(tools, &all) else { return Ok(()) };
+    let Err(first) = firewall::apply(tools, store.table(), &all) else {
+        let changed: Vec<PortForward> = new.into_iter().chain(ended).collect();
+        return Ok(conntrack::forget_udp(&changed, &to)?);
+    };
     // nft may have done its part before iptables failed.
     store.write_leases(name, &before)?;
-    let Err(undo) = firewall::apply(tools, &store.all()?) else { return Err(first) };
+    let Err(undo) = firewall::apply(tools, store.table(), &store.all()?) else { return Err(first) };
     Err(Error::Undo { first: Box::new(first), undo: Box::new(undo) })
 }
 
@@ -231,19 +250,23 @@ fn check_ports(all: &[(Network, Leases)], container: &str, forwards: &[PortForwa
 pub fn unpublish(store: &Store, tools: &Tools, container: &str) -> Result<bool, Error> {
     let _lock = store.lock()?;
     let mut all = store.all()?;
-    let mut changed = false;
+    let (mut ended, mut to) = (Vec::new(), Vec::new());
     for (network, leases) in &mut all {
-        let of_container = leases.leases.iter_mut().filter(|lease| lease.container == container);
-        let had: usize = of_container.map(|lease| std::mem::take(&mut lease.ports).len()).sum();
-        if had > 0 {
+        let before = ended.len();
+        for lease in leases.leases.iter_mut().filter(|lease| lease.container == container) {
+            ended.append(&mut lease.ports);
+            to.extend(lease.addresses.iter().map(|address| address.ip));
+        }
+        if ended.len() > before {
             store.write_leases(&network.name, leases)?;
-            changed = true;
         }
     }
-    if changed {
-        firewall::apply(tools, &all)?;
+    if ended.is_empty() {
+        return Ok(false);
     }
-    Ok(changed)
+    firewall::apply(tools, store.table(), &all)?;
+    conntrack::forget_udp(&ended, &to)?;
+    Ok(true)
 }
 
 /// Gives what a container has in every network to another name: addresses and port forwards. May be repeated. False where

@@ -16,21 +16,31 @@ use super::definition::Network;
 use super::forward::PortForward;
 use super::lease::Leases;
 
-/// The table's name.
-pub const TABLE: &str = "skep";
+/// Bridges of docker, which lets whoever it has not heard of reach every port of its containers (until version 28).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Docker {
+    /// Those that its rules name.
+    pub bridges: Vec<String>,
+    /// Other bridges of the host whose names begin as docker's do.
+    pub spared: Vec<String>,
+}
+
+/// What the names begin with that docker makes for bridges of networks.
+pub const DOCKER_PREFIX: &str = "br-";
 
 /// Renders the transaction that puts all rules in place; without a network, the one that takes the table away.
+/// `docker` is there where docker is.
 ///
 /// nft 1.0.6 and later: a line for each statement, also behind closing braces.
 #[must_use]
-pub fn render_rules(all: &[(Network, Leases)]) -> String {
-    let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
+pub fn render_rules(table: &str, all: &[(Network, Leases)], docker: Option<&Docker>) -> String {
+    let mut text = format!("table inet {table}\ndelete table inet {table}\n");
     if all.is_empty() {
         return text;
     }
     let networks: Vec<&Network> = all.iter().map(|(network, _)| network).collect();
     let forwards = collect_forwards(all);
-    push(&mut text, 0, &format!("table inet {TABLE} {{"));
+    push(&mut text, 0, &format!("table inet {table} {{"));
     push(&mut text, 1, "set bridges {");
     push(&mut text, 2, "type ifname");
     let bridges: Vec<String> = networks.iter().map(|network| format!("{:?}", network.bridge)).collect();
@@ -40,7 +50,7 @@ pub fn render_rules(all: &[(Network, Leases)]) -> String {
         render_map(&mut text, map, &forwards);
     }
     render_guard(&mut text);
-    render_forwarded(&mut text, &networks);
+    render_forwarded(&mut text, &networks, docker);
     render_lookups(&mut text, "prerouting", "dstnat", &forwards);
     render_lookups(&mut text, "output", "-100", &forwards);
     render_outgoing(&mut text, &networks);
@@ -121,7 +131,7 @@ fn render_guard(text: &mut String) {
     push(text, 1, "}");
 }
 
-fn render_forwarded(text: &mut String, networks: &[&Network]) {
+fn render_forwarded(text: &mut String, networks: &[&Network], docker: Option<&Docker>) {
     push(text, 1, "chain forwarded {");
     push(text, 2, "type filter hook forward priority filter; policy accept;");
     let mut drop = |rule: String| push(text, 2, &format!("{rule} drop"));
@@ -137,6 +147,17 @@ fn render_forwarded(text: &mut String, networks: &[&Network]) {
         if *isolate {
             drop(format!("iifname {bridge:?} oifname @bridges oifname != {bridge:?}"));
             drop(format!("oifname {bridge:?} iifname @bridges iifname != {bridge:?}"));
+            // Published ports of docker's have passed above: they are translated.
+            for other in docker.iter().flat_map(|docker| &docker.bridges) {
+                drop(format!("iifname {bridge:?} oifname {other:?}"));
+            }
+            if let Some(Docker { spared, .. }) = docker {
+                let names: Vec<String> = spared.iter().map(|name| format!("{name:?}")).collect();
+                let but =
+                    if names.is_empty() { String::new() } else { format!(" oifname != {{ {} }}", names.join(", ")) };
+                // Also those that are made later.
+                drop(format!("iifname {bridge:?} oifname \"{DOCKER_PREFIX}*\"{but}"));
+            }
         }
         if *nat {
             drop(format!("oifname {bridge:?} iifname != @bridges"));
@@ -213,7 +234,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_without_a_network() {
-        assert_eq!(render_rules(&[]), "table inet skep\ndelete table inet skep\n");
+        assert_eq!(render_rules("skep", &[], None), "table inet skep\ndelete table inet skep\n");
     }
 
     #[test]
@@ -223,20 +244,44 @@ mod tests {
             &[("web", &["8080:80", "127.0.0.1:53-54:53-54/udp", "[fd09::1]:8081:81"]), ("db", &[])],
         );
         let dmz = with(Network { isolate: false, ..network("dmz", &["10.91.0.0/24"]) }, &[("mail", &["25:25"])]);
-        assert_eq!(render_rules(&[dmz, lan]), include_str!("rules/two-networks.nft"));
+        assert_eq!(render_rules("skep", &[dmz, lan], None), include_str!("rules/two-networks.nft"));
     }
 
     #[test]
     fn a_port_of_loopback_is_out_of_reach_of_neighbours() {
-        let text = render_rules(&[with(network("lan", &["10.90.0.0/24"]), &[("web", &["127.0.0.1:80:80"])])]);
+        let text =
+            render_rules("skep", &[with(network("lan", &["10.90.0.0/24"]), &[("web", &["127.0.0.1:80:80"])])], None);
         let guard = text.split("chain guard {").nth(1).unwrap().split('}').next().unwrap();
         assert!(guard.contains("priority raw;") && guard.contains("iifname != \"lo\" ip daddr 127.0.0.0/8 drop"));
+    }
+
+    #[test]
+    fn containers_of_docker_are_reached_by_published_ports_alone() {
+        let [lan, open] = ["lan", "open"]
+            .map(|name| network(name, if name == "lan" { &["10.90.0.0/24"] } else { &["10.91.0.0/24"] }));
+        let open = Network { isolate: false, ..open };
+        let mut docker = Docker { bridges: vec!["docker0".into()], spared: Vec::new() };
+        let rules =
+            |docker: &Docker| render_rules("skep-1", &[with(lan.clone(), &[]), with(open.clone(), &[])], Some(docker));
+        let text = rules(&docker);
+        let of_docker: Vec<&str> =
+            text.lines().filter(|line| line.contains("docker0") || line.contains("br-")).collect();
+        assert_eq!(
+            of_docker,
+            ["\t\tiifname \"skep-lan\" oifname \"docker0\" drop", "\t\tiifname \"skep-lan\" oifname \"br-*\" drop"]
+        );
+        assert!(text.starts_with("table inet skep-1\n"));
+        docker.spared = vec!["br-lan".into(), "br-wan".into()];
+        assert!(rules(&docker).contains("oifname \"br-*\" oifname != { \"br-lan\", \"br-wan\" } drop"));
     }
 
     #[test]
     fn inside_alone_and_without_nat() {
         let inside = Network { internal: true, ..network("inside", &["10.92.0.0/24"]) };
         let plain = Network { nat: false, ..network("plain", &["10.93.0.0/24"]) };
-        assert_eq!(render_rules(&[with(inside, &[]), with(plain, &[])]), include_str!("rules/inside-and-plain.nft"));
+        assert_eq!(
+            render_rules("skep", &[with(inside, &[]), with(plain, &[])], None),
+            include_str!("rules/inside-and-plain.nft")
+        );
     }
 }
