@@ -10,6 +10,8 @@ RUNTIME ?= $(CURDIR)/dist/bin/skep
 # Rounds of `make bench` and of `make soak`.
 ROUNDS ?= 30
 SOAK_ROUNDS ?= 20
+# The folder of `make conformance` with the checkouts runtime-tools, runc and crun.
+SUITES ?=
 # Names of the tests that `make soak` repeats, as a substring.
 SOAK_FILTER ?= lifecycle
 # Starts and stops of one container with networks and links, after which `make soak` looks for what is left; 50 in `make test`.
@@ -17,7 +19,7 @@ SOAK_CYCLES ?= 1000
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help build run test test-vm check fmt bench soak clean
+.PHONY: help build run test test-vm conformance check fmt bench soak clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
@@ -39,6 +41,12 @@ test-vm: ## the tests that run in the virtual machine alone (root); FILES=resour
 	@.ci/install-packages test
 	.ci/build
 	RUNTIME="$(RUNTIME)" cargo xtask test --lane vm $(addprefix --files ,$(FILES)) $(addprefix --boot ,$(BOOT))
+
+conformance: ## the suites of runtime-tools, runc and crun from checkouts in SUITES=DIR (root); BOOT=native,vm-v2 ONLY=runc/update narrow them
+	@[ -n "$(SUITES)" ] || { echo "hint: make conformance SUITES=DIR, see CONTRIBUTING.md" >&2; exit 2; }
+	.ci/install-packages conformance
+	.ci/build
+	RUNTIME="$(RUNTIME)" cargo xtask conformance "$(SUITES)" $(addprefix --boot ,$(BOOT)) $(addprefix --only ,$(ONLY))
 
 check: ## formatting, lints, the rules of the tree, unit tests, the size of the binary, aarch64
 	@.ci/check

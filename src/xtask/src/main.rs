@@ -6,6 +6,7 @@
 
 mod bundle;
 mod completions;
+mod conformance;
 mod counts;
 mod man;
 mod size;
@@ -46,6 +47,8 @@ enum Task {
         #[arg(long, default_value = "/bin/busybox")]
         busybox: PathBuf,
     },
+    /// Runs the conformance suites of the field from checkouts of runtime-tools, runc and crun, here and in the virtual machine
+    Conformance(conformance::Options),
     /// The virtual machine that some tests run in: makes its image, runs a folder's script in it
     #[command(subcommand)]
     Vm(vm::Task),
@@ -84,7 +87,8 @@ fn run(task: Task) -> Result<ExitCode> {
             rootfs_tools::busybox(&dir, &busybox).context("cannot make the root file system")?;
             Ok(ExitCode::SUCCESS)
         }
-        Task::Vm(task) => vm::run(&task),
+        Task::Conformance(options) => conformance::run(&tree_root()?, &options),
+        Task::Vm(task) => vm::run_task(&task),
         Task::Bundle(options) => bundle::run(&options),
         Task::Man { dir } => write_all(&dir, man::render()),
         Task::Completions { dir } => write_all(&dir, completions::render()),

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 /// Prepares a program that ends when this process does, however that ends.
 ///
 /// The parent-death signal follows the thread that starts the program: here that is always the main thread.
-pub(super) fn bound_to_us(program: &str) -> Command {
+pub(crate) fn bound_to_us(program: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--", program]).stdin(Stdio::null());
     command
@@ -21,7 +21,7 @@ pub(super) fn bound_to_us(program: &str) -> Command {
 ///
 /// # Errors
 /// It cannot be started, fails or takes too long; the text has the end of the log.
-pub(super) fn run(mut command: Command, limit: Duration, log: &Path) -> Result<()> {
+pub(crate) fn run(mut command: Command, limit: Duration, log: &Path) -> Result<()> {
     let line = render_line(&command);
     let file = File::options().append(true).create(true).open(log);
     let file = file.with_context(|| format!("cannot open {}", log.display()))?;
@@ -44,7 +44,7 @@ pub(super) fn run(mut command: Command, limit: Duration, log: &Path) -> Result<(
 }
 
 /// The standard output of a quick program that must succeed.
-pub(super) fn read_output<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
+pub(crate) fn read_output<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stderr(Stdio::null());
     let output = command.output().with_context(|| format!("cannot run {program}"))?;

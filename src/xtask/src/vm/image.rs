@@ -126,7 +126,7 @@ fn make(cache: &Path, dir: &Path, sources: &str) -> Result<()> {
     let list = dir.join("sources.list");
     write(&list, sources)?;
     let root = dir.join("root");
-    let made = bootstrap(&root, &list, &log).and_then(|()| fill(dir, &root, &log));
+    let made = bootstrap(&root, &list, &recipe::PACKAGES, &log).and_then(|()| fill(dir, &root, &log));
     // Half an image must not be taken for one, and its files not stay when it cannot be made.
     remove_dir(&root)?;
     if made.is_err() {
@@ -138,10 +138,20 @@ fn make(cache: &Path, dir: &Path, sources: &str) -> Result<()> {
     Ok(())
 }
 
-fn bootstrap(root: &Path, sources: &Path, log: &Path) -> Result<()> {
+/// Makes a root file system of Debian's essential packages and these; `place` is a folder for what that needs.
+///
+/// # Errors
+/// A package or a mirror cannot be had.
+pub(crate) fn install_debian(root: &Path, place: &Path, packages: &[&str], log: &Path) -> Result<()> {
+    let list = place.join("sources.list");
+    write(&list, &read_sources()?)?;
+    bootstrap(root, &list, packages, log)
+}
+
+fn bootstrap(root: &Path, sources: &Path, packages: &[&str], log: &Path) -> Result<()> {
     let mut command = bound_to_us("mmdebstrap");
     command.args(["--mode=root", "--format=directory", "--variant=minbase"]);
-    command.args(["--aptopt=APT::Install-Recommends \"false\"", "--include", &recipe::PACKAGES.join(",")]);
+    command.args(["--aptopt=APT::Install-Recommends \"false\"", "--include", &packages.join(",")]);
     for pattern in recipe::LEFT_OUT {
         command.arg(format!("--dpkgopt=path-exclude={pattern}"));
     }

@@ -10,13 +10,15 @@ mod machine;
 mod qmp;
 mod recipe;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+pub(crate) use command::{bound_to_us, read_output, run};
+pub(crate) use image::install_debian;
 pub(crate) use lane::{Lane, Narrow, run_lanes};
 
 #[derive(Subcommand)]
@@ -36,19 +38,41 @@ pub(crate) enum Task {
     },
 }
 
-pub(crate) fn run(task: &Task) -> Result<ExitCode> {
-    if let Some(missing) = machine::missing() {
-        anyhow::bail!("the virtual machine needs {missing}");
-    }
-    let image = image::prepare()?;
+pub(crate) fn run_task(task: &Task) -> Result<ExitCode> {
     let Task::Run { dir, boot, limit } = task else {
-        println!("{}", image.dir.display());
+        println!("{}", Guest::open(recipe::V2.name)?.image.dir.display());
         return Ok(ExitCode::SUCCESS);
     };
-    let boot = find_boot(boot)?;
-    let out = dir.join("out");
-    let ended = machine::run_job(&image, boot, dir, &out, Duration::from_secs(*limit), &mut |line| println!("{line}"))?;
-    Ok(u8::try_from(ended.code).map_or(ExitCode::FAILURE, ExitCode::from))
+    let code = Guest::open(boot)?.run(dir, Duration::from_secs(*limit), &mut |line| println!("{line}"))?;
+    Ok(u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// One boot of the image, for jobs one after the other.
+pub(crate) struct Guest {
+    image: image::Image,
+    boot: recipe::Boot,
+}
+
+impl Guest {
+    /// Finds or makes the image.
+    ///
+    /// # Errors
+    /// No boot has that name, this machine lacks something, or the image cannot be made.
+    pub(crate) fn open(boot: &str) -> Result<Guest> {
+        if let Some(missing) = machine::missing() {
+            anyhow::bail!("the virtual machine needs {missing}");
+        }
+        Ok(Guest { boot: find_boot(boot)?, image: image::prepare()? })
+    }
+
+    /// Runs a folder's run.sh in it, gives each line of its console to `on_line`, fetches the folder `out`, and returns the
+    /// exit code.
+    ///
+    /// # Errors
+    /// As of [`machine::run_job`].
+    pub(crate) fn run(&self, dir: &Path, limit: Duration, on_line: &mut dyn FnMut(&str)) -> Result<i32> {
+        Ok(machine::run_job(&self.image, self.boot, dir, &dir.join("out"), limit, on_line)?.code)
+    }
 }
 
 fn find_boot(name: &str) -> Result<recipe::Boot> {
