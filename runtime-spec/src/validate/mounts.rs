@@ -119,6 +119,17 @@ fn check_bind(mount: &mut Mount, at: &Path<'_>, log: &mut Log) {
         MountKind::Cgroup => {
             mount.super_set.remove(SuperFlags::RDONLY);
             mount.super_clear.remove(SuperFlags::RDONLY);
+            if !mount.data.is_empty() {
+                let data = mount.data.join(",");
+                let data = quote(&data);
+                // A hierarchy is there already, with the options of who mounted it first.
+                log.warn(
+                    &at.key("options"),
+                    OPTIONS,
+                    format_args!("has {data}, which a view of the cgroups does not change"),
+                );
+                mount.data.clear();
+            }
             false
         }
         MountKind::Filesystem(_) | MountKind::Missing => false,

@@ -341,7 +341,16 @@ impl Folder {
         fs::stat_at(self.dir.as_fd(), START_FIFO).is_ok()
     }
 
-    /// What the container does now.
+    /// Reads the record with the definition, and what the container does now, for one who holds no lock.
+    ///
+    /// # Errors
+    /// As [`Folder::read`] and [`Folder::status`].
+    pub fn judge(&self, proc: &ProcFs) -> Result<((Record, Vec<u8>), Status)> {
+        settle(|| self.read(), |record| self.status(record, proc))
+    }
+
+    /// What the container does now, as far as this record tells: it must have been read under the lock, else see
+    /// [`Folder::judge`].
     ///
     /// # Errors
     /// What the kernel says of the freezer.
@@ -361,9 +370,8 @@ impl Folder {
     /// The state document that `state` prints.
     ///
     /// # Errors
-    /// As [`Folder::status`].
-    pub fn document(&self, record: &Record, proc: &ProcFs) -> Result<Document> {
-        let status = self.status(record, proc)?;
+    /// What the kernel says of the groups.
+    pub fn document(record: &Record, status: Status) -> Result<Document> {
         let pid = match status {
             Status::Stopped => 0,
             _ => record.init.map_or(0, |init| init.pid),
@@ -382,6 +390,23 @@ impl Folder {
             usage: if status == Status::Stopped { usage(record)? } else { None },
         })
     }
+}
+
+/// Reads a record and judges it, again where its creator ended in between: what that one wrote last counts.
+///
+/// Without it a container that has just been made would be seen as one whose making was broken off.
+fn settle(
+    read: impl Fn() -> Result<(Record, Vec<u8>)>,
+    judge: impl Fn(&Record) -> Result<Status>,
+) -> Result<((Record, Vec<u8>), Status)> {
+    let found = read()?;
+    let status = judge(&found.0)?;
+    if found.0.phase != Phase::Creating || status != Status::Stopped {
+        return Ok((found, status));
+    }
+    let last = read()?;
+    let status = judge(&last.0)?;
+    Ok((last, status))
 }
 
 /// What the kernel killed for want of memory, while the groups are still there to tell.
@@ -512,6 +537,26 @@ mod tests {
             std::fs::write(std::path::Path::new(store.path()).join("web1/state"), "{\"schema\":1").unwrap();
             assert!(matches!(folder.read(), Err(Error::State { .. })));
         });
+    }
+
+    #[test]
+    fn a_creator_that_ends_while_its_record_is_read_has_made_the_container() {
+        let made = Record { phase: Phase::Made, ..record("web1") };
+        let check = |records: &[&Record], expected: Status| {
+            let next = std::cell::Cell::new(0);
+            let read = || {
+                let record = records[next.replace(next.get() + 1)];
+                Ok((record.clone(), Vec::new()))
+            };
+            // The creator is gone by the time of the first look.
+            let judge =
+                |record: &Record| Ok(if record.phase == Phase::Made { Status::Created } else { Status::Stopped });
+            let ((last, _), status) = settle(read, judge).unwrap();
+            assert_eq!((&last, status, next.get()), (records[records.len() - 1], expected, records.len()));
+        };
+        check(&[&record("web1"), &made], Status::Created);
+        check(&[&record("web1"), &record("web1")], Status::Stopped);
+        check(&[&made], Status::Created);
     }
 
     #[test]

@@ -64,6 +64,10 @@ fn kinds() {
         &[(Error, "/type", "\"none\" is for bind mounts only")],
     );
     mount(json!({"destination": "/d", "options": ["bind"]}), &[(Error, "/source", "is required for a bind mount")]);
+    mount(
+        json!({"destination": "/d", "type": "cgroup", "source": "s", "options": ["ro", "nsdelegate", "odd=1"]}),
+        &[(Warning, "/options", "\"nsdelegate,odd=1\", which a view of the cgroups does not change")],
+    );
 }
 
 #[test]

@@ -53,8 +53,8 @@ pub struct Changes {
 /// [`Error::ExecStopped`], [`Error::ExecPaused`], the exec's own failure, or whatever a step says.
 pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOptions) -> Result<Option<Exit>> {
     let (_, folder) = context.find(id)?;
-    let (record, config) = folder.read()?;
-    match folder.status(&record, &context.proc)? {
+    let ((record, config), status) = folder.judge(&context.proc)?;
+    match status {
         Status::Stopped | Status::Creating => return Err(Error::ExecStopped),
         Status::Paused if !options.ignore_paused => return Err(Error::ExecPaused),
         _ => {}

@@ -27,8 +27,7 @@ pub enum Target {
 /// [`Error::NotRunning`] for a container that has ended, [`Error::NotFound`].
 pub fn kill(context: &Context<'_>, id: &str, signal: i32, target: Target) -> Result<()> {
     let (_, folder) = context.find(id)?;
-    let record = folder.read_record()?;
-    let status = folder.status(&record, &context.proc)?;
+    let ((record, _), status) = folder.judge(&context.proc)?;
     let group = cgroup::Group::open(&record.groups)?;
     if target == Target::All || (signal == sys::signal::SIGKILL && !record.own_pid_namespace) {
         if status == Status::Stopped && target == Target::Init && !has_orphans(&record, &group)? {

@@ -4,7 +4,7 @@ use runtime_spec::state::State as Document;
 
 use super::Context;
 use crate::error::{Error, Result};
-use crate::state::{self, Store};
+use crate::state::{self, Folder, Store};
 
 /// One line of the list.
 #[derive(Debug, Clone)]
@@ -24,8 +24,8 @@ pub fn list(context: &Context<'_>, usage: bool) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for id in store.ids()? {
         let entry = store.folder(&id).and_then(|folder| {
-            let record = folder.read_record()?;
-            let mut document = folder.document(&record, &context.proc)?;
+            let ((record, _), status) = folder.judge(&context.proc)?;
+            let mut document = Folder::document(&record, status)?;
             if usage && document.usage.is_none() {
                 document.usage = state::usage(&record)?;
             }

@@ -71,7 +71,8 @@ impl<'a> Context<'a> {
 /// [`Error::NotFound`], or a record that makes no sense.
 pub fn state(context: &Context<'_>, id: &str) -> Result<Document> {
     let (_, folder) = context.find(id)?;
-    folder.document(&folder.read_record()?, &context.proc)
+    let ((record, _), status) = folder.judge(&context.proc)?;
+    Folder::document(&record, status)
 }
 
 /// The groups of a container, opened, with its record.
@@ -94,8 +95,7 @@ pub fn open_group(context: &Context<'_>, id: &str) -> Result<(Record, cgroup::Gr
 /// [`Error::NotFound`], or what the kernel says.
 pub fn pids(context: &Context<'_>, id: &str) -> Result<Vec<i32>> {
     let (_, folder) = context.find(id)?;
-    let record = folder.read_record()?;
-    let status = folder.status(&record, &context.proc)?;
+    let ((record, _), status) = folder.judge(&context.proc)?;
     if record.groups.is_empty() {
         let alive = status != Status::Stopped;
         return Ok(record.init.filter(|_| alive).map(|init| init.pid).into_iter().collect());
