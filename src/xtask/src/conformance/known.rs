@@ -64,8 +64,9 @@ impl Known {
         let odd = table.keys().find(|key| !["failure", "left-out"].contains(&key.as_str()));
         ensure!(odd.is_none(), "a table {odd:?} has no meaning");
         let list = |name: &str| -> Result<Vec<Entry>> {
-            let entries = table.get(name).and_then(Value::as_array);
-            entries.map_or(&[][..], Vec::as_slice).iter().map(parse_entry).collect()
+            let entries = table.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let lists: Vec<Vec<Entry>> = entries.iter().map(parse_entries).collect::<Result<_>>()?;
+            Ok(lists.into_iter().flatten().collect())
         };
         Ok(Known { failures: list("failure")?, left_out: list("left-out")? })
     }
@@ -85,25 +86,31 @@ impl Known {
     }
 }
 
-/// The keys of an entry. All but `lanes` are needed.
-const KEYS: [&str; 5] = ["suite", "program", "test", "reason", "lanes"];
+/// The keys of a table. All but `lanes` are needed.
+const KEYS: [&str; 4] = ["suite", "tests", "reason", "lanes"];
 
-fn parse_entry(value: &Value) -> Result<Entry> {
+/// One table: an entry for each of its tests, which are written `PROGRAM: TEST`.
+fn parse_entries(value: &Value) -> Result<Vec<Entry>> {
     let table = value.as_table().context("an entry is no table")?;
     let odd = table.keys().find(|key| !KEYS.contains(&key.as_str()));
     ensure!(odd.is_none(), "{odd:?} has no meaning in {table:?}");
-    let text = |key: &str| table.get(key).and_then(Value::as_str).map(str::to_owned);
-    let needed =
-        |key: &str| text(key).filter(|text| !text.is_empty()).with_context(|| format!("no {key} in {table:?}"));
-    let lanes = table.get("lanes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let lanes: Option<Vec<String>> = lanes.iter().map(|lane| lane.as_str().map(str::to_owned)).collect();
-    Ok(Entry {
-        suite: needed("suite")?,
-        program: needed("program")?,
-        test: needed("test")?,
-        lanes: lanes.with_context(|| format!("a lane is no text in {table:?}"))?,
-        reason: needed("reason")?,
-    })
+    let text = |key: &str| {
+        let found = table.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        found.map(str::to_owned).with_context(|| format!("no {key} in {table:?}"))
+    };
+    let texts = |key: &str| -> Result<Vec<String>> {
+        let list = table.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let list: Option<Vec<String>> = list.iter().map(|text| text.as_str().map(str::to_owned)).collect();
+        list.with_context(|| format!("{key} is no list of texts in {table:?}"))
+    };
+    let (suite, reason, lanes, tests) = (text("suite")?, text("reason")?, texts("lanes")?, texts("tests")?);
+    ensure!(!tests.is_empty(), "no tests in {table:?}");
+    let entry = |line: &String| {
+        let (program, test) = line.split_once(": ").with_context(|| format!("{line:?} is not PROGRAM: TEST"))?;
+        let (program, test) = (program.to_owned(), test.to_owned());
+        Ok(Entry { suite: suite.clone(), program, test, lanes: lanes.clone(), reason: reason.clone() })
+    };
+    tests.iter().map(entry).collect()
 }
 
 #[cfg(test)]
@@ -113,21 +120,18 @@ mod tests {
     const TEXT: &str = r#"
 [[failure]]
 suite = "runc"
-program = "mounts"
-test = "runc run [*"
+tests = ["mounts: runc run [*", "exec: a: b"]
 lanes = ["vm-v2"]
 reason = "why"
 
 [[left-out]]
 suite = "crun"
-program = "test_x"
-test = "*"
+tests = ["test_x: *"]
 reason = "slow"
 
 [[left-out]]
 suite = "crun"
-program = "test_y"
-test = "one"
+tests = ["test_y: one"]
 reason = "hangs"
 "#;
 
@@ -137,6 +141,7 @@ reason = "hangs"
         let finds = |lane, suite, program, test| known.find_failure(lane, suite, program, test).is_some();
         assert!(finds("vm-v2", "runc", "mounts", "runc run [bind]"));
         assert!(finds("vm-v2", "runc-systemd", "mounts", "runc run [bind]"));
+        assert!(finds("vm-v2", "runc", "exec", "a: b"));
         assert!(!finds("native", "runc", "mounts", "runc run [bind]"));
         assert!(!finds("vm-v2", "crun", "mounts", "runc run [bind]"));
         assert!(!finds("vm-v2", "runc", "mount", "runc run [bind]"));
@@ -152,6 +157,7 @@ reason = "hangs"
         assert!(refused(&TEXT.replace("reason = \"why\"", "")));
         assert!(refused(&TEXT.replace("why", "")));
         assert!(refused(&TEXT.replace("lanes", "lane")));
+        assert!(refused(&TEXT.replace("test_x: *", "test_x")));
         assert!(refused(&TEXT.replace("[[failure]]", "[[failures]]")));
     }
 

@@ -14,6 +14,9 @@ if [ "$LANE" != native ]; then
     port=$(dirname "$(grep -lx results /sys/class/virtio-ports/*/name)")
 fi
 
+mkdir -p shim
+ln -sfn "$runtime" shim/runc
+
 perform() { # suite, name, tests to leave out: in the folder and with the variables that the suite wants
     case $1 in
     runtime-tools)
@@ -23,7 +26,8 @@ perform() { # suite, name, tests to leave out: in the folder and with the variab
     runc | runc-systemd)
         cd "$job/runc/tests/integration" || return 125
         [ "$1" = runc ] || export RUNC_USE_SYSTEMD=yes
-        RUNC=$runtime bats --formatter tap "$2.bats"
+        # skep writes runc's own name in its texts when it is called so.
+        RUNC=$job/shim/runc bats --formatter tap "$2.bats"
         ;;
     crun | crun-systemd)
         cd "$job/crun" || return 125

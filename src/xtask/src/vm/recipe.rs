@@ -48,7 +48,7 @@ pub(crate) const BOOTS: [Boot; 4] = [V2, V1, HYBRID, SELINUX];
 pub(crate) const COMMAND_LINE: &str = "console=ttyS0 panic=1 quiet mitigations=off net.ifnames=0";
 
 /// Debian packages of the root file system.
-pub(crate) const PACKAGES: [&str; 48] = [
+pub(crate) const PACKAGES: [&str; 49] = [
     // The system itself, with user managers for a caller without root.
     "systemd",
     "systemd-sysv",
@@ -84,6 +84,7 @@ pub(crate) const PACKAGES: [&str; 48] = [
     // What runc's own tests are written in; see `conformance`.
     "bats",
     "gawk",
+    "xz-utils",
     // Engines and runtimes, and what they need.
     "podman",
     "conmon",
