@@ -124,7 +124,11 @@ impl Suite {
                 copy(&checkout.join(&image), &own.join(&image), &log)
             }
             Suite::Runc => {
-                copy(&checkout.join("tests/integration"), &own.join("tests/integration"), &log)?;
+                for folder in ["tests/integration", "tests/cmd"] {
+                    copy(&checkout.join(folder), &own.join(folder), &log)?;
+                }
+                // What the checkout has built itself may be another version.
+                remove(&own.join("tests/cmd/_bin"))?;
                 copy(&built, &own.join("tests/cmd/_bin"), &log)?;
                 for name in ["busybox", "debian"] {
                     let (name, image) = (image_name(name), find_image(name, checkout, store));
