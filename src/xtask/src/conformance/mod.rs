@@ -42,7 +42,7 @@ const NATIVE: &str = "native";
 const NATIVE_SECONDS: u32 = 600;
 
 /// And in the virtual machine, where a process starts 10 to 40 times slower.
-const VM_SECONDS: u32 = 1500;
+const VM_SECONDS: u32 = 900;
 
 /// How many programs one run of the virtual machine has at most: one that dies takes only these with it.
 const GROUP: usize = 60;

@@ -39,7 +39,8 @@ perform() { # suite, name, tests to leave out: in the folder and with the variab
 export -f perform
 # One of crun's files, less some of its tests.
 export WITHOUT='
-import sys
+import os, sys
+sys.path.append(os.environ["job"] + "/python")
 module = __import__(sys.argv[1])
 left = {name: test for name, test in module.all_tests.items() if name not in sys.argv[2:]}
 module.tests_main(left)

@@ -8,6 +8,7 @@
 //! runtime-tools/bin/PROGRAM     started there, beside runtimetest and its root file system
 //! runc/tests/integration        the bats files, with images in testdata
 //! runc/tests/cmd/_bin           the programs that they call
+//! python/libmount.py            for a machine without that module
 //! crun/tests                    the Python files, and `init`, the program of all their containers
 //! out/                          the results
 //! ```
@@ -41,6 +42,9 @@ const DEBIAN_PACKAGES: [&str; 2] = ["apt", "mount"];
 
 /// What crun's configure would have found, as far as its `init` asks. No seccomp: its one use needs the kernel's header alone.
 const CRUN_CONFIG: &str = "#define HAVE_ERROR_H 1\n#define HAVE_LINUX_IOPRIO_H 1\n";
+
+/// A module that crun's tests of mounts ask for.
+const LIBMOUNT: &str = include_str!("libmount.py");
 
 impl Suite {
     /// The name of the checkout's folder, and of the suite in results.
@@ -141,6 +145,8 @@ impl Suite {
                 fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).context("cannot set a mode")
             }
             Suite::Crun => {
+                fs::create_dir_all(job.join("python")).context("cannot make a folder")?;
+                fs::write(job.join("python/libmount.py"), LIBMOUNT).context("cannot write a module")?;
                 copy(&checkout.join("tests"), &own.join("tests"), &log)?;
                 copy(&built.join("init"), &own.join("tests/init"), &log)
             }

@@ -35,10 +35,12 @@ const ENDED: [i32; 2] = [124, 137];
 /// Reads what a program printed, and adds a failed test for whatever it says nothing of.
 ///
 /// `code` is its exit code, `None` where the machine died before. A name in round brackets is ours: the program did not end,
-/// ran fewer tests than it announced, or failed without a failed test.
+/// ran fewer tests than it announced, or failed without a failed test. Some of runtime-tools have no results: they tell an
+/// error as the diagnostic of nothing, or their exit code is all.
 pub(super) fn parse(text: &str, code: Option<i32>) -> Vec<Test> {
     let mut tests: Vec<Test> = text.lines().filter_map(parse_line).collect();
-    let planned = text.lines().find_map(parse_plan).unwrap_or(0);
+    let plan = text.lines().find_map(parse_plan);
+    let planned = plan.unwrap_or(0);
     if tests.len() < planned {
         tests.push(Test::failed(format!("({} of {planned} tests did not run)", planned - tests.len())));
     }
@@ -46,11 +48,23 @@ pub(super) fn parse(text: &str, code: Option<i32>) -> Vec<Test> {
     match code {
         None => tests.push(Test::failed("(it has no result)")),
         Some(code) if ENDED.contains(&code) => tests.push(Test::failed("(it did not end in its time)")),
-        Some(0) if tests.is_empty() && planned == 0 => tests.push(Test::failed("(no test ran)")),
+        Some(0) if tests.is_empty() => tests.push(judge_silent(text, plan)),
         Some(code) if code != 0 && !failed => tests.push(Test::failed("(the program failed)")),
         Some(_) => {}
     }
     tests
+}
+
+/// A program that succeeded without a result.
+fn judge_silent(text: &str, plan: Option<usize>) -> Test {
+    if text.lines().any(|line| line.trim_start().starts_with("\"error\":")) {
+        return Test::failed("(it tells an error)");
+    }
+    let status = match plan {
+        Some(_) => Status::Skipped("it ran no test".to_owned()),
+        None => Status::Passed,
+    };
+    Test { name: "(the program)".to_owned(), status }
 }
 
 /// A line with a result. Lines that are indented belong to what a test prints.
@@ -129,12 +143,19 @@ mod tests {
             failed.map(|test| test.name).collect::<Vec<_>>()
         };
         assert!(names("1..1\nok 1 a\n", Some(0)).is_empty());
-        assert!(names("1..0 # SKIP nothing to do\n", Some(0)).len() == 1);
+        assert_eq!(names("TAP version 13\n  ---\n  {\n    \"error\": \"why\"\n", Some(0)), ["(it tells an error)"]);
         assert_eq!(names("1..3\nok 1 a\n", Some(1)), ["(2 of 3 tests did not run)"]);
         assert_eq!(names("1..2\nok 1 a\nnot ok 2 b\n", Some(1)), ["b"]);
         assert_eq!(names("ok 1 a\n", Some(124)), ["(it did not end in its time)"]);
         assert_eq!(names("ok 1 a\n", Some(2)), ["(the program failed)"]);
-        assert_eq!(names("", Some(0)), ["(no test ran)"]);
+        assert_eq!(names("", Some(1)), ["(the program failed)"]);
         assert_eq!(names("ok 1 a\n", None), ["(it has no result)"]);
+    }
+
+    #[test]
+    fn a_program_without_results_is_judged_by_its_exit() {
+        let status = |text: &str| parse(text, Some(0)).remove(0).status;
+        assert_eq!(status(""), Status::Passed);
+        assert_eq!(status("1..0\n"), Status::Skipped("it ran no test".to_owned()));
     }
 }
