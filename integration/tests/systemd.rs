@@ -4,7 +4,7 @@
 //! namespaces, on v1 and on a hybrid layout, and run this very file in there.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use integration::booted::{Booted, Layout, SYSTEMD};
@@ -315,6 +315,29 @@ fn a_unit_of_somebody_else_is_left_alone() {
         other.kill().and_then(|()| other.wait()).expect("end the scope");
         systemctl(&["stop", &unit(&b.id)]);
         systemctl(&["reset-failed", &unit(&b.id)]);
+    });
+}
+
+/// systemd would move the container's process into it, and its creation never end.
+#[test]
+fn a_frozen_group_of_the_units_name_is_refused() {
+    with_systemd(|sb| {
+        let b = bundle(sb);
+        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let (root, file, state) = match unified {
+            true => ("/sys/fs/cgroup", "cgroup.freeze", ["1", "0"]),
+            false => ("/sys/fs/cgroup/freezer", "freezer.state", ["FROZEN", "THAWED"]),
+        };
+        // A sibling's scope tells where the slice is; on v1 the freezer has no group of systemd's.
+        let sibling = detached(sb, &bundle(sb));
+        let place = groups(sibling.pid).into_iter().find(|dir| dir.starts_with(root)).expect("a group of the sibling");
+        let dir = place.parent().expect("a group has a parent").join(unit(&b.id));
+        fs::create_dir(&dir).expect("make a group");
+        fs::write(dir.join(file), state[0]).expect("freeze it");
+        run(sb, &b).fails_saying("container's cgroup unexpectedly frozen");
+        assert!(!is_loaded(&unit(&b.id)));
+        fs::write(dir.join(file), state[1]).expect("thaw it");
+        fs::remove_dir(&dir).expect("it is left alone");
     });
 }
 

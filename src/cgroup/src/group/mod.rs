@@ -122,6 +122,23 @@ impl Group {
         make_all(places, Below::Ordinary, Present::Adopted)
     }
 
+    /// Refuses groups that are there already and in use, before a process that a service manager moves into them becomes
+    /// part of another container, or stops in a frozen group and never says a word again.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`], [`Error::Frozen`], [`Error::Sys`].
+    pub fn refuse_in_use(places: &[GroupPath]) -> Result<()> {
+        Group::open(places)?.members.iter().try_for_each(refuse_in_use)
+    }
+
+    /// The same for groups that may hold processes, such as those of a slice.
+    ///
+    /// # Errors
+    /// [`Error::Frozen`], [`Error::Sys`].
+    pub fn refuse_frozen(places: &[GroupPath]) -> Result<()> {
+        Group::open(places)?.members.iter().try_for_each(refuse_frozen)
+    }
+
     /// Whether a process is in the group that stands for all of them: the unified one, or the named one of systemd.
     ///
     /// # Errors
@@ -396,7 +413,11 @@ fn refuse_in_use(member: &Member) -> Result<()> {
     if count > 0 {
         return Err(Error::NotEmpty { dir, count });
     }
-    if freeze::is_frozen(member)? { Err(Error::Frozen { dir }) } else { Ok(()) }
+    refuse_frozen(member)
+}
+
+fn refuse_frozen(member: &Member) -> Result<()> {
+    if freeze::is_frozen(member)? { Err(Error::Frozen { dir: member.place.dir() }) } else { Ok(()) }
 }
 
 /// Removes what was made, children first, after a failure.

@@ -8,6 +8,12 @@ use crate::error::{Error, Result};
 impl Host<'_> {
     pub(super) fn start_unit(&mut self, name: &str, properties: &[Property]) -> Result<()> {
         let unit = self.unit()?;
+        // Ahead of the manager, which moves the process into whatever group is there.
+        if unit.is_slice() {
+            cgroup::Group::refuse_frozen(&self.plan.groups)?;
+        } else {
+            cgroup::Group::refuse_in_use(&self.plan.groups)?;
+        }
         let mut manager = unit.connect()?;
         let mut properties = properties.to_vec();
         if !unit.is_slice() {
