@@ -427,7 +427,7 @@ fn others(config: &Config, to: &mut Lowering<'_>) {
                 continue;
             }
         }
-        to.translated(setting, "kept with the definition; lxc-autostart goes by it");
+        to.translated(setting, "kept with the definition, which autostart goes by");
     }
 }
 

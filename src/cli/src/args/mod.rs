@@ -26,7 +26,7 @@ use std::ffi::OsString;
 
 use command::HelpArgs;
 use scan::{Matches, Stop, scan};
-use verbs::{FIRST, FROM, GLOBAL, VERBS, Verb, is_managed};
+use verbs::{DEFINING, FIRST, GLOBAL, VERBS, Verb, is_managed};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -138,8 +138,10 @@ fn defines(name: &str, args: &[String]) -> bool {
     if name == verbs::START.name {
         return args.iter().any(|arg| arg == "-F" || arg == "--foreground");
     }
-    let is_from = |arg: &String| arg.strip_prefix(FROM).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-    name == verbs::CREATE.name && args.iter().take_while(|arg| *arg != "--").any(is_from)
+    let is =
+        |arg: &String, option| arg.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    let defines = |arg: &String| DEFINING.iter().any(|option| is(arg, option));
+    name == verbs::CREATE.name && args.iter().take_while(|arg| *arg != "--").any(defines)
 }
 
 fn find_verb(name: &str) -> Result<&'static Verb, UsageError> {

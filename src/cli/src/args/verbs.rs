@@ -116,8 +116,8 @@ pub fn is_managed(name: &str) -> bool {
         || MANAGED.iter().any(|(known, _)| *known == name) && !VERBS.iter().any(|verb| verb.name == name)
 }
 
-/// The option that makes `create` define a container.
-pub const FROM: &str = "--from";
+/// The options that make `create` define a container.
+pub const DEFINING: [&str; 2] = ["--from", "--lxc-config"];
 
 /// Makes a container whose process waits for `start`.
 pub static CREATE: Verb = Verb {

@@ -33,7 +33,7 @@ const LAYERS: [(&str, u8); 17] = [
 const KNOWS_ONLY: [(&str, &[&str]); 4] = [
     ("supervisor", &["runtime-spec"]),
     ("security", &["runtime-spec"]),
-    ("skep-manager", &["runtime-spec", "sys", "rootfs-tools", "network"]),
+    ("skep-manager", &["runtime-spec", "sys", "security", "rootfs-tools", "network"]),
     ("skep-monitor", &["runtime-spec", "sys"]),
 ];
 
