@@ -22,6 +22,7 @@ use crate::args::CreateArgs;
 use crate::base::Base;
 use crate::bundle::adopted_work;
 use crate::definition::{Autostart, Definition, From, Limits, Network, Seccomp};
+use crate::ops;
 use crate::output::{self, Format, tell};
 use crate::run::Manager;
 use crate::seccomp::architectures;
@@ -42,6 +43,9 @@ pub struct LxcArgs {
     /// Set a key of that configuration; may be repeated.
     #[arg(long = "lxc-set", value_name = "KEY=VALUE", requires = "lxc_config")]
     pub set: Vec<String>,
+    /// Take the place of a stopped container whose root file system is used where it lies, too.
+    #[arg(long, requires = "lxc_config")]
+    pub replace: bool,
     /// Print what became of each key: text or json.
     #[arg(long, value_name = "FORMAT", value_enum, requires = "lxc_config")]
     pub report: Option<ReportFormat>,
@@ -152,6 +156,19 @@ pub fn base(lowered: &Lowered) -> Result<Base> {
     let lower = lower.iter().map(folder).collect::<Result<_>>()?;
     let from = From::Adopted { path: folder(path)?, lower, idmap: *idmap };
     Ok(Base { from, entrypoint: Vec::new(), process: Default::default(), stop_signal: None })
+}
+
+/// Forgets a stopped container that only refers to what lies elsewhere, so that it can be defined anew. Its hooks do not run.
+///
+/// # Errors
+/// It runs, or it has files of its own; what the kernel or the runtime says.
+pub fn forget(manager: &Manager, name: &str) -> Result<()> {
+    let Some(old) = Definition::read(&manager.places, name)? else { return Ok(()) };
+    if old.lxc.is_none() || !matches!(old.from, From::Adopted { .. }) {
+        bail!("container {name:?} is defined already, and has files of its own");
+    }
+    ops::need_stopped(manager, name)?;
+    ops::destroy::remove(manager, name)
 }
 
 /// Puts what a configuration says in the place of what an image or a template says.

@@ -104,6 +104,7 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("refresh", "restart containers whose template or host has newer files"),
     ("gc", "remove changes, layers and template versions that nothing needs"),
     ("template", "build, list and switch templates"),
+    ("lxc-TOOL", "behave as a tool of LXC, such as lxc-ls"),
 ];
 
 /// What monitors call; of no use to people.

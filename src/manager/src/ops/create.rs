@@ -30,6 +30,9 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
         return Ok(());
     }
     let _lock = manager.places.lock(&args.name)?;
+    if args.lxc.replace {
+        lxc::forget(manager, &args.name)?;
+    }
     need_free(manager, &args.name)?;
     let mut base = match (&args.from, &lxc) {
         (Some(from), _) => base::find(&manager.places, from)?,

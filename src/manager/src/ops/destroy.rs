@@ -53,7 +53,7 @@ pub fn destroy(manager: &Manager, name: &str, force: bool) -> Result<()> {
 }
 
 /// Takes a container's folder away, if it is there, with its addresses.
-pub(super) fn remove(manager: &Manager, name: &str) -> Result<()> {
+pub(crate) fn remove(manager: &Manager, name: &str) -> Result<()> {
     let folder = manager.places.container(name);
     if !folder.exists() {
         return Ok(());

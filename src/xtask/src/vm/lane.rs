@@ -48,6 +48,7 @@ const CHOICES: [Choice; 4] = [
             ("idmap", "the same on every layout"),
             ("kernel_facts", "facts of v1 and traces by strace"),
             ("landlock", "the same on every layout"),
+            ("lxc_tools", "the same on every layout"),
             ("manager", "the same on every layout"),
             ("manager_cni", "the same on every layout"),
             ("manager_lxc", "the same on every layout"),
