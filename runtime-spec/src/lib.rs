@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! config.json -> oci::Config -> validate() -> Report { findings, spec: Option<ContainerSpec> }
+//! lxc.* keys  -> lxc::Config -> lower()    -> a definition, and what config.json says beyond it
 //! ```
 
 pub mod capabilities;
@@ -14,7 +15,9 @@ pub mod clock;
 pub mod example;
 pub mod features;
 mod finding;
+pub mod fragment;
 pub mod landlock;
+pub mod lxc;
 pub mod model;
 pub mod monitor;
 pub mod oci;

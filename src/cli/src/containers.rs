@@ -97,6 +97,7 @@ impl Session<'_> {
             | Command::Features(_)
             | Command::Check(_)
             | Command::Managed
+            | Command::Lxc
             | Command::Version
             | Command::Help(_) => {
                 bail!("this command works on no container")

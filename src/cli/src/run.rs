@@ -57,9 +57,10 @@ fn refuse(global: &Global, log: &Log, usage: &Usage) -> u8 {
 fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8> {
     protect_if_needed(command)?;
     match command {
-        Command::Managed => match manager::hand_over()? {},
+        Command::Lxc => match manager::hand_over(manager::LXC)? {},
+        Command::Managed => match manager::hand_over(manager::MANAGER)? {},
         Command::Start(id) if manager::defines(global, id) && !containers::waits_for_start(global, log, id)? => {
-            match manager::hand_over()? {}
+            match manager::hand_over(manager::MANAGER)? {}
         }
         Command::Version => print(&render_version(global.program)),
         Command::Help(help) => print(&render_help(global.program, *help)),

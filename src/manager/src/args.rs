@@ -14,6 +14,7 @@ use crate::args_running::{
     StatusArgs, TopArgs, WaitArgs,
 };
 use crate::definition::{Device, Restart, Seccomp, Volume, parse_cpus, parse_device, parse_volume};
+use crate::lxc::LxcArgs;
 use crate::output::Format;
 use crate::size::parse_size;
 use crate::validate::{WAIT_MAX, validate_memory};
@@ -315,6 +316,7 @@ Examples:
   skep create vpn1 --from base --network web --link phys:device=eth1,name=wan,address=192.0.2.7/24 -- /usr/sbin/vpn
   skep create pod1 --from base --network cni:lan --publish 8080:80 -- /usr/sbin/httpd -f
   skep create bulk --from base --network web --class device=eth0,rate=1mbit,ceil=20mbit,priority=7 -- /usr/bin/sync
+  skep create old --lxc-config /var/lib/lxc/old/config --report text
   skep start web1; skep ls; skep exec web1 sh; skep stop web1; skep destroy web1";
 
 /// One or more containers.
@@ -334,8 +336,11 @@ pub struct CreateArgs {
     /// The container's name: letters, digits, _ - and .
     pub name: String,
     /// What its files are: an image, a template, the path of a folder, or `host` for this machine's own.
-    #[arg(long, value_name = "WHAT")]
-    pub from: String,
+    #[arg(long, value_name = "WHAT", required_unless_present = "lxc_config")]
+    pub from: Option<String>,
+    /// From a configuration of LXC.
+    #[command(flatten)]
+    pub lxc: LxcArgs,
     /// Program and arguments; without them those of the image or template.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,

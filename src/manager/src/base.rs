@@ -108,6 +108,7 @@ fn find_template(places: &Places, name: &str) -> Result<Option<Base>> {
 pub fn layers(places: &Places, from: &From) -> Result<Vec<PathBuf>> {
     let layers = match from {
         From::Folder { path } => vec![path.clone()],
+        From::Adopted { path, lower, .. } => [std::slice::from_ref(path), lower].concat(),
         From::Host { .. } => vec![PathBuf::from("/")],
         From::Template { name } => {
             let current = places.templates().join(name).join("current");

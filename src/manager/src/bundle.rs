@@ -4,11 +4,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use runtime_spec::overlay;
+use runtime_spec::{fragment, overlay};
 use serde_json::{Value, json};
 
 use crate::base::User;
-use crate::definition::{Definition, Network, Seccomp, Upper};
+use crate::definition::{Definition, From, Network, Seccomp, Upper};
 use crate::host::Part;
 use crate::places::{UPPER, WORK};
 use crate::seccomp;
@@ -89,7 +89,7 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
         linux["uidMappings"] = map.clone();
         linux["gidMappings"] = map;
     }
-    json!({
+    let mut config = json!({
         "ociVersion": runtime_spec::version(),
         "process": process(definition, around.user),
         "root": { "path": "rootfs", "readonly": false },
@@ -97,10 +97,17 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
         "mounts": mounts(definition, around),
         "linux": linux,
         "annotations": {
-            (overlay::ANNOTATION): render_overlay(definition, around).to_string(),
             "org.opencontainers.image.stopSignal": definition.stop_signal,
         },
-    })
+    });
+    match &definition.from {
+        From::Adopted { path, lower, idmap: false } if lower.is_empty() => config["root"]["path"] = json!(path),
+        _ => config["annotations"][overlay::ANNOTATION] = json!(render_overlay(definition, around).to_string()),
+    }
+    if definition.oci.is_object() {
+        fragment::merge(&mut config, &definition.oci);
+    }
+    config
 }
 
 /// The layers below the upper one of a container's last start, the uppermost first; `None` where it never started.
@@ -117,12 +124,16 @@ pub fn read_lower(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         other => other.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let read = || -> Result<Layers> {
+    let read = || -> Result<Option<Layers>> {
         let config: Value = serde_json::from_slice(&bytes)?;
-        let text = config["annotations"][overlay::ANNOTATION].as_str().context("it names no layers")?;
-        Ok(serde_json::from_str(text)?)
+        match config["annotations"][overlay::ANNOTATION].as_str() {
+            Some(text) => Ok(Some(serde_json::from_str(text)?)),
+            // A plain folder has no layers.
+            None => Ok(None),
+        }
     };
-    Ok(Some(read().with_context(|| format!("cannot use {}", path.display()))?.lower))
+    let layers = read().with_context(|| format!("cannot use {}", path.display()))?;
+    Ok(layers.map(|layers| layers.lower))
 }
 
 fn cgroups_path(definition: &Definition, systemd: bool) -> String {
@@ -220,6 +231,12 @@ fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
 }
 
 fn render_overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
+    if let From::Adopted { path, lower, idmap } = &definition.from {
+        // A folder alone is the upper layer of nothing: the kernel maps the ids of layers, not of a plain root.
+        let empty = [around.folder.join(UPPER)];
+        let lower = if lower.is_empty() { &empty[..] } else { lower };
+        return json!({ "lower": lower, "upper": path, "work": adopted_work(path), "idmap": idmap });
+    }
     let mut layers = json!({ "lower": around.lower, "hide": around.hidden, "idmap": definition.ids.is_some() });
     match definition.upper {
         Upper::Disk => {
@@ -231,10 +248,16 @@ fn render_overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
     layers
 }
 
+/// The kernel's working folder beside an upper layer that is not ours, by LXC's name for it.
+#[must_use]
+pub fn adopted_work(upper: &Path) -> PathBuf {
+    upper.with_file_name("olwork")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::{Device, From, Limits, Process, Restart, Volume};
+    use crate::definition::{Device, Limits, Process, Restart, Volume};
 
     fn definition() -> Definition {
         Definition {
@@ -261,6 +284,8 @@ mod tests {
             monitor: true,
             autostart: None,
             log: crate::definition::LogBounds::default(),
+            oci: Value::Null,
+            lxc: None,
         }
     }
 
@@ -311,6 +336,34 @@ mod tests {
                 "upper": "/data/containers/web1/own/upper", "work": "/data/containers/web1/own/work"
             })
         );
+    }
+
+    #[test]
+    fn a_fragment_is_laid_over_all() {
+        let oci = json!({ "hostname": "other", "mounts": [{ "destination": "/sys" }], "process": { "env": ["A=1"] } });
+        let config = render(&Definition { oci, ..definition() });
+        assert_eq!((&config["hostname"], &config["process"]["env"][3]), (&json!("other"), &json!("A=1")));
+        assert!(!config["mounts"].as_array().unwrap().iter().any(|mount| mount["destination"] == "/sys"));
+    }
+
+    #[test]
+    fn an_adopted_root_is_used_where_it_lies() {
+        let adopted = |lower: &[&str], idmap: bool| {
+            let lower = lower.iter().map(PathBuf::from).collect();
+            let ids = idmap.then_some((100_000, 65_536));
+            render(&Definition { ids, from: From::Adopted { path: "/c/root".into(), lower, idmap }, ..definition() })
+        };
+        let plain = adopted(&[], false);
+        assert_eq!(
+            (&plain["root"]["path"], &plain["annotations"][overlay::ANNOTATION]),
+            (&json!("/c/root"), &Value::Null)
+        );
+        let layers = |config: Value| -> Value {
+            serde_json::from_str(config["annotations"][overlay::ANNOTATION].as_str().unwrap()).unwrap()
+        };
+        let expected = json!({ "lower": ["/a"], "upper": "/c/root", "work": "/c/olwork", "idmap": false });
+        assert_eq!(layers(adopted(&["/a"], false)), expected);
+        assert_eq!(layers(adopted(&[], true))["lower"], json!(["/data/containers/web1/own/upper"]));
     }
 
     #[test]

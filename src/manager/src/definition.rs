@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use network::{LinkSpec, Rate, Share};
 use rootfs_tools::Digest;
+use runtime_spec::lxc::Kept;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::places::{Places, Readers, validate_name, write_whole};
 use crate::validate::validate_inside;
@@ -82,6 +84,13 @@ pub struct Definition {
     /// Bounds of its log, which the monitor keeps.
     #[serde(default)]
     pub log: LogBounds,
+    /// A piece of config.json that is laid over the rendered one ([`runtime_spec::fragment`]). A mount may have `optional`:
+    /// it is left out where its source is not there.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub oci: Value,
+    /// What a configuration of LXC says that no other field has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lxc: Option<Kept>,
 }
 
 fn yes() -> bool {
@@ -180,6 +189,17 @@ pub enum From {
         /// Absolute path.
         path: PathBuf,
     },
+    /// A root file system that is not ours and is used where it lies: changes go there, and nobody removes it.
+    Adopted {
+        /// Absolute path of the folder that takes the changes.
+        path: PathBuf,
+        /// Layers below it, the uppermost first; none for a plain folder.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lower: Vec<PathBuf>,
+        /// Whether the owners on disk are those inside the container.
+        #[serde(default)]
+        idmap: bool,
+    },
     /// The host's own files.
     Host {
         /// Paths that are not shown, besides the usual ones.
@@ -198,7 +218,7 @@ impl From {
         match self {
             From::Image { name, .. } => format!("image:{name}"),
             From::Template { name } => format!("template:{name}"),
-            From::Folder { path } => path.display().to_string(),
+            From::Folder { path } | From::Adopted { path, .. } => path.display().to_string(),
             From::Host { .. } => "host".to_owned(),
         }
     }

@@ -41,6 +41,7 @@ pub mod definition;
 pub mod diff;
 pub mod host;
 pub mod links;
+pub mod lxc;
 pub mod monitor;
 pub mod ops;
 pub mod output;

@@ -86,7 +86,7 @@ pub fn render_filter() -> Value {
 }
 
 /// The machine's own, and those that it also runs.
-fn architectures() -> &'static [&'static str] {
+pub(crate) fn architectures() -> &'static [&'static str] {
     match std::env::consts::ARCH {
         "x86_64" => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "aarch64" => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],

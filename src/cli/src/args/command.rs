@@ -169,6 +169,8 @@ pub enum Command {
     Check(CheckArgs),
     /// A command of the program for defined containers, which reads the arguments itself.
     Managed,
+    /// A tool of LXC's, whose program reads the arguments itself.
+    Lxc,
     /// `--version`.
     Version,
     /// `help`, `--help`, or nothing at all.

@@ -24,9 +24,10 @@ pub use usage::UsageError;
 
 use std::ffi::OsString;
 
+use crate::manager::is_lxc_tool;
 use command::HelpArgs;
 use scan::{Matches, Stop, scan};
-use verbs::{FIRST, FROM, GLOBAL, VERBS, Verb, is_managed};
+use verbs::{DEFINING, FIRST, GLOBAL, VERBS, Verb, is_managed};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -59,7 +60,11 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Invocation {
         }));
     }
     let mut args = args.into_iter();
-    let mut global = Global::new(Program::called(&args.next().unwrap_or_default()));
+    let called = args.next().unwrap_or_default();
+    let mut global = Global::new(Program::called(&called));
+    if called.rsplit('/').next().is_some_and(is_lxc_tool) {
+        return Invocation { global, command: Ok(Command::Lxc) };
+    }
     let command = read(&mut args, &mut global).and_then(|command| match not_text {
         Some(index) => Err(Usage { error: UsageError::NotText(index), verb: None }),
         None => Ok(command),
@@ -74,8 +79,10 @@ fn read(args: &mut std::vec::IntoIter<String>, global: &mut Global) -> Result<Co
     // Even where the scan failed: what was understood may name the log.
     let read = typed::read_global(&m, global);
     let usage = |error| Usage { error, verb };
-    if scanned.map_err(usage)? == Whose::Managers {
-        return Ok(Command::Managed);
+    match scanned.map_err(usage)? {
+        Whose::Managers => return Ok(Command::Managed),
+        Whose::Lxcs => return Ok(Command::Lxc),
+        Whose::Ours => {}
     }
     if m.wants_help() {
         return Ok(Command::Help(HelpArgs { verb, long: m.wants_long_help() }));
@@ -96,6 +103,8 @@ enum Whose {
     Ours,
     /// The one's for defined containers.
     Managers,
+    /// The one's for LXC's tools.
+    Lxcs,
 }
 
 /// Scans up to the command, finds it, and scans the rest with its own options first.
@@ -115,6 +124,9 @@ fn scan_all(
     }
     if program == Program::Skep && (is_managed(&name) || defines(&name, args.as_slice())) {
         return Ok(Whose::Managers);
+    }
+    if program == Program::Skep && is_lxc_tool(&name) {
+        return Ok(Whose::Lxcs);
     }
     let found = find_verb(&name)?;
     *verb = Some(found);
@@ -138,8 +150,10 @@ fn defines(name: &str, args: &[String]) -> bool {
     if name == verbs::START.name {
         return args.iter().any(|arg| arg == "-F" || arg == "--foreground");
     }
-    let is_from = |arg: &String| arg.strip_prefix(FROM).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
-    name == verbs::CREATE.name && args.iter().take_while(|arg| *arg != "--").any(is_from)
+    let is =
+        |arg: &String, option| arg.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    let defines = |arg: &String| DEFINING.iter().any(|option| is(arg, option));
+    name == verbs::CREATE.name && args.iter().take_while(|arg| *arg != "--").any(defines)
 }
 
 fn find_verb(name: &str) -> Result<&'static Verb, UsageError> {

@@ -104,6 +104,7 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("refresh", "restart containers whose template or host has newer files"),
     ("gc", "remove changes, layers and template versions that nothing needs"),
     ("template", "build, list and switch templates"),
+    ("lxc-TOOL", "behave as a tool of LXC, such as lxc-ls"),
 ];
 
 /// What monitors call; of no use to people.
@@ -116,8 +117,8 @@ pub fn is_managed(name: &str) -> bool {
         || MANAGED.iter().any(|(known, _)| *known == name) && !VERBS.iter().any(|verb| verb.name == name)
 }
 
-/// The option that makes `create` define a container.
-pub const FROM: &str = "--from";
+/// The options that make `create` define a container.
+pub const DEFINING: [&str; 2] = ["--from", "--lxc-config"];
 
 /// Makes a container whose process waits for `start`.
 pub static CREATE: Verb = Verb {

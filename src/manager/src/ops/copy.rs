@@ -8,7 +8,8 @@ use crate::args_kept::CopyArgs;
 use crate::changes;
 use crate::definition::{Definition, Network};
 use crate::links;
-use crate::ops::{create, need_stopped, snapshot};
+use crate::lxc;
+use crate::ops::{create, destroy, need_stopped, snapshot};
 use crate::output::{self, tell};
 use crate::pending::{self, Intent};
 use crate::places::{Lock, now, validate_name};
@@ -30,6 +31,11 @@ pub fn copy(manager: &Manager, args: &CopyArgs) -> Result<()> {
     definition.changes = snapshot::freeze(manager, source, None)?;
     definition.created = now();
     create::add(manager, &definition)?;
+    let told = [("LXC_NAME", args.to.as_str()), ("LXC_SRC_NAME", &args.from)];
+    if let Err(error) = lxc::run_hooks(&definition, "clone", &told, None) {
+        destroy::remove(manager, &args.to)?;
+        return Err(error);
+    }
     output::write(&format!("{}\n", args.to))
 }
 

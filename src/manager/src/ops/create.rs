@@ -11,6 +11,7 @@ use crate::base::{self, Base};
 use crate::changes;
 use crate::definition::{Definition, From, Limits, LogBounds, Network, Process, Rates, Restart, Upper, Volume};
 use crate::links;
+use crate::lxc;
 use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
@@ -24,13 +25,30 @@ use crate::validate::{HOSTNAME_MAX, validate_hostname, validate_signal};
 /// There is one of the name, or something of the definition makes no sense.
 pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     validate_name("container", &args.name)?;
+    let lxc = args.lxc.config.as_deref().map(|file| lxc::read(manager, args, file)).transpose()?;
+    if args.lxc.check {
+        return Ok(());
+    }
     let _lock = manager.places.lock(&args.name)?;
+    if args.lxc.replace {
+        lxc::forget(manager, &args.name)?;
+    }
     need_free(manager, &args.name)?;
-    let base = base::find(&manager.places, &args.from)?;
+    let mut base = match (&args.from, &lxc) {
+        (Some(from), _) => base::find(&manager.places, from)?,
+        (None, Some(lowered)) => lxc::base(lowered)?,
+        (None, None) => bail!("--from says what its files are"),
+    };
     let _version_stays = template::lock_in_use(&manager.places, &base.from)?;
     let _layers_stay = base::pin(&manager.places, &base.from)?;
-    let defaults = template::read_defaults(&manager.places, &base.from)?;
-    let definition = define(args, base, defaults)?;
+    let mut defaults = template::read_defaults(&manager.places, &base.from)?;
+    if let Some(lowered) = &lxc {
+        lxc::replace_defaults(lowered, &mut base, &mut defaults);
+    }
+    let mut definition = define(args, base, defaults)?;
+    if let Some(lowered) = lxc {
+        lxc::complete(&mut definition, lowered, args)?;
+    }
     for after in &args.autostart.after {
         validate_name("container", after)?;
     }
@@ -111,7 +129,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
     let rest = if args.command.is_empty() { base.process.args } else { args.command.clone() };
     let command = [base.entrypoint, rest].concat();
     if command.is_empty() {
-        bail!("there is nothing to run: {:?} has no command of its own, add -- CMD", args.from);
+        bail!("there is nothing to run: {:?} has no command of its own, add -- CMD", from.render());
     }
     let mut env = base.process.env;
     for entry in &args.env {
@@ -155,6 +173,8 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         monitor: !args.no_monitor,
         autostart: args.autostart.autostart(),
         log: LogBounds { size: args.log_size, files: args.log_files },
+        oci: serde_json::Value::Null,
+        lxc: None,
     })
 }
 

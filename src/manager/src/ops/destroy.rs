@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::definition::Definition;
+use crate::lxc;
 use crate::ops::{network, remove_tree, stop};
 use crate::output::tell;
 use crate::pending;
@@ -42,6 +43,7 @@ pub fn destroy(manager: &Manager, name: &str, force: bool) -> Result<()> {
     }
     if let Some(definition) = &definition {
         stop::stop_locked(manager, definition, 0)?;
+        lxc::run_hooks(definition, "destroy", &[], None)?;
     }
     remove(manager, name)?;
     if let Some(definition) = definition {
@@ -51,7 +53,7 @@ pub fn destroy(manager: &Manager, name: &str, force: bool) -> Result<()> {
 }
 
 /// Takes a container's folder away, if it is there, with its addresses.
-pub(super) fn remove(manager: &Manager, name: &str) -> Result<()> {
+pub(crate) fn remove(manager: &Manager, name: &str) -> Result<()> {
     let folder = manager.places.container(name);
     if !folder.exists() {
         return Ok(());

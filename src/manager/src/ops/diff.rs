@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::args_kept::DiffArgs;
 use crate::changes;
-use crate::definition::{Definition, Upper};
+use crate::definition::{Definition, From, Upper};
 use crate::diff::{Change, Kind, read_changes};
 use crate::output::{self, Format};
 use crate::places::UPPER;
@@ -32,6 +32,13 @@ struct Row {
 pub fn diff(manager: &Manager, args: &DiffArgs) -> Result<()> {
     let places = &manager.places;
     let definition = Definition::need(places, &args.name)?;
+    if let From::Adopted { path, .. } = &definition.from {
+        bail!(
+            "container {:?} changes {}, which it was adopted with: nothing says how it was before",
+            args.name,
+            path.display()
+        );
+    }
     need_on_disk(manager, &definition)?;
     let layers = changes::layers(places, &definition)?;
     let upper = places.container(&args.name).join(UPPER);

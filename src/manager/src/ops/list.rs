@@ -50,6 +50,8 @@ struct Row {
     restarts: u32,
     /// How its last run ended; null when it has had none.
     last: Option<Last>,
+    /// The configuration of LXC that it comes from; null where it comes from none.
+    lxc_config: Option<String>,
 }
 
 /// Prints the list. A definition that cannot be read is told.
@@ -111,6 +113,7 @@ fn row(
         restart: definition.restart,
         restarts: run.map_or(0, |run| run.restarts),
         last,
+        lxc_config: definition.lxc.as_ref().map(|kept| kept.file.clone()),
     }
 }
 

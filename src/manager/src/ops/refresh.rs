@@ -89,7 +89,7 @@ fn refresh_one(manager: &Manager, args: &RefreshArgs, name: &str) -> Result<Opti
         _ if !alive => Action::Stopped,
         From::Template { .. } | From::Image { .. } if is_current => Action::Current,
         // Whether a folder has changed can be said by whoever changed it.
-        From::Folder { .. } if args.all => Action::Current,
+        From::Folder { .. } | From::Adopted { .. } if args.all => Action::Current,
         _ => Action::Restarted,
     };
     let before = ran_on.filter(|_| !is_current).and_then(|ran_on| ran_on.last().cloned());

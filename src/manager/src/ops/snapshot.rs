@@ -56,6 +56,13 @@ pub fn snapshot(manager: &Manager, args: &SnapshotArgs) -> Result<()> {
 
 /// The kernel takes no layer that lies inside another one, and everything on the root file system lies inside `/`.
 fn refuse_nested(manager: &Manager, definition: &Definition) -> Result<()> {
+    if let From::Adopted { path, .. } = &definition.from {
+        bail!(
+            "the changes of container {:?} cannot be frozen: they go to {}, which it was adopted with",
+            definition.name,
+            path.display()
+        );
+    }
     if !matches!(definition.from, From::Host { .. }) {
         return Ok(());
     }

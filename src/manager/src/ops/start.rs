@@ -5,13 +5,16 @@ use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use anyhow::{Context, Result, bail};
+use runtime_spec::fragment;
 use runtime_spec::monitor::Orders;
+use serde_json::{Value, json};
 
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
 use crate::changes;
 use crate::definition::{Definition, Device, From};
 use crate::host;
+use crate::lxc;
 use crate::monitor;
 use crate::ops::{ended, follow, network};
 use crate::output::tell;
@@ -70,6 +73,9 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         .into_iter()
         .filter_map(|path| fs::metadata(&path).ok().map(|meta| (path, meta.is_dir())))
         .collect();
+    if let From::Adopted { path, .. } = &definition.from {
+        lxc::make_work(path, definition)?;
+    }
     let mut config = render_config(
         definition,
         &Surroundings {
@@ -78,14 +84,16 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             systemd: manager.runtime.uses_systemd(),
             user: &user,
             devices: &devices,
-            files: &network::FILES,
+            // LXC leaves these files to the container.
+            files: if definition.lxc.is_some() { &[] } else { &network::FILES },
             hidden: &hidden,
             parts: &parts,
             covers: &covers,
         },
     );
+    leave_out_missing(&mut config);
     if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {
-        config["hooks"] = hooks;
+        fragment::merge(&mut config, &json!({ "hooks": hooks }));
     }
     network::complete(manager, definition, &mut config)?;
     write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
@@ -94,7 +102,9 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     }
     let run = Run::new(again.map_or(0, |run| run.restarts))?;
     run.write(&manager.places, name)?;
-    let started = network::raise(manager, definition).and_then(|links| {
+    let log = monitor::open_log(&follow::log_path(manager, name))?;
+    let prepared = lxc::run_hooks(definition, "pre-start", &[], Some(&log));
+    let started = prepared.and_then(|()| network::raise(manager, definition)).and_then(|links| {
         network::write_files(manager, definition, &folder)?;
         network::tell_neighbours(manager, definition);
         launch(manager, definition, &run, &links, false)
@@ -153,6 +163,15 @@ pub(super) fn launch(
 pub(super) fn note(manager: &Manager, name: &str, text: &str) -> Result<()> {
     let mut log = monitor::open_log(&follow::log_path(manager, name))?;
     Ok(writeln!(log, "[skep: {text}]")?)
+}
+
+/// Takes out mounts that may be missing and whose sources are; the mark that says so is no field of config.json.
+fn leave_out_missing(config: &mut Value) {
+    let Some(mounts) = config["mounts"].as_array_mut() else { return };
+    mounts.retain_mut(|mount| {
+        let optional = mount.as_object_mut().and_then(|mount| mount.remove("optional")) == Some(Value::Bool(true));
+        !optional || mount["source"].as_str().is_some_and(|source| fs::symlink_metadata(source).is_ok())
+    });
 }
 
 /// Type and numbers of a device of the host.

@@ -260,6 +260,8 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         // Scripts are the administrator's own.
         seccomp: Seccomp::Unconfined,
         stop_signal: "TERM".to_owned(),
+        oci: serde_json::Value::Null,
+        lxc: None,
     }
 }
 

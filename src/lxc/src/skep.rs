@@ -1,0 +1,115 @@
+//! `skep` as a program.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+use runtime_spec::state::{State, Status};
+use serde_json::Value;
+
+/// The variable by which `skep` says where it is.
+const PROGRAM: &str = "SKEP_PROGRAM";
+/// What `state` says of a container that there is not (a text that callers rely on).
+const NOT_THERE: &str = "container does not exist";
+
+/// The program, and the options that all of its verbs get.
+#[derive(Debug)]
+pub struct Skep {
+    program: PathBuf,
+    options: Vec<String>,
+}
+
+impl Skep {
+    /// The one that handed over, or the one of the usual path.
+    #[must_use]
+    pub fn found(options: Vec<String>) -> Skep {
+        let program = std::env::var_os(PROGRAM).map_or_else(|| PathBuf::from("skep"), PathBuf::from);
+        Skep { program, options }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.options).args(args);
+        command
+    }
+
+    /// What a verb prints.
+    ///
+    /// # Errors
+    /// What it tells.
+    pub fn ok(&self, args: &[&str]) -> Result<String> {
+        let output = self.command(args).stdin(Stdio::null()).output();
+        let output = output.with_context(|| format!("cannot run {}", self.program.display()))?;
+        let told = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            bail!("{}", join(&told));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a verb with the caller's own streams.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn attached(&self, args: &[&str]) -> Result<ExitStatus> {
+        self.command(args).status().with_context(|| format!("cannot run {}", self.program.display()))
+    }
+
+    /// The state of a container; `None` where there is none.
+    ///
+    /// # Errors
+    /// What `skep` tells.
+    pub fn state(&self, name: &str) -> Result<Option<State>> {
+        match self.ok(&["state", name]) {
+            Ok(text) => serde_json::from_str(&text).context("cannot read the answer of state").map(Some),
+            Err(error) if error.to_string().contains(NOT_THERE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The states of all containers. One call.
+    ///
+    /// # Errors
+    /// What `skep` tells.
+    pub fn states(&self) -> Result<Vec<State>> {
+        let text = self.ok(&["list", "--format", "json"])?;
+        let states: Option<Vec<State>> = serde_json::from_str(&text).context("cannot read the answer of list")?;
+        Ok(states.unwrap_or_default())
+    }
+
+    /// The defined containers: their names, and the configurations that they come from.
+    ///
+    /// # Errors
+    /// What `skep` tells.
+    pub fn defined(&self) -> Result<Vec<(String, Option<PathBuf>)>> {
+        let text = self.ok(&["ls", "--format", "json"])?;
+        let rows: Vec<Value> = serde_json::from_str(&text).context("cannot read the answer of ls")?;
+        let row = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["lxc_config"].as_str().map(PathBuf::from)));
+        Ok(rows.iter().filter_map(row).collect())
+    }
+}
+
+/// The lines of an error as one.
+fn join(told: &str) -> String {
+    let lines = told.lines().map(str::trim).filter(|line| !line.starts_with("note: ") && !line.is_empty());
+    let text: Vec<&str> =
+        lines.map(|line| line.trim_start_matches("error: ").trim_start_matches("caused by: ")).collect();
+    if text.is_empty() { "it failed without a word".to_owned() } else { text.join(": ") }
+}
+
+/// A state by LXC's name.
+#[must_use]
+pub fn render_status(state: Option<&State>) -> &'static str {
+    match state.map(|state| state.status) {
+        None | Some(Status::Stopped) => "STOPPED",
+        Some(Status::Creating | Status::Created) => "STARTING",
+        Some(Status::Running) => "RUNNING",
+        Some(Status::Paused) => "FROZEN",
+    }
+}
+
+/// Whether a container has processes.
+#[must_use]
+pub fn is_alive(state: &State) -> bool {
+    state.status != Status::Stopped
+}

@@ -1,0 +1,241 @@
+//! The tools, each with the options that it has.
+
+mod attach;
+mod autostart;
+mod cgroup;
+mod config;
+mod create;
+mod info;
+mod list;
+mod run;
+mod wait;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use runtime_spec::state::State;
+
+use crate::options::{Call, Opt, opt};
+use crate::places::config_path;
+use crate::skep::{Skep, is_alive};
+
+/// One tool.
+#[derive(Debug)]
+pub struct Tool {
+    /// Its name behind `lxc-`.
+    pub name: &'static str,
+    /// What follows its name on a command line.
+    pub form: &'static str,
+    /// Whether it is for one container, which its first operand names where no option does.
+    pub takes_name: bool,
+    /// Its options besides those of all tools.
+    pub options: &'static [Opt],
+    /// Does it; the result is the exit code.
+    pub run: fn(&Skep, &Call) -> Result<u8>,
+}
+
+impl Tool {
+    /// Whether a program's name is this tool's.
+    #[must_use]
+    pub fn is_called(&self, program: &str) -> bool {
+        program.strip_prefix("lxc-") == Some(self.name)
+    }
+}
+
+const NAME: Opt = opt(Some('n'), "name", Some("NAME"), "the container");
+
+/// All of them, by name.
+pub static TOOLS: [Tool; 15] = [
+    Tool {
+        name: "attach",
+        form: "--name=NAME [-- COMMAND]",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(None, "clear-env", None, "begin with the container's own variables alone"),
+            opt(None, "keep-env", None, "keep the caller's variables, as is done without it"),
+            opt(None, "keep-var", Some("NAME"), "with --clear-env: keep this one; may be repeated"),
+            opt(Some('v'), "set-var", Some("KEY=VALUE"), "set a variable; may be repeated"),
+            opt(Some('u'), "uid", Some("UID"), "run as this user"),
+            opt(Some('g'), "gid", Some("GID"), "run as this group"),
+        ],
+        run: attach::attach,
+    },
+    Tool {
+        name: "autostart",
+        form: "[OPTIONS]",
+        takes_name: false,
+        options: &[
+            opt(Some('k'), "kill", None, "kill the containers"),
+            opt(Some('L'), "list", None, "list them with their delays"),
+            opt(Some('r'), "reboot", None, "restart them"),
+            opt(Some('s'), "shutdown", None, "stop them"),
+            opt(Some('a'), "all", None, "those of all groups"),
+            opt(Some('A'), "ignore-auto", None, "those too that do not start with the host"),
+            opt(
+                Some('g'),
+                "groups",
+                Some("GROUPS"),
+                "those of these groups, with commas between; an empty one has those of none",
+            ),
+            opt(Some('t'), "timeout", Some("SECONDS"), "seconds until one is killed"),
+        ],
+        run: autostart::autostart,
+    },
+    Tool { name: "cgroup", form: "--name=NAME FILE [VALUE]", takes_name: true, options: &[NAME], run: cgroup::cgroup },
+    Tool {
+        name: "config",
+        form: "-l | ITEM",
+        takes_name: false,
+        options: &[opt(Some('l'), "list", None, "list the items")],
+        run: config::config,
+    },
+    Tool {
+        name: "create",
+        form: "--name=NAME --template=TEMPLATE [OPTIONS] [-- TEMPLATE'S OPTIONS]",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('f'), "config", Some("FILE"), "begin with this configuration"),
+            opt(Some('t'), "template", Some("TEMPLATE"), "the program that fills the root file system"),
+            opt(Some('B'), "bdev", Some("STORE"), "where it lies: dir"),
+            opt(None, "dir", Some("DIR"), "the folder of the root file system"),
+        ],
+        run: create::create,
+    },
+    Tool {
+        name: "destroy",
+        form: "--name=NAME [-f]",
+        takes_name: true,
+        options: &[NAME, opt(Some('f'), "force", None, "stop it first")],
+        run: create::destroy,
+    },
+    Tool { name: "freeze", form: "--name=NAME", takes_name: true, options: &[NAME], run: run::freeze },
+    Tool {
+        name: "info",
+        form: "--name=NAME",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('c'), "config", Some("KEY"), "a key of its configuration; may be repeated"),
+            opt(Some('i'), "ips", None, "its addresses"),
+            opt(Some('p'), "pid", None, "its first process"),
+            opt(Some('S'), "stats", None, "what it uses"),
+            opt(Some('H'), "no-humanize", None, "plain numbers"),
+            opt(Some('s'), "state", None, "its state"),
+        ],
+        run: info::info,
+    },
+    Tool {
+        name: "ls",
+        form: "[-1|-f] [OPTIONS]",
+        takes_name: false,
+        options: &[
+            opt(Some('1'), "line", None, "one name a line"),
+            opt(Some('f'), "fancy", None, "a table"),
+            opt(
+                Some('F'),
+                "fancy-format",
+                Some("COLUMNS"),
+                "its columns, with commas between: NAME, STATE, PID, RAM, SWAP, AUTOSTART, GROUPS, INTERFACE, IPV4, IPV6, UNPRIVILEGED",
+            ),
+            opt(None, "active", None, "those that are not stopped"),
+            opt(None, "running", None, "those that run"),
+            opt(None, "frozen", None, "those that are frozen"),
+            opt(None, "stopped", None, "those that are stopped"),
+            opt(None, "defined", None, "those that are defined"),
+            opt(None, "filter", Some("REGEX"), "those whose names fit"),
+            opt(Some('g'), "groups", Some("GROUPS"), "those that are in all of these groups, with commas between"),
+        ],
+        run: list::list,
+    },
+    Tool {
+        name: "monitor",
+        form: "[--name=REGEX]",
+        takes_name: false,
+        options: &[NAME, opt(Some('Q'), "quit", None, "accepted: no process stays behind")],
+        run: wait::monitor,
+    },
+    Tool {
+        name: "start",
+        form: "--name=NAME [-- COMMAND]",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('d'), "daemon", None, "in the background, as is done without it"),
+            opt(Some('f'), "rcfile", Some("FILE"), "read the configuration from FILE"),
+            opt(Some('p'), "pidfile", Some("FILE"), "write the number of its first process there"),
+            opt(Some('s'), "define", Some("KEY=VALUE"), "set a key of the configuration; may be repeated"),
+            opt(Some('C'), "close-all-fds", None, "accepted: it inherits no files"),
+        ],
+        run: run::start,
+    },
+    Tool {
+        name: "stop",
+        form: "--name=NAME",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('r'), "reboot", None, "start it again"),
+            opt(Some('W'), "nowait", None, "do not wait for its end"),
+            opt(Some('t'), "timeout", Some("SECONDS"), "seconds until it is killed"),
+            opt(Some('k'), "kill", None, "kill it"),
+            opt(None, "nolock", None, "accepted"),
+            opt(None, "nokill", None, "do not kill it"),
+        ],
+        run: run::stop,
+    },
+    Tool { name: "unfreeze", form: "--name=NAME", takes_name: true, options: &[NAME], run: run::unfreeze },
+    Tool {
+        name: "wait",
+        form: "--name=NAME --state=STATE[|STATE]",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(
+                Some('s'),
+                "state",
+                Some("STATES"),
+                "STOPPED, STARTING, RUNNING, STOPPING, ABORTING, FREEZING, FROZEN, THAWED, with | between",
+            ),
+            opt(Some('t'), "timeout", Some("SECONDS"), "most seconds to wait"),
+        ],
+        run: wait::wait,
+    },
+    Tool { name: "checkconfig", form: "", takes_name: false, options: &[], run: config::check },
+];
+
+/// A container as a call names it.
+#[derive(Debug)]
+struct Target {
+    /// Its configuration.
+    config: PathBuf,
+    /// Whether `skep` has a definition of it.
+    defined: bool,
+    /// Its state, if it has one.
+    state: Option<State>,
+}
+
+impl Target {
+    /// Whether it has processes.
+    fn is_alive(&self) -> bool {
+        self.state.as_ref().is_some_and(is_alive)
+    }
+
+    /// Whether there is such a container at all.
+    fn exists(&self) -> bool {
+        self.defined || self.config.is_file()
+    }
+}
+
+/// Looks at the container that a call names. A container of `skep` that has the name and comes from elsewhere is another
+/// one.
+fn find(skep: &Skep, call: &Call) -> Result<Target> {
+    let lxcpath = std::path::absolute(&call.lxcpath).context("cannot tell the current folder")?;
+    let config = config_path(&lxcpath, &call.name);
+    let from = skep.defined()?.into_iter().find(|(name, _)| *name == call.name).and_then(|(_, from)| from);
+    // One that was started from a file of its own has no folder.
+    let defined = from.is_some_and(|from| from == config || !config.exists());
+    let state = if defined { skep.state(&call.name)? } else { None };
+    Ok(Target { config, defined, state })
+}

@@ -1,0 +1,166 @@
+//! What a running container uses, and its addresses.
+
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::skep::Skep;
+
+/// What a container has used and uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in nanoseconds.
+    pub cpu: Option<u64>,
+    /// Bytes read from and written to disks.
+    pub block: Option<u64>,
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory of the kernel.
+    pub kernel: Option<u64>,
+    /// Bytes of swap.
+    pub swap: Option<u64>,
+}
+
+/// Asks what a container uses.
+///
+/// # Errors
+/// What `skep` tells.
+pub fn read(skep: &Skep, name: &str) -> Result<Usage> {
+    let answer = skep.ok(&["events", "--stats", name])?;
+    let answer: Value = serde_json::from_str(&answer).context("cannot read the answer of events")?;
+    Ok(parse(&answer["data"]))
+}
+
+fn parse(data: &Value) -> Usage {
+    let memory = &data["memory"];
+    let usage = |of: &str| memory[of]["usage"].as_u64();
+    let io = data["blkio"]["ioServiceBytesRecursive"].as_array();
+    let operations = |names: &'static [&'static str]| {
+        let of = move |entry: &&Value| {
+            entry["op"].as_str().is_some_and(|op| names.iter().any(|name| op.eq_ignore_ascii_case(name)))
+        };
+        let bytes = |list: &Vec<Value>| list.iter().filter(of).map(|entry| entry["value"].as_u64().unwrap_or(0)).sum();
+        io.map(bytes)
+    };
+    // Swap of cgroup v1 is counted with memory.
+    let swap = match (&memory["raw"]["total_swap"], usage("swap")) {
+        (Value::Number(swap), _) => swap.as_u64(),
+        (_, swap) => swap,
+    };
+    let kernel_v2 = memory["raw"]["kernel"].as_u64();
+    Usage {
+        cpu: data["cpu"]["usage"]["total"].as_u64(),
+        block: operations(&["read", "write"]),
+        memory: usage("usage"),
+        kernel: usage("kernel").or(kernel_v2),
+        swap,
+    }
+}
+
+/// Renders a number of bytes as LXC does: `572.00 KiB`.
+#[must_use]
+pub fn render_bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => format!("{:.2} {unit}", bytes as f64 / f64::from(1_u32 << shift)),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// A link of a container's network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name inside.
+    pub name: String,
+    /// Its addresses that are not of the link alone.
+    pub addresses: Vec<IpAddr>,
+    /// Bytes that the container has received, and sent.
+    pub bytes: (u64, u64),
+}
+
+/// The links of a container's network but loopback, by its first process.
+///
+/// # Errors
+/// What the kernel says.
+pub fn interfaces(pid: u32) -> Result<Vec<Interface>> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+    let all = network::list_addresses(Some(namespace.as_fd()))?;
+    let counters = network::counters(Some(namespace.as_fd()))?;
+    let interface = |(link, addresses): (network::Link, Vec<network::LinkAddress>)| {
+        let global = addresses.iter().map(|address| address.prefix.ip).filter(|ip| !is_local(*ip)).collect();
+        let counted = counters.iter().find(|(name, _)| *name == link.name).map(|(_, counters)| counters);
+        let bytes = counted.map_or((0, 0), |counters| (counters.rx_bytes, counters.tx_bytes));
+        Interface { name: link.name, addresses: global, bytes }
+    };
+    Ok(all.into_iter().filter(|(link, _)| link.name != "lo").map(interface).collect())
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.segments()[0] & 0xffc0 == 0xfe80,
+    }
+}
+
+/// The file of a container's group by its name, such as `memory.limit_in_bytes` or `memory.max`.
+///
+/// # Errors
+/// No hierarchy has such a file for the container.
+pub fn cgroup_file(pid: u32, file: &str) -> Result<PathBuf> {
+    let path = format!("/proc/{pid}/cgroup");
+    let groups = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
+    if file.contains('/') || file.starts_with('.') {
+        bail!("{file:?} is no file of a group");
+    }
+    let controller = file.split('.').next().unwrap_or_default();
+    for mount in sys::mountinfo::parse(&mountinfo) {
+        for line in groups.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
+            let is_here = match mount.kind.as_str() {
+                "cgroup2" => controllers.is_empty(),
+                "cgroup" => {
+                    controllers.split(',').any(|name| name == controller)
+                        && mount.options.split(',').any(|option| option == controller)
+                }
+                _ => false,
+            };
+            let found = Path::new(&mount.mountpoint).join(group.trim_start_matches('/')).join(file);
+            if is_here && found.exists() {
+                return Ok(found);
+            }
+        }
+    }
+    bail!("no group of it has a file {file}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        let cases = [(0, "0 bytes"), (1023, "1023 bytes"), (585_728, "572.00 KiB"), (3 << 30, "3.00 GiB")];
+        for (bytes, expected) in cases {
+            assert_eq!(render_bytes(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn figures_of_both_versions_are_found() {
+        let io = json!([{"op": "Read", "value": 4}, {"op": "Write"}, {"op": "Total", "value": 9}]);
+        let v1 = json!({"cpu": {"usage": {"total": 5}}, "blkio": {"ioServiceBytesRecursive": io},
+            "memory": {"usage": {"usage": 7}, "kernel": {"usage": 8}, "raw": {"total_swap": 0}}});
+        let expected = Usage { cpu: Some(5), block: Some(4), memory: Some(7), kernel: Some(8), swap: Some(0) };
+        assert_eq!(parse(&v1), expected);
+        assert_eq!(parse(&json!({})), Usage::default());
+    }
+}
