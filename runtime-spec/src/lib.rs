@@ -14,6 +14,7 @@ pub mod clock;
 pub mod example;
 pub mod features;
 mod finding;
+pub mod guest_cgroups;
 pub mod landlock;
 pub mod model;
 pub mod monitor;
