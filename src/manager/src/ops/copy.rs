@@ -29,6 +29,8 @@ pub fn copy(manager: &Manager, args: &CopyArgs) -> Result<()> {
     let mut definition = plan_copy(&source, &args.to);
     definition.changes = snapshot::freeze(manager, source, None)?;
     definition.created = now();
+    let allocate = definition.ids.is_some();
+    let _ids_stay = create::renew(manager, &mut definition, allocate)?;
     create::add(manager, &definition)?;
     output::write(&format!("{}\n", args.to))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::Orders;
@@ -10,7 +11,7 @@ use runtime_spec::monitor::Orders;
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
 use crate::changes;
-use crate::definition::{Definition, Device, From};
+use crate::definition::{Definition, Device, First, From, Upper};
 use crate::host;
 use crate::monitor;
 use crate::ops::{ended, follow, network};
@@ -20,6 +21,7 @@ use crate::places::{Readers, UPPER, write_whole};
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::{is_alive, messages};
+use crate::system::{Guest, System, files, render_uuid};
 use crate::template;
 
 /// Starts a container that does not run.
@@ -70,6 +72,15 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         .into_iter()
         .filter_map(|path| fs::metadata(&path).ok().map(|meta| (path, meta.is_dir())))
         .collect();
+    let host = folder.join("host");
+    let guest = match &definition.system {
+        Some(system) => Some(prepare_system(definition, system, &folder, &lower, Guest::new(&host))?),
+        None => None,
+    };
+    let init = match definition.process.first {
+        First::Program => None,
+        First::SkepInit => Some(find_init()?),
+    };
     let mut config = render_config(
         definition,
         &Surroundings {
@@ -82,6 +93,8 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             hidden: &hidden,
             parts: &parts,
             covers: &covers,
+            guest,
+            init: init.as_deref(),
         },
     );
     if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {
@@ -153,6 +166,33 @@ pub(super) fn launch(
 pub(super) fn note(manager: &Manager, name: &str, text: &str) -> Result<()> {
     let mut log = monitor::open_log(&follow::log_path(manager, name))?;
     Ok(writeln!(log, "[skep: {text}]")?)
+}
+
+/// Writes what a whole system finds in its files, and looks at what it is made of.
+fn prepare_system<'a>(
+    definition: &Definition,
+    system: &System,
+    folder: &Path,
+    lower: &[PathBuf],
+    mut guest: Guest<'a>,
+) -> Result<Guest<'a>> {
+    if definition.upper == Upper::Disk {
+        files::write_own(&folder.join(UPPER), lower, system)?;
+    }
+    files::write_host(guest.host, &render_uuid(&system.machine_id))?;
+    guest.systemd = files::probe_systemd(lower)?;
+    guest.unified = files::probe_unified()?;
+    Ok(guest)
+}
+
+/// The program that starts others: it is installed beside this one.
+fn find_init() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    let path = own.with_file_name("skep-init");
+    if !path.is_file() {
+        bail!("skep-init is not installed: looked for {}", path.display());
+    }
+    Ok(path)
 }
 
 /// Type and numbers of a device of the host.
