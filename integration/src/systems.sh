@@ -35,6 +35,7 @@ add() { # name, package...
         exec chroot "$root" apt-get -q -y --no-install-recommends -o APT::Sandbox::User=root install "$@"
     ' add "$root" "$@" </dev/null
     rm "$root/usr/sbin/policy-rc.d"
+    rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
 }
 add systemd systemd-sysv dbus
 add sysvinit sysvinit-core
