@@ -31,6 +31,7 @@ pub mod requires;
 pub mod rootless;
 pub mod runtime;
 pub mod sandbox;
+pub mod systems;
 
 pub use bundle::Bundle;
 pub use oracle::{case, case_with};

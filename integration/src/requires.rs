@@ -63,6 +63,8 @@ pub enum Need {
     DirtyTracking,
     /// CRIU says that the kernel lets memory come later, to processes that fork too.
     LazyPages,
+    /// Root file systems with an init can be made of Debian's packages, or have been.
+    Systems,
 }
 
 impl Need {
@@ -93,6 +95,7 @@ impl Need {
             Need::Criu => "criu".into(),
             Need::DirtyTracking => "criu-dirty-tracking".into(),
             Need::LazyPages => "criu-lazy-pages".into(),
+            Need::Systems => "systems".into(),
         }
     }
 
@@ -129,6 +132,7 @@ impl Need {
             Need::Criu => criu_agrees(&["check"]),
             Need::DirtyTracking => criu_agrees(&["check", "--feature", "mem_dirty_track"]),
             Need::LazyPages => criu_agrees(&["check", "--feature", "uffd-noncoop"]),
+            Need::Systems => crate::systems::roots().is_some(),
         }
     }
 }

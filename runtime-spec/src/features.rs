@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::validate::{HOOK_POINTS, memory_policy, mount_options, seccomp};
-use crate::{capabilities, landlock, model::NamespaceKind, overlay};
+use crate::{capabilities, guest_cgroups, landlock, model::NamespaceKind, overlay};
 
 /// The features document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -146,6 +146,7 @@ pub fn features() -> Features {
         },
         annotations: BTreeMap::new(),
         potentially_unsafe_config_annotations: vec![
+            guest_cgroups::ANNOTATION,
             landlock::ANNOTATION,
             overlay::ANNOTATION,
             "org.criu.config",

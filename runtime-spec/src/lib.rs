@@ -16,6 +16,7 @@ pub mod example;
 pub mod features;
 mod finding;
 pub mod fragment;
+pub mod guest_cgroups;
 pub mod landlock;
 pub mod lxc;
 pub mod model;

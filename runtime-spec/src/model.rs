@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::guest_cgroups::GuestCgroups;
 use crate::landlock::Landlock;
 use crate::overlay::Overlay;
 
@@ -68,6 +69,8 @@ pub struct ContainerSpec {
     pub landlock: Option<Landlock>,
     /// Layers that are mounted where the root file system is to be.
     pub overlay: Option<Overlay>,
+    /// What a whole system gets of its groups; `None` is what the specification says.
+    pub guest_cgroups: Option<GuestCgroups>,
 }
 
 /// The root file system.

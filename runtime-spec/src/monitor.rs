@@ -4,6 +4,8 @@
 //! terminal's master), writes the log, and knows how the first process ended. The messages travel on a unix socket that
 //! keeps their borders (SOCK_SEQPACKET): one letter, then its data.
 
+use serde::{Deserialize, Serialize};
+
 /// Longest message in bytes.
 pub const MESSAGE_MAX: usize = 16 << 10;
 
@@ -37,7 +39,32 @@ pub enum End {
     Unknown,
 }
 
+/// What a whole system asked of the kernel at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reboot {
+    /// To begin again.
+    Rebooted,
+    /// To halt or power off: the kernel does not tell which.
+    Halted,
+}
+
 impl End {
+    /// What the end of the first process of a pid namespace says of reboot(2): a reboot is an end by SIGHUP, a halt and a
+    /// power-off one by SIGINT. An init keeps both signals from others by its handlers.
+    ///
+    /// Kernel: `reboot_pid_ns` in kernel/pid_namespace.c.
+    #[must_use]
+    pub fn parse_reboot(self) -> Option<Reboot> {
+        const SIGHUP: i32 = 1;
+        const SIGINT: i32 = 2;
+        match self {
+            End::Signal(SIGHUP) => Some(Reboot::Rebooted),
+            End::Signal(SIGINT) => Some(Reboot::Halted),
+            End::Signal(_) | End::Code(_) | End::Unknown => None,
+        }
+    }
+
     /// `exit N`, `signal N` or `unknown`.
     #[must_use]
     pub fn render(self) -> String {
@@ -208,6 +235,15 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reboot_is_told_from_a_halt_and_an_exit() {
+        assert_eq!(End::Signal(1).parse_reboot(), Some(Reboot::Rebooted));
+        assert_eq!(End::Signal(2).parse_reboot(), Some(Reboot::Halted));
+        for end in [End::Code(1), End::Code(2), End::Signal(9), End::Unknown] {
+            assert_eq!(end.parse_reboot(), None);
+        }
+    }
 
     #[test]
     fn what_is_written_is_read() {

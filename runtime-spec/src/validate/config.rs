@@ -8,6 +8,7 @@ use super::{
 };
 use super::{devices, memory_policy, net_devices, overlay, rdt, resources::Purpose, seccomp, sysctl, text, version};
 use crate::finding::{Log, Path};
+use crate::guest_cgroups::{ANNOTATION, GuestCgroups, NAMES};
 use crate::model::{ContainerSpec, NamespaceKind, Personality, Propagation, Root};
 use crate::oci;
 
@@ -37,6 +38,7 @@ pub(super) fn lower(config: &oci::Config, log: &mut Log) -> ContainerSpec {
     let silent = oci::Linux::default();
     let linux = config.linux.as_ref().unwrap_or(&silent);
     lower_linux(linux, &root.key("linux"), &mut spec, log);
+    spec.guest_cgroups = guest_cgroups(&spec, &root.key("annotations"), log);
     spec.overlay = overlay::lower(&spec, &root.key("annotations"), log);
     spec.hostname = uts_name(&config.hostname, &root.key("hostname"), &spec, "config.md, hostname", log);
     spec.domainname = uts_name(&config.domainname, &root.key("domainname"), &spec, "config.md, domainname", log);
@@ -45,6 +47,21 @@ pub(super) fn lower(config: &oci::Config, log: &mut Log) -> ContainerSpec {
     spec.mounts = mounts::lower(items(&config.mounts), has_user, &root.key("mounts"), log);
     namespaces::check_ids(&spec, log);
     spec
+}
+
+/// Reads the annotation of [`crate::guest_cgroups`]. The namespaces have to be known.
+fn guest_cgroups(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) -> Option<GuestCgroups> {
+    const SECTION: &str = "docs/systems.md, groups";
+    let value = spec.annotations.get(ANNOTATION)?;
+    let at = &at.key(ANNOTATION);
+    if spec.namespace(NamespaceKind::Cgroup).is_none() {
+        log.error(at, SECTION, "needs a namespace of type \"cgroup\"");
+    }
+    let known = NAMES.iter().find(|(name, _)| name == value);
+    if known.is_none() {
+        log.error(at, SECTION, format_args!("must be \"all\" or \"unified\", not {}", quote(value)));
+    }
+    known.map(|(_, groups)| *groups)
 }
 
 /// Judges and lowers `linux`, namespaces first, because other rules depend on them.

@@ -1,6 +1,7 @@
 //! One table per topic: a change to a good definition, and exactly the findings that it must give.
 
 mod config;
+mod guest_cgroups;
 mod landlock;
 mod linux;
 mod mounts;

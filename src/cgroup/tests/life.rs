@@ -14,6 +14,7 @@ use cgroup::{Error, Group, GroupPath, Mode, SubGroup, group, layout, path, press
 use common::{Fixture, eventually};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
+use runtime_spec::guest_cgroups::GuestCgroups;
 use sys::fs::OFlags;
 
 const BOUND: Duration = Duration::from_secs(5);
@@ -422,13 +423,21 @@ fn gives_the_unified_group_away() {
         println!("skipped: no unified hierarchy");
         return;
     }
-    fixture.group.delegate(12_345).unwrap();
+    fixture.group.delegate(12_345, GuestCgroups::Unified).unwrap();
     let owner = |path: String| std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(path).unwrap());
     let unified = fixture.places.iter().find(|place| place.is_unified()).unwrap().dir();
     assert_eq!(owner(unified.clone()), 12_345);
     assert_eq!(owner(format!("{unified}/cgroup.procs")), 12_345);
     assert_eq!(owner(format!("{unified}/cgroup.kill")), 0);
     assert_eq!(owner(fixture.dir("memory")), 0);
+    // A whole system gets those of v1, too, and no file that limits it.
+    fixture.group.delegate(12_345, GuestCgroups::All).unwrap();
+    let memory = fixture.dir("memory");
+    for file in ["", "/tasks", "/cgroup.procs"] {
+        assert_eq!(owner(format!("{memory}{file}")), 12_345, "{file}");
+    }
+    assert_eq!(owner(format!("{memory}/memory.limit_in_bytes")), 0);
+    assert_eq!(owner(format!("{}/devices.allow", fixture.dir("devices"))), 0);
 }
 
 /// Deeper than a path can be long and than there are descriptors. (The kernel takes long to make so many.)

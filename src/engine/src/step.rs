@@ -6,6 +6,7 @@
 
 use cgroup::FileWrite;
 use cgroup::group::Below;
+use runtime_spec::guest_cgroups::GuestCgroups;
 use runtime_spec::landlock::Landlock;
 use runtime_spec::model::{
     Capabilities, ConsoleSize, Device, Hook, IdMapping, IntelRdt, IoPriority, MemoryPolicy, MountAttr, NamespaceKind,
@@ -215,6 +216,8 @@ pub enum HostStep {
     DelegateCgroup {
         /// As the host numbers it.
         uid: u32,
+        /// Whether those of v1 go with it.
+        which: GuestCgroups,
     },
     /// CPU scheduling policy of the process.
     SetScheduler {

@@ -71,7 +71,7 @@ pub enum Verb {
     Create(Box<CreateArgs>),
     /// Start defined containers.
     Start(StartArgs),
-    /// Stop containers and start them again.
+    /// Stop containers and start them again: an init is asked to reboot.
     Restart(StopArgs),
     /// Wait until containers have stopped, or run.
     #[command(after_help = args_running::WAIT_EXAMPLES)]
@@ -109,7 +109,8 @@ pub enum Verb {
     /// What a monitor calls to start its container again.
     #[command(hide = true)]
     Again(RunArgs),
-    /// Stop running containers.
+    /// Stop running containers: an init is asked in its own way.
+    #[command(after_help = STOP_EXAMPLES)]
     Stop(StopArgs),
     /// Remove definitions with all that the containers changed.
     Destroy(DestroyArgs),
@@ -317,7 +318,15 @@ Examples:
   skep create pod1 --from base --network cni:lan --publish 8080:80 -- /usr/sbin/httpd -f
   skep create bulk --from base --network web --class device=eth0,rate=1mbit,ceil=20mbit,priority=7 -- /usr/bin/sync
   skep create old --lxc-config /var/lib/lxc/old/config --report text
+  skep create job1 --from app --with-init -- sh -c 'worker & exec server'
+  skep create deb1 --from debian:12 --init --network web --memory 1G
   skep start web1; skep ls; skep exec web1 sh; skep stop web1; skep destroy web1";
+
+const STOP_EXAMPLES: &str = "\
+Examples:
+  skep stop web1
+  skep stop --time 60 deb1; skep restart deb1
+  skep stop --time 0 web1";
 
 /// One or more containers.
 #[derive(Debug, Args)]
@@ -344,6 +353,15 @@ pub struct CreateArgs {
     /// Program and arguments; without them those of the image or template.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
+    /// Boot a whole system: its /sbin/init, that of the template, or CMD, with a user namespace of its own.
+    #[arg(long)]
+    pub init: bool,
+    /// With --init: no user namespace. Root inside is root outside then, held back by little; not for what you do not trust.
+    #[arg(long, requires = "init", conflicts_with = "ids")]
+    pub privileged: bool,
+    /// Put a small first process before the program, which reaps and passes signals on.
+    #[arg(long, conflicts_with = "init")]
+    pub with_init: bool,
     /// Network: `none`, `host`, the name of a managed one, or `cni:NAME`.
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,

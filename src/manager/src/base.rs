@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rootfs_tools::store::{Pin, Store, StoreError};
 
-use crate::definition::{From, Process};
+use crate::definition::{First, From, Process};
 use crate::places::{Places, validate_name};
 use crate::template::{self, Version};
 
@@ -86,6 +86,7 @@ fn image(places: &Places, name: &str) -> Result<Option<Base>> {
             env: config.env,
             cwd: text(config.working_dir).unwrap_or_else(|| "/".to_owned()),
             user: text(config.user),
+            first: First::Program,
         },
         stop_signal: config.stop_signal.map(|signal| signal.trim_start_matches("SIG").to_owned()),
     }))

@@ -12,6 +12,7 @@ use crate::definition::{Definition, From, Network, Seccomp, Upper};
 use crate::host::Part;
 use crate::places::{UPPER, WORK};
 use crate::seccomp;
+use crate::system::{Guest, render_system};
 
 /// What a bundle is made from, besides the definition.
 #[derive(Debug)]
@@ -34,7 +35,14 @@ pub struct Surroundings<'a> {
     pub covers: &'a [(PathBuf, bool)],
     /// Parts of the host that are mounts of their own.
     pub parts: &'a [Part],
+    /// What a whole system is told.
+    pub guest: Option<Guest<'a>>,
+    /// The program that starts others, where the definition wants it.
+    pub init: Option<&'a Path>,
 }
+
+/// Where that program is inside.
+const INIT: &str = "/dev/.skep-init";
 
 /// What a process may by default: docker's list, which images are made for.
 const CAPABILITIES: [&str; 14] = [
@@ -54,7 +62,8 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are looked for, unless the definition says otherwise.
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Length of a period of the processor quota in microseconds: the kernel's default.
 pub const CPU_PERIOD_US: u64 = 100_000;
@@ -91,7 +100,7 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
     }
     let mut config = json!({
         "ociVersion": runtime_spec::version(),
-        "process": process(definition, around.user),
+        "process": process(definition, around),
         "root": { "path": "rootfs", "readonly": false },
         "hostname": definition.hostname,
         "mounts": mounts(definition, around),
@@ -103,6 +112,9 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
     match &definition.from {
         From::Adopted { path, lower, idmap: false } if lower.is_empty() => config["root"]["path"] = json!(path),
         _ => config["annotations"][overlay::ANNOTATION] = json!(render_overlay(definition, around).to_string()),
+    }
+    if let (Some(system), Some(guest)) = (&definition.system, &around.guest) {
+        render_system(&mut config, definition, system, guest);
     }
     if definition.oci.is_object() {
         fragment::merge(&mut config, &definition.oci);
@@ -146,7 +158,12 @@ fn cgroups_path(definition: &Definition, systemd: bool) -> String {
     }
 }
 
-fn process(definition: &Definition, user: &User) -> Value {
+fn process(definition: &Definition, around: &Surroundings<'_>) -> Value {
+    let user = around.user;
+    let mut args = definition.process.args.clone();
+    if around.init.is_some() {
+        args.splice(0..0, [INIT.to_owned(), "--".to_owned()]);
+    }
     let mut env = definition.process.env.clone();
     let home = format!("HOME={}", user.home.as_deref().unwrap_or("/"));
     for default in [PATH, home.as_str(), "container=skep"] {
@@ -158,7 +175,7 @@ fn process(definition: &Definition, user: &User) -> Value {
     json!({
         "terminal": definition.process.terminal,
         "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
-        "args": definition.process.args,
+        "args": args,
         "env": env,
         "cwd": definition.process.cwd,
         "capabilities": { "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES },
@@ -219,6 +236,9 @@ fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
             false => mount(&path, "bind", "/dev/null", &["bind", "nosuid", "noexec", "ro"]),
         });
     }
+    if let Some(init) = around.init {
+        mounts.push(mount(INIT, "bind", &init.to_string_lossy(), &["bind", "rprivate", "ro", "nosuid", "nodev"]));
+    }
     for (name, destination) in around.files {
         let source = around.folder.join(name);
         mounts.push(mount(destination, "bind", &source.to_string_lossy(), &["bind", "nosuid", "nodev", "noexec"]));
@@ -257,7 +277,8 @@ pub fn adopted_work(upper: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::{Device, Limits, Process, Restart, Volume};
+    use crate::definition::{Device, First, From, Limits, Process, Restart, Volume};
+    use crate::system::System;
 
     fn definition() -> Definition {
         Definition {
@@ -286,6 +307,7 @@ mod tests {
             log: crate::definition::LogBounds::default(),
             oci: Value::Null,
             lxc: None,
+            system: None,
         }
     }
 
@@ -304,6 +326,12 @@ mod tests {
                 hidden: &["/root".into()],
                 covers: &[("/usr/secret".into(), true), ("/usr/key".into(), false)],
                 parts: &[Part { path: "/usr".to_owned() }],
+                guest: definition.system.is_some().then_some(Guest {
+                    host: Path::new("/data/containers/web1/host"),
+                    systemd: Some(258),
+                    unified: false,
+                }),
+                init: (definition.process.first == First::SkepInit).then_some(Path::new("/libexec/skep-init")),
             },
         );
         let report = runtime_spec::load(&serde_json::to_vec(&config).unwrap());
@@ -364,6 +392,35 @@ mod tests {
         let expected = json!({ "lower": ["/a"], "upper": "/c/root", "work": "/c/olwork", "idmap": false });
         assert_eq!(layers(adopted(&["/a"], false)), expected);
         assert_eq!(layers(adopted(&[], true))["lower"], json!(["/data/containers/web1/own/upper"]));
+    }
+
+    #[test]
+    fn a_first_process_stands_before_the_program() {
+        let mut definition = definition();
+        definition.process.first = First::SkepInit;
+        let config = render(&definition);
+        assert_eq!(config["process"]["args"], json!([INIT, "--", "true"]));
+        let mounts = config["mounts"].as_array().unwrap();
+        assert!(mounts.iter().any(|mount| mount["destination"] == INIT && mount["source"] == "/libexec/skep-init"));
+    }
+
+    #[test]
+    fn a_whole_system_can_be_rendered() {
+        let system = Some(System { machine_id: "0123456789abcdef0123456789abcdef".to_owned() });
+        let config = render(&Definition { system: system.clone(), ids: Some((100_000, 65_536)), ..definition() });
+        let env = config["process"]["env"].as_array().unwrap();
+        assert!(env.contains(&json!("container=lxc")));
+        assert!(env.contains(&json!("container_uuid=01234567-89ab-cdef-0123-456789abcdef")));
+        let has = |config: &Value, capability: &str| {
+            config["process"]["capabilities"]["bounding"].as_array().unwrap().contains(&json!(capability))
+        };
+        assert!(has(&config, "CAP_SYS_ADMIN") && has(&config, "CAP_SYS_RESOURCE") && !has(&config, "CAP_SYS_MODULE"));
+        // Nothing that is covered keeps a new procfs from being mounted inside.
+        assert_eq!((&config["linux"]["maskedPaths"], &config["linux"]["readonlyPaths"]), (&json!([]), &json!([])));
+        assert_eq!(config["annotations"]["io.skep.guest-cgroups"], "unified");
+        let privileged = render(&Definition { system, ..definition() });
+        assert!(!has(&privileged, "CAP_SYS_RESOURCE"));
+        assert!(privileged["linux"]["readonlyPaths"].as_array().unwrap().contains(&json!("/proc/sys/kernel")));
     }
 
     #[test]

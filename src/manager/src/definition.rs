@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::places::{Places, Readers, validate_name, write_whole};
+use crate::system::System;
 use crate::validate::validate_inside;
 
 /// Version of the document. One that is not known is left alone.
@@ -91,6 +92,9 @@ pub struct Definition {
     /// What a configuration of LXC says that no other field has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lxc: Option<Kept>,
+    /// What makes it a whole system, whose first process is an init; `None` is a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<System>,
 }
 
 fn yes() -> bool {
@@ -251,6 +255,28 @@ pub struct Process {
     /// `USER[:GROUP]`, names or numbers; `None` is root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// What is the first process.
+    #[serde(default, skip_serializing_if = "First::is_program")]
+    pub first: First,
+}
+
+/// What the first process of a container is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum First {
+    /// The program itself.
+    #[default]
+    Program,
+    /// `skep-init`, which starts the program, reaps, and passes signals on.
+    SkepInit,
+}
+
+impl First {
+    /// Whether it is the usual one.
+    #[must_use]
+    pub fn is_program(&self) -> bool {
+        *self == First::Program
+    }
 }
 
 /// Limits, in the units of the kernel.

@@ -9,6 +9,7 @@
 //! args -> run -> ops/* ──► definition (on disk)     what a container is
 //!                   ├────► base                     what its root file system is made of
 //!                   ├────► bundle (pure)            definition + base + addresses -> config.json
+//!                   ├────► system                   what a whole system has besides, and what asks its init to end
 //!                   └────► runtime                  skep run, state, kill, delete
 //!
 //! data folder (/var/lib/skep):
@@ -55,5 +56,6 @@ pub mod seccomp;
 pub mod share;
 pub mod size;
 pub mod snapshots;
+pub mod system;
 pub mod template;
 pub mod validate;

@@ -177,6 +177,18 @@ pub fn make_closed_dir(path: &Path) -> Result<()> {
     }
 }
 
+/// The text of a file; empty where it is not there.
+///
+/// # Errors
+/// What the kernel says, with the path.
+pub fn read_or_empty(path: &str) -> Result<String> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+    }
+}
+
 /// Removes a file or a link, if it is there.
 ///
 /// # Errors

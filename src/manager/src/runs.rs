@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use runtime_spec::monitor::{End, file};
+use runtime_spec::monitor::{End, Reboot, file};
 use runtime_spec::signal::{Signal, signal_name};
 use runtime_spec::state::Usage;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,9 @@ pub struct Last {
     pub memory_peak: Option<u64>,
     /// How often it had been started again by itself.
     pub restarts: u32,
+    /// What a whole system asked of the kernel; null where it asked nothing, and of a program.
+    #[serde(default)]
+    pub reboot: Option<Reboot>,
 }
 
 /// Why a run ended.
@@ -101,13 +104,26 @@ impl Last {
             cpu: usage.map(|usage| usage.cpu),
             memory_peak: usage.map(|usage| usage.memory_peak).filter(|bytes| *bytes > 0),
             restarts: run.restarts,
+            reboot: None,
         }
+    }
+
+    /// The same of a whole system: what ended it may be what it asked for.
+    #[must_use]
+    pub fn of_system(mut self, end: End) -> Last {
+        self.reboot = end.parse_reboot();
+        if self.reboot.is_some() && self.reason == Reason::Signal {
+            self.reason = Reason::Exited;
+        }
+        self
     }
 
     /// For people: `exited with 3`, `killed by SIGTERM`, …
     #[must_use]
     pub fn render(&self) -> String {
         let how = match (self.code, self.signal) {
+            _ if self.reboot == Some(Reboot::Rebooted) => "rebooted".to_owned(),
+            _ if self.reboot == Some(Reboot::Halted) => "powered off".to_owned(),
             (Some(code), _) => format!("exited with {code}"),
             (None, Some(signal)) => match signal_name(Signal(signal)) {
                 Some(name) => format!("killed by {name}"),
@@ -145,6 +161,17 @@ pub fn plan_restart(policy: Restart, end: End, lasted: Duration, restarts: u32) 
     let before = if lasted >= STEADY { 0 } else { restarts };
     let pause = PAUSE.saturating_mul(1 << before.min(20)).min(PAUSE_MAX);
     Some((pause, before + 1))
+}
+
+/// The same of a whole system: one that reboots is started again whatever the policy is, and one that was powered off has not
+/// failed.
+#[must_use]
+pub fn plan_system_restart(policy: Restart, end: End, lasted: Duration, restarts: u32) -> Option<(Duration, u32)> {
+    match end.parse_reboot() {
+        Some(Reboot::Rebooted) => plan_restart(Restart::Always, end, lasted, restarts),
+        Some(Reboot::Halted) => plan_restart(policy, End::Code(0), lasted, restarts),
+        None => plan_restart(policy, end, lasted, restarts),
+    }
 }
 
 fn document(places: &Places, name: &str, file: &str) -> PathBuf {
@@ -266,6 +293,27 @@ mod tests {
         assert_eq!(plan(Restart::Always, End::Code(0), 3), Some((PAUSE * 8, 4)));
         assert_eq!(plan(Restart::Always, End::Code(0), 4_000_000_000), Some((PAUSE_MAX, 4_000_000_001)));
         assert_eq!(plan_restart(Restart::Always, End::Code(0), STEADY, 9), Some((PAUSE, 1)));
+    }
+
+    #[test]
+    fn a_reboot_is_followed_whatever_the_policy_is() {
+        let plan = |policy, end| plan_system_restart(policy, end, SHORT, 0);
+        assert_eq!(plan(Restart::No, End::Signal(1)), Some((PAUSE, 1)));
+        assert_eq!(plan(Restart::No, End::Signal(2)), None);
+        assert_eq!(plan(Restart::OnFailure, End::Signal(2)), None);
+        assert_eq!(plan(Restart::OnFailure, End::Signal(9)), Some((PAUSE, 1)));
+        assert_eq!(plan(Restart::Always, End::Signal(2)), Some((PAUSE, 1)));
+    }
+
+    #[test]
+    fn a_system_powers_off_where_a_program_is_killed() {
+        let run = Run { id: "x".to_owned(), started: 5, restarts: 0, again_at: None };
+        let plan = |end, stopped| Last::plan(&run, end, 0, None, stopped, 9).of_system(end);
+        assert_eq!(plan(End::Signal(2), true).render(), "stopped, powered off");
+        assert_eq!(plan(End::Signal(2), false).reason, Reason::Exited);
+        assert_eq!(plan(End::Signal(1), false).render(), "rebooted");
+        assert_eq!(plan(End::Signal(9), false).render(), "killed by SIGKILL");
+        assert_eq!(plan(End::Code(7), false).render(), "exited with 7");
     }
 
     #[test]

@@ -175,6 +175,14 @@ impl Runtime {
         self.ok("kill", &[name, signal]).map(drop)
     }
 
+    /// Runs a program in a container to its end.
+    ///
+    /// # Errors
+    /// What the runtime says; the program did not end with 0.
+    pub fn exec(&self, name: &str, program: &[&str]) -> Result<()> {
+        self.ok("exec", &[&[name], program].concat()).map(drop)
+    }
+
     /// Freezes or thaws. `false` where there is nobody to do it to, as its process has ended in between.
     ///
     /// # Errors
@@ -265,7 +273,7 @@ impl Runtime {
     /// # Errors
     /// What the kernel or the runtime says.
     pub fn wait(&self, name: &str, limit: Duration) -> Result<bool> {
-        let Some(process) = self.first_process(name)? else { return Ok(true) };
+        let Some((_, process)) = self.first_process(name)? else { return Ok(true) };
         let end = Instant::now() + limit;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -279,16 +287,20 @@ impl Runtime {
         }
     }
 
-    /// A descriptor of a container's first process; `None` where it has ended.
-    fn first_process(&self, name: &str) -> Result<Option<OwnedFd>> {
+    /// The pid of a container's first process with a descriptor of it; `None` where it has ended.
+    ///
+    /// # Errors
+    /// What the kernel or the runtime says.
+    pub fn first_process(&self, name: &str) -> Result<Option<(i32, OwnedFd)>> {
         let alive = |state: &State| state.pid.filter(|_| is_alive(state.status));
         let Some(pid) = self.state(name)?.as_ref().and_then(alive) else { return Ok(None) };
-        let process = match sys::process::pidfd_open(i32::try_from(pid)?) {
+        let number = i32::try_from(pid)?;
+        let process = match sys::process::pidfd_open(number) {
             Err(error) if error.is(sys::Errno::SRCH) => return Ok(None),
             other => other?,
         };
         // Its number may have become another's before it was opened: then it is no longer the container's.
-        Ok(self.state(name)?.as_ref().and_then(alive).filter(|now| *now == pid).map(|_| process))
+        Ok(self.state(name)?.as_ref().and_then(alive).filter(|now| *now == pid).map(|_| (number, process)))
     }
 }
 

@@ -85,6 +85,41 @@ pub fn render_filter() -> Value {
     json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures(), "syscalls": rules })
 }
 
+/// Denied to a whole system: what no namespace holds back, or leads past all of them (`open_by_handle_at`).
+const DENIED_TO_SYSTEMS: [&str; 17] = [
+    "create_module",
+    "delete_module",
+    "finit_module",
+    "get_kernel_syms",
+    "init_module",
+    "ioperm",
+    "iopl",
+    "kexec_file_load",
+    "kexec_load",
+    "lookup_dcookie",
+    "nfsservctl",
+    "open_by_handle_at",
+    "query_module",
+    "swapoff",
+    "swapon",
+    "uselib",
+    "vm86",
+];
+
+/// MNT_FORCE of `umount2(2)`: it cuts off others who use the same file system.
+const MNT_FORCE: u64 = 1;
+
+/// Renders the filter of a whole system: it mounts, and makes namespaces, as its services and containers inside need.
+#[must_use]
+pub fn render_system_filter() -> Value {
+    let force = json!({ "index": 1, "value": MNT_FORCE, "valueTwo": MNT_FORCE, "op": "SCMP_CMP_MASKED_EQ" });
+    let rules = [
+        json!({ "names": DENIED_TO_SYSTEMS.as_slice(), "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM }),
+        json!({ "names": ["umount2"], "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM, "args": [force] }),
+    ];
+    json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures(), "syscalls": rules })
+}
+
 /// The machine's own, and those that it also runs.
 pub(crate) fn architectures() -> &'static [&'static str] {
     match std::env::consts::ARCH {

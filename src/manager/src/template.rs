@@ -149,6 +149,9 @@ pub struct Version {
     pub scripts: Vec<String>,
     /// What a container of it runs.
     pub process: Process,
+    /// The first program of a whole system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<String>,
     /// Name inside, in which `{name}` is the container's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
@@ -191,12 +194,13 @@ pub fn plan_version(source: &Source, base: &Version, created: u64) -> Result<Ver
         hooks: source.hooks.clone(),
         ..base.clone()
     };
-    let init = defaults.init.iter().cloned().collect();
+    let init: Vec<String> = defaults.init.iter().cloned().collect();
     for command in [&init, &defaults.command] {
         if !command.is_empty() {
             version.process.args.clone_from(command);
         }
     }
+    version.init = defaults.init.clone().or(version.init);
     for (key, value) in &defaults.env {
         version.process.env.retain(|entry| entry.split('=').next() != Some(key));
         version.process.env.push(format!("{key}={value}"));

@@ -95,6 +95,16 @@ pub fn size(terminal: BorrowedFd<'_>) -> Result<(u16, u16)> {
     Ok((size.ws_row, size.ws_col))
 }
 
+/// `tcsetpgrp(3)`: what is typed at a terminal is for this process group.
+///
+/// # Errors
+/// What the kernel says; ENOTTY where it is no terminal of the caller's session, EPERM for a group of another one.
+pub fn set_foreground(terminal: BorrowedFd<'_>, group: i32) -> Result<()> {
+    let call = || format!("tcsetpgrp({group})");
+    let group = rustix::process::Pid::from_raw(group).ok_or(rustix::io::Errno::INVAL).call(call)?;
+    rustix::termios::tcsetpgrp(terminal, group).call(call)
+}
+
 /// Whether a descriptor is a terminal.
 #[must_use]
 pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {

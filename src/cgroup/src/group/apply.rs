@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use runtime_spec::guest_cgroups::GuestCgroups;
 use runtime_spec::model::{Limit, Resources};
 use sys::Errno;
 use sys::fs::OFlags;
@@ -106,11 +107,20 @@ impl Group {
     /// Gives the group in the unified hierarchy to the user that is root in the container, so that it can make groups of
     /// its own: the folder and the files that the kernel says are safe to give away. Limits stay with the host.
     ///
-    /// Spec: runtime-spec 1.3, config-linux.md, "Cgroup ownership". v1 groups are never given away.
+    /// With [`GuestCgroups::All`] the v1 groups go with it: the folder and the lists of processes. A new cpuset below one gets the values
+    /// that its parent has, or nothing could enter it.
+    ///
+    /// Spec: runtime-spec 1.3, config-linux.md, "Cgroup ownership", which never gives v1 groups away.
     ///
     /// # Errors
     /// [`Error::Sys`]. A listed file that is not there is no error.
-    pub fn delegate(&self, uid: u32) -> Result<()> {
+    pub fn delegate(&self, uid: u32, which: GuestCgroups) -> Result<()> {
+        for member in self.members.iter().filter(|member| which == GuestCgroups::All && !member.place.is_unified()) {
+            member.give_to(uid, "cgroup.procs\ntasks\n")?;
+            if member.place.has("cpuset") {
+                member.write("cgroup.clone_children", "1")?;
+            }
+        }
         let Some(member) = self.unified_member() else { return Ok(()) };
         /// What the specification says where the kernel (before 4.15) has no list.
         const FALLBACK: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
@@ -118,20 +128,25 @@ impl Group {
             Err(error) if error.is(Errno::NOENT) => FALLBACK.to_owned(),
             other => other?,
         };
-        for file in std::iter::once("").chain(listed.lines()) {
-            // The group stays as it is: only the user changes.
-            let stat = match sys::fs::stat_at(member.dir.as_fd(), if file.is_empty() { "." } else { file }) {
-                Err(error) if error.is(Errno::NOENT) => continue,
-                other => other?,
-            };
-            sys::fs::chown_at(member.dir.as_fd(), file, uid, stat.st_gid)
-                .map_err(|error| member.named("chown", file, &error))?;
-        }
-        Ok(())
+        member.give_to(uid, &listed)
     }
 }
 
 impl Member {
+    /// Makes a user the owner of the folder and of these files, one a line, as far as they are there.
+    fn give_to(&self, uid: u32, files: &str) -> Result<()> {
+        for file in std::iter::once("").chain(files.lines()) {
+            // The group stays as it is: only the user changes.
+            let stat = match sys::fs::stat_at(self.dir.as_fd(), if file.is_empty() { "." } else { file }) {
+                Err(error) if error.is(Errno::NOENT) => continue,
+                other => other?,
+            };
+            sys::fs::chown_at(self.dir.as_fd(), file, uid, stat.st_gid)
+                .map_err(|error| self.named("chown", file, &error))?;
+        }
+        Ok(())
+    }
+
     /// The kernel takes every request for a partition, and says in the same file when it cannot be had.
     fn check_partition(&self, write: &FileWrite) -> Result<()> {
         let state = self.read(&write.file)?;

@@ -178,7 +178,7 @@ impl<'a> Host<'a> {
             HostStep::OpenGate { slots, .. } => self.open_gate(slots),
             HostStep::WriteLimits { writes } => Ok(self.group()?.apply(writes)?),
             HostStep::AttachDeviceProgram { .. } => self.attach_device_program(),
-            HostStep::DelegateCgroup { uid } => Ok(self.group()?.delegate(*uid)?),
+            HostStep::DelegateCgroup { uid, which } => Ok(self.group()?.delegate(*uid, *which)?),
             HostStep::SetScheduler { scheduler } => set_scheduler(self.pid()?, scheduler),
             HostStep::SetIoPriority { priority } => {
                 Ok(sys::sched::set_io_priority(self.pid()?, priority.class, priority.level)?)

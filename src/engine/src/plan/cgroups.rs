@@ -2,6 +2,7 @@
 
 use cgroup::group::Below;
 use runtime_spec::ContainerSpec;
+use runtime_spec::guest_cgroups::GuestCgroups;
 use runtime_spec::model::{IdMapping, Mount, MountAttr, MountKind, NamespaceKind, Resources};
 use security::devices;
 use sys::process::CAP_SYS_ADMIN;
@@ -201,9 +202,14 @@ pub(super) fn plan_limits(plan: &mut Plan, spec: &ContainerSpec, facts: &HostFac
     }
     let writes = std::mem::take(&mut plan.limits.rest);
     plan.host_from("/linux/resources", HostStep::WriteLimits { writes });
-    if let Some(uid) = delegate(spec).filter(|_| is_unified(facts)) {
+    let Some(uid) = delegate(spec) else { return };
+    if is_unified(facts) || spec.guest_cgroups == Some(GuestCgroups::Unified) {
         plan.note(format!("the container's cgroup is given to user {uid}, who may make groups below it"));
-        plan.host_from("/linux/cgroupsPath", HostStep::DelegateCgroup { uid });
+        plan.host_from("/linux/cgroupsPath", HostStep::DelegateCgroup { uid, which: GuestCgroups::Unified });
+    } else if spec.guest_cgroups == Some(GuestCgroups::All) {
+        plan.note(format!("each of the container's cgroups is given to user {uid}, who may make groups below them"));
+        let from = format!("/annotations/{}", runtime_spec::guest_cgroups::ANNOTATION);
+        plan.host_from(from, HostStep::DelegateCgroup { uid, which: GuestCgroups::All });
     }
 }
 

@@ -1,6 +1,7 @@
 //! The root file system and everything that is mounted in it.
 
 use runtime_spec::ContainerSpec;
+use runtime_spec::guest_cgroups::GuestCgroups;
 use runtime_spec::model::{
     Mount, MountAttr, MountIdmap, MountKind, NamespaceKind, Propagation, PropagationKind, SuperFlags,
 };
@@ -405,11 +406,15 @@ fn cgroup_mount(mount: &Mount, spec: &ContainerSpec, facts: &HostFacts, copies: 
     let namespaced = cgroup_view_is_new(spec, facts);
     // Copies come in the order of the hierarchies.
     let mut slots = copies.iter().map(|copy| copy.slot);
-    let views = hierarchies(facts).map(|hierarchy| view(hierarchy, slots.next())).collect();
+    let unified_only = super::cgroups::is_unified(facts) || spec.guest_cgroups == Some(GuestCgroups::Unified);
+    let mut views: Vec<CgroupView> = hierarchies(facts).map(|hierarchy| view(hierarchy, slots.next())).collect();
+    if unified_only {
+        views.retain(|view| view.options.is_empty());
+    }
     CgroupMount {
         destination: mount.destination.clone(),
         attributes: mount.set,
-        unified_only: super::cgroups::is_unified(facts),
+        unified_only,
         namespaced,
         views,
         propagation: propagation(mount),

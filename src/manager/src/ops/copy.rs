@@ -30,6 +30,8 @@ pub fn copy(manager: &Manager, args: &CopyArgs) -> Result<()> {
     let mut definition = plan_copy(&source, &args.to);
     definition.changes = snapshot::freeze(manager, source, None)?;
     definition.created = now();
+    let allocate = definition.ids.is_some();
+    let _ids_stay = create::renew(manager, &mut definition, allocate)?;
     create::add(manager, &definition)?;
     let told = [("LXC_NAME", args.to.as_str()), ("LXC_SRC_NAME", &args.from)];
     if let Err(error) = lxc::run_hooks(&definition, "clone", &told, None) {

@@ -9,13 +9,17 @@ use crate::args::CreateArgs;
 use crate::args_network::ConnectionArgs;
 use crate::base::{self, Base};
 use crate::changes;
-use crate::definition::{Definition, From, Limits, LogBounds, Network, Process, Rates, Restart, Upper, Volume};
+use crate::definition::{
+    Definition, Device, First, From, Limits, LogBounds, Network, Process, Rates, Restart, Upper, Volume,
+};
 use crate::links;
 use crate::lxc;
 use crate::ops::{network, remove_tree};
 use crate::output;
-use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
+use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
 use crate::run::Manager;
+use crate::system::init::STOP_SIGNAL;
+use crate::system::{INIT, System, ids};
 use crate::template::{self, Version};
 use crate::validate::{HOSTNAME_MAX, validate_hostname, validate_signal};
 
@@ -52,9 +56,11 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     for after in &args.autostart.after {
         validate_name("container", after)?;
     }
-    if args.no_monitor && (definition.process.terminal || definition.restart != Restart::No) {
+    if args.no_monitor && (args.tty || definition.restart != Restart::No) {
         bail!("--no-monitor goes neither with --tty nor with --restart: the monitor holds the one and does the other");
     }
+    let allocate = args.ids.is_none() && !args.privileged;
+    let _ids_stay = renew(manager, &mut definition, allocate)?;
     check(&definition)?;
     network::check(manager, &definition)?;
     add(manager, &definition)?;
@@ -62,6 +68,19 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
         super::start::start_locked(manager, &definition, None)?;
     }
     output::write(&format!("{}\n", args.name))
+}
+
+/// Gives a whole system what only one container can have: a machine-id, and ids on the host if it is to have some. Those are
+/// its own as long as the lock is held, and once its definition is on disk.
+pub(super) fn renew(manager: &Manager, definition: &mut Definition, allocate: bool) -> Result<Option<Lock>> {
+    let Some(system) = &mut definition.system else { return Ok(None) };
+    system.machine_id = format!("{}{}", changes::random_id()?, changes::random_id()?);
+    if !allocate {
+        return Ok(None);
+    }
+    let (ids, lock) = ids::allocate(&manager.places)?;
+    definition.ids = Some(ids);
+    Ok(Some(lock))
 }
 
 /// Checks what only shows at a start otherwise, wherever it comes from: options, the image or the template.
@@ -126,16 +145,22 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         _ if !args.hide.is_empty() || !args.show.is_empty() => bail!("--hide and --show go with --from host alone"),
         _ => {}
     }
-    let rest = if args.command.is_empty() { base.process.args } else { args.command.clone() };
-    let command = [base.entrypoint, rest].concat();
+    let command = match (args.init, args.command.is_empty()) {
+        (true, true) => vec![defaults.init.clone().unwrap_or_else(|| INIT.to_owned())],
+        (true, false) => args.command.clone(),
+        (false, true) => [base.entrypoint, base.process.args.clone()].concat(),
+        (false, false) => [base.entrypoint, args.command.clone()].concat(),
+    };
     if command.is_empty() {
         bail!("there is nothing to run: {:?} has no command of its own, add -- CMD", from.render());
     }
-    let mut env = base.process.env;
+    // An init begins with an empty environment, as root, at the top: what an image says is said of one program.
+    let said = if args.init { Process::default() } else { base.process };
+    let mut env = said.env;
     for entry in &args.env {
         set_variable(&mut env, &variable(entry)?);
     }
-    let cwd = args.workdir.clone().or(Some(base.process.cwd).filter(|cwd| !cwd.is_empty()));
+    let cwd = args.workdir.clone().or(Some(said.cwd).filter(|cwd| !cwd.is_empty()));
     let cwd = cwd.unwrap_or_else(|| "/".to_owned());
     if !cwd.starts_with('/') {
         bail!("--workdir {cwd:?} must be an absolute path");
@@ -145,6 +170,9 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
     if asked && matches!(connected, Network::None | Network::Host) {
         bail!("--ip, --egress and --ingress are for a managed network or one of CNI; a --link has its own");
     }
+    // A console is what an init writes to; without a monitor there is nobody to hold it.
+    let terminal = args.tty || (args.init && !args.no_monitor);
+    let first = if args.with_init { First::SkepInit } else { First::Program };
     Ok(Definition {
         schema: Definition::SCHEMA,
         name: args.name.clone(),
@@ -152,7 +180,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         from,
         changes: Vec::new(),
         upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),
-        process: Process { args: command, terminal: args.tty, env, cwd, user: args.user.clone().or(base.process.user) },
+        process: Process { args: command, terminal, env, cwd, user: args.user.clone().or(said.user), first },
         hostname: hostname(args, defaults.hostname.as_deref())?,
         ids: args.ids,
         limits: Limits {
@@ -162,20 +190,38 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         },
         cgroup_parent: args.cgroup_parent.clone(),
         volumes: volumes(args, defaults.volumes),
-        devices: args.device.clone(),
+        devices: devices(args),
         links: links::parse_links(&args.connection.link, &connected)?,
         network: connected,
         share: args.connection.class.clone(),
         publish: args.publish.clone(),
         restart: args.restart,
         seccomp: args.seccomp,
-        stop_signal: args.stop_signal.clone().or(base.stop_signal).unwrap_or_else(|| "TERM".to_owned()),
+        stop_signal: args
+            .stop_signal
+            .clone()
+            .or(base.stop_signal.filter(|_| !args.init))
+            .unwrap_or_else(|| STOP_SIGNAL.to_owned()),
         monitor: !args.no_monitor,
         autostart: args.autostart.autostart(),
         log: LogBounds { size: args.log_size, files: args.log_files },
         oci: serde_json::Value::Null,
         lxc: None,
+        // The id comes when nothing speaks against the container.
+        system: args.init.then(|| System { machine_id: String::new() }),
     })
+}
+
+/// Those that were given; for a whole system also what its users mount and connect by, where the host has it.
+fn devices(args: &CreateArgs) -> Vec<Device> {
+    let mut devices = args.device.clone();
+    for path in ["/dev/fuse", "/dev/net/tun"] {
+        let given = devices.iter().any(|device| device.destination == path);
+        if args.init && !given && Path::new(path).exists() {
+            devices.push(Device { source: path.to_owned(), destination: path.to_owned(), access: "rwm".to_owned() });
+        }
+    }
+    devices
 }
 
 /// The one that was given, or the pattern of a template with the container's name in it.

@@ -13,7 +13,7 @@ use crate::output;
 use crate::pending;
 use crate::places::now;
 use crate::run::Manager;
-use crate::runs::{Last, Run, plan_restart};
+use crate::runs::{Last, Run, plan_restart, plan_system_restart};
 use crate::runtime::is_alive;
 use runtime_spec::monitor::End;
 
@@ -29,7 +29,7 @@ pub(super) fn clear(manager: &Manager, definition: &Definition, stopped: bool) -
         // It was concluded when it ended; now nobody shall start it again.
         Some(run) if run.again_at.is_some() => monitor::dismiss(&run.folder(places, name))?,
         Some(run) => {
-            conclude(manager, name, run, stopped)?;
+            conclude(manager, definition, run, stopped)?;
         }
         None => {}
     }
@@ -41,13 +41,14 @@ pub(super) fn clear(manager: &Manager, definition: &Definition, stopped: bool) -
     run.map_or(Ok(()), |run| run.forget(places, name))
 }
 
-fn conclude(manager: &Manager, name: &str, run: &Run, stopped: bool) -> Result<End> {
-    let places = &manager.places;
+fn conclude(manager: &Manager, definition: &Definition, run: &Run, stopped: bool) -> Result<End> {
+    let (places, name) = (&manager.places, &definition.name);
     let end = monitor::await_end(|| run.end(places, name), &run.folder(places, name))?;
     let state = manager.runtime.state(name)?;
     let kills = state.as_ref().and_then(|state| state.oom_kills).unwrap_or(0);
     let usage = state.as_ref().and_then(|state| state.usage);
-    Last::plan(run, end, kills, usage, stopped, now()).write(places, name)?;
+    let last = Last::plan(run, end, kills, usage, stopped, now());
+    if definition.system.is_some() { last.of_system(end) } else { last }.write(places, name)?;
     Ok(end)
 }
 
@@ -68,13 +69,14 @@ pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
     if manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
         return Ok(());
     }
-    let end = conclude(manager, name, &run, false)?;
+    let end = conclude(manager, &definition, &run, false)?;
     if manager.runtime.state(name)?.is_some() {
         manager.runtime.delete(name)?;
     }
     network::lower(manager, &definition)?;
     let lasted = Duration::from_secs(now().saturating_sub(run.started));
-    match plan_restart(definition.restart, end, lasted, run.restarts) {
+    let plan = if definition.system.is_some() { plan_system_restart } else { plan_restart };
+    match plan(definition.restart, end, lasted, run.restarts) {
         None => run.forget(places, name),
         Some((pause, restarts)) => postpone(manager, name, run, pause, restarts),
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use network::managed::{self, Lease, NewNetwork, PortForward, Store, Subnet, Tools, Wanted};
@@ -20,7 +20,7 @@ use crate::cni;
 use crate::definition::{Definition, Network};
 use crate::links;
 use crate::output::{self, Format, tell};
-use crate::places::{Places, Readers, find_program, write_whole};
+use crate::places::{Places, Readers, find_program, read_or_empty, write_whole};
 use crate::run::Manager;
 use crate::runtime::is_alive;
 use crate::share;
@@ -383,14 +383,6 @@ fn write_in_place(path: &Path, text: &str) -> Result<()> {
         return fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
     }
     write_whole(path, text.as_bytes(), Readers::Everybody)
-}
-
-fn read_or_empty(path: &str) -> Result<String> {
-    match fs::read(PathBuf::from(path)) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
-    }
 }
 
 /// Tells the running neighbours of a container, by their `/etc/hosts`, who is in their network. One that cannot be told is

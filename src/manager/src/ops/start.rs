@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::fragment;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
 use crate::changes;
-use crate::definition::{Definition, Device, From};
+use crate::definition::{Definition, Device, First, From, Upper};
 use crate::host;
 use crate::lxc;
 use crate::monitor;
@@ -23,6 +24,7 @@ use crate::places::{Readers, UPPER, write_whole};
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::{is_alive, messages};
+use crate::system::{Guest, System, files, render_uuid};
 use crate::template;
 
 /// Starts a container that does not run.
@@ -76,6 +78,15 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     if let From::Adopted { path, .. } = &definition.from {
         lxc::make_work(path, definition)?;
     }
+    let host = folder.join("host");
+    let guest = match &definition.system {
+        Some(system) => Some(prepare_system(definition, system, &folder, &lower, Guest::new(&host))?),
+        None => None,
+    };
+    let init = match definition.process.first {
+        First::Program => None,
+        First::SkepInit => Some(find_init()?),
+    };
     let mut config = render_config(
         definition,
         &Surroundings {
@@ -89,6 +100,8 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             hidden: &hidden,
             parts: &parts,
             covers: &covers,
+            guest,
+            init: init.as_deref(),
         },
     );
     leave_out_missing(&mut config);
@@ -172,6 +185,33 @@ fn leave_out_missing(config: &mut Value) {
         let optional = mount.as_object_mut().and_then(|mount| mount.remove("optional")) == Some(Value::Bool(true));
         !optional || mount["source"].as_str().is_some_and(|source| fs::symlink_metadata(source).is_ok())
     });
+}
+
+/// Writes what a whole system finds in its files, and looks at what it is made of.
+fn prepare_system<'a>(
+    definition: &Definition,
+    system: &System,
+    folder: &Path,
+    lower: &[PathBuf],
+    mut guest: Guest<'a>,
+) -> Result<Guest<'a>> {
+    if definition.upper == Upper::Disk {
+        files::write_own(&folder.join(UPPER), lower, system)?;
+    }
+    files::write_host(guest.host, &render_uuid(&system.machine_id))?;
+    guest.systemd = files::probe_systemd(lower)?;
+    guest.unified = files::probe_unified()?;
+    Ok(guest)
+}
+
+/// The program that starts others: it is installed beside this one.
+fn find_init() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot tell where this program is")?;
+    let path = own.with_file_name("skep-init");
+    if !path.is_file() {
+        bail!("skep-init is not installed: looked for {}", path.display());
+    }
+    Ok(path)
 }
 
 /// Type and numbers of a device of the host.

@@ -1,6 +1,6 @@
-//! `stop NAME`: the signal that asks, then the one that does not.
+//! `stop NAME`: what asks the first process to end, then SIGTERM, then what does not ask. `restart NAME`: the same, and a start.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::state::Status;
@@ -10,6 +10,7 @@ use crate::ops::{ended, start};
 use crate::pending;
 use crate::run::Manager;
 use crate::runtime::is_alive;
+use crate::system::init::{self, STOP_SIGNAL, Verb, Wanted};
 
 /// How long a process may take to die of SIGKILL.
 const DEATH: Duration = Duration::from_secs(10);
@@ -24,41 +25,102 @@ pub fn stop(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
     stop_locked(manager, &definition, seconds)
 }
 
-/// Stops a container and starts it again, with nobody else in between.
+/// Stops a container, whose init is told that it begins again, and starts it, with nobody else in between.
 ///
 /// # Errors
 /// As [`stop`]; it does not start again.
 pub fn restart(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let definition = Definition::need(&manager.places, name)?;
-    stop_locked(manager, &definition, seconds)?;
+    stop_for(manager, &definition, seconds, Wanted::Reboot)?;
     start::start_locked(manager, &definition, None)
 }
 
 pub(super) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {
+    stop_for(manager, definition, seconds, Wanted::PowerOff)
+}
+
+fn stop_for(manager: &Manager, definition: &Definition, seconds: u64, wanted: Wanted) -> Result<()> {
     let name = &definition.name;
     let alive = manager.runtime.state(name)?.map(|state| state.status).filter(|status| is_alive(*status));
     if let Some(status) = alive {
-        end(manager, definition, status, seconds).with_context(|| format!("cannot stop container {name:?}"))?;
+        end(manager, definition, status, seconds, wanted).with_context(|| format!("cannot stop container {name:?}"))?;
     }
     ended::clear(manager, definition, alive.is_some())
 }
 
-fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64) -> Result<()> {
+fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64, wanted: Wanted) -> Result<()> {
     let (name, runtime) = (&definition.name, &manager.runtime);
     // One that has not begun, or may not go on, can follow no request.
-    if status == Status::Running
-        && seconds > 0
-        && (send(manager, name, &definition.stop_signal)? == Sent::Nobody
-            || runtime.wait(name, Duration::from_secs(seconds))?)
-    {
-        return Ok(());
+    if status == Status::Running && seconds > 0 {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        // The last fifth of the time is for an init that does not know, or does not do, what it was asked.
+        let asked = ask(manager, definition, wanted)?;
+        let late = if asked.by_signal(STOP_SIGNAL) { Duration::ZERO } else { Duration::from_secs(seconds) / 5 };
+        if asked == Asked::Nobody || runtime.wait(name, until.saturating_duration_since(Instant::now() + late))? {
+            return Ok(());
+        }
+        if !asked.by_signal(STOP_SIGNAL)
+            && (send(manager, name, STOP_SIGNAL)? == Sent::Nobody
+                || runtime.wait(name, until.saturating_duration_since(Instant::now()))?)
+        {
+            return Ok(());
+        }
     }
     // The runtime lets a paused one go on, so that it dies of it.
     if send(manager, name, "KILL")? == Sent::Signal && !runtime.wait(name, DEATH)? {
         bail!("its first process is still there {} seconds after SIGKILL", DEATH.as_secs());
     }
     Ok(())
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    /// It was made.
+    By(Verb),
+    /// It could not be made.
+    Not,
+    /// There is no process any more.
+    Nobody,
+}
+
+impl Asked {
+    fn by_signal(&self, name: &str) -> bool {
+        matches!(self, Asked::By(Verb::Signal(signal)) if signal == name)
+    }
+}
+
+/// Looks at what runs, and asks it in its own way.
+fn ask(manager: &Manager, definition: &Definition, wanted: Wanted) -> Result<Asked> {
+    let (name, runtime) = (&definition.name, &manager.runtime);
+    let Some((pid, process)) = runtime.first_process(name)? else { return Ok(Asked::Nobody) };
+    let has_ended = || -> Result<bool> {
+        use std::os::fd::AsFd;
+        Ok(sys::process::poll_readable(&[process.as_fd()], Some(0))?[0].readable)
+    };
+    let seen = match init::probe(pid) {
+        Err(_) if has_ended()? => return Ok(Asked::Nobody),
+        other => other?,
+    };
+    // Only now it is certain that it was this process that was looked at.
+    if has_ended()? {
+        return Ok(Asked::Nobody);
+    }
+    let verb = init::plan_end(init::parse_init(&seen), wanted, &definition.stop_signal);
+    let made = match &verb {
+        Verb::Signal(signal) => {
+            return Ok(if send(manager, name, signal)? == Sent::Nobody { Asked::Nobody } else { Asked::By(verb) });
+        }
+        Verb::Runlevel(level) => init::write_runlevel(pid, *level),
+        Verb::Program(program) => runtime.exec(name, program),
+    };
+    match made {
+        Ok(()) => Ok(Asked::By(verb)),
+        Err(_) if has_ended()? => Ok(Asked::Nobody),
+        // It cannot be asked so: it is asked as any program is.
+        Err(_) => Ok(Asked::Not),
+    }
 }
 
 /// What became of a signal.

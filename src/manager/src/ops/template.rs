@@ -189,6 +189,8 @@ fn run_scripts(
             hidden: &[],
             covers: &[],
             parts: &[],
+            guest: None,
+            init: None,
         };
         let mut config = render_config(&definition, &around);
         config["root"]["path"] = serde_json::json!(rootfs[0]);
@@ -243,7 +245,7 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
             args: vec![format!("{SOURCE_INSIDE}/scripts/{script}")],
             env: version.process.env.clone(),
             cwd: "/".to_owned(),
-            user: None,
+            ..Process::default()
         },
         hostname: source.name.clone(),
         ids: None,
@@ -262,6 +264,7 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         stop_signal: "TERM".to_owned(),
         oci: serde_json::Value::Null,
         lxc: None,
+        system: None,
     }
 }
 

@@ -18,7 +18,7 @@ const LAYERS: [(&str, u8); 18] = [
     ("systemd", 1),
     ("rootfs-tools", 1),
     ("engine", 2),
-    ("init", 3),
+    ("skep-init", 3),
     ("skep-monitor", 3),
     ("supervisor", 3),
     ("skep", 3),

@@ -72,11 +72,12 @@ const CHOICES: [Choice; 4] = [
             ("security_files", "the same on every layout, with hundreds of starts"),
             ("security_races", "a race on an emulated processor is another one"),
             ("selinux", "has a boot of its own"),
+            ("systems", "its root file systems are made natively; `systems_host` has systemd of this machine"),
             ("terminal", "the same on every layout"),
         ]),
     },
     Choice { boot: recipe::V1, files: Files::Only(&["overlay", "resources", "systemd", "update"]) },
-    Choice { boot: recipe::HYBRID, files: Files::Only(&["resources", "systemd"]) },
+    Choice { boot: recipe::HYBRID, files: Files::Only(&["resources", "systemd", "systems_host"]) },
     Choice { boot: recipe::SELINUX, files: Files::Only(&["selinux"]) },
 ];
 
@@ -308,7 +309,7 @@ fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], part: 
     let name = runtime.file_name().and_then(|name| name.to_str()).context("RUNTIME names no file")?;
     strip(&runtime, &dir.join(name), &log)?;
     // Beside the runtime, which looks for them there too.
-    if group.iter().any(|(name, _)| name.starts_with("manager")) {
+    if group.iter().any(|(name, _)| name.starts_with("manager") || name.starts_with("systems")) {
         for name in MANAGERS {
             let program =
                 find_beside(&runtime, name).with_context(|| format!("there is no {name} beside the runtime"))?;

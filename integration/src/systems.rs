@@ -1,0 +1,128 @@
+//! Root file systems with an init, made once on a machine, and people at consoles.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::defined::Defined;
+use crate::{Running, host};
+
+/// How long a system may take to boot.
+const BOOT: Duration = Duration::from_secs(60);
+
+const SCRIPT: &str = include_str!("systems.sh");
+
+/// The folder with a root file system for each init, made by the first who asks; `None` where it cannot be made, for want of
+/// mmdebstrap, of a network or of root.
+///
+/// It is below `XDG_CACHE_HOME`, else `~/.cache`, for as long as the script that makes it is the same.
+pub fn roots() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
+    let cache = cache.join("skep/systems");
+    if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/mmdebstrap").exists() {
+        return None;
+    }
+    fs::create_dir_all(&cache).expect("make the cache");
+    let lock = File::create(cache.join("lock")).expect("make the lock");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the cache");
+    let key = SCRIPT
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let folder = cache.join(format!("{key:x}"));
+    let failed = folder.with_extension("failed");
+    if !folder.exists() && !was_just_now(&failed) {
+        for entry in fs::read_dir(&cache).expect("read the cache").flatten() {
+            if entry.path().is_dir() {
+                fs::remove_dir_all(entry.path()).expect("remove what is old");
+            }
+        }
+        make(&cache, &folder, &failed);
+    }
+    folder.exists().then_some(folder)
+}
+
+/// Half of them must not be taken for all.
+fn make(cache: &Path, folder: &Path, failed: &Path) {
+    let unfinished = cache.join("unfinished");
+    let log = File::create(cache.join("log")).expect("make the log");
+    let mut command = Command::new("sh");
+    command.args(["-euc", SCRIPT, "systems"]).arg(&unfinished).stdin(Stdio::null());
+    command.stdout(log.try_clone().expect("share the log")).stderr(log);
+    if command.status().expect("run sh").success() {
+        fs::rename(&unfinished, folder).expect("name the folder");
+    } else {
+        fs::write(failed, "").expect("remember the failure");
+    }
+}
+
+/// Whether another test of this run has tried in vain.
+fn was_just_now(failed: &Path) -> bool {
+    let age = fs::metadata(failed).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+    age.is_some_and(|age| age < Duration::from_secs(600))
+}
+
+/// Somebody at the console of a container that runs: `skep console`, whose input is a pipe.
+#[derive(Debug)]
+pub struct AtConsole {
+    joined: Running,
+    input: OwnedFd,
+    /// What had come when the last line was typed.
+    before: usize,
+}
+
+impl AtConsole {
+    /// Joins the console of a container as soon as it runs.
+    ///
+    /// # Panics
+    /// When it does not run in time.
+    #[track_caller]
+    pub fn join(d: &Defined<'_>, name: &str) -> AtConsole {
+        let runs = || d.listed(name)["state"] == "running";
+        assert!(host::within(BOOT, runs), "{name} does not run: {}", d.listed(name));
+        let (theirs, input) = rustix::pipe::pipe().expect("make a pipe");
+        let joined = d.prepare(&["console", name]).stdin(theirs).deadline(Duration::from_secs(240)).spawn();
+        AtConsole { joined, input, before: 0 }
+    }
+
+    /// All that came so far.
+    pub fn seen(&self) -> String {
+        self.joined.stdout()
+    }
+
+    /// Waits until a text has come since the last line was typed.
+    ///
+    /// # Panics
+    /// When it does not come in time.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) {
+        let came = || self.seen().get(self.before..).is_some_and(|new| new.contains(text));
+        assert!(host::within(BOOT, came), "no {text:?} on the console, but {:?}", self.seen());
+    }
+
+    /// Types a line, and waits until a text has come in answer to it.
+    ///
+    /// # Panics
+    /// As [`AtConsole::wait_for`].
+    #[track_caller]
+    pub fn type_in(&mut self, line: &str, answer: &str) {
+        self.before = self.seen().len();
+        rustix::io::write(&self.input, format!("{line}\n").as_bytes()).expect("write to the console");
+        self.wait_for(answer);
+    }
+
+    /// Logs root in, whose password is empty.
+    #[track_caller]
+    pub fn log_in(&mut self) {
+        self.wait_for("login:");
+        self.type_in("root", "#");
+    }
+}
+
+impl Drop for AtConsole {
+    fn drop(&mut self) {
+        self.joined.kill();
+    }
+}

@@ -1,0 +1,250 @@
+//! Whole systems: each init boots, is logged into at its console, reboots from inside and stops when asked.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use integration::defined::{Defined, text};
+use integration::host::{eventually, within};
+use integration::requires::Need;
+use integration::systems::{AtConsole, roots};
+use integration::{Sandbox, case_with};
+
+const NEEDS: [Need; 2] = [Need::Skep, Need::Systems];
+
+/// One that has not followed its own verb by then is asked by SIGTERM, and later killed.
+const PATIENCE: u64 = 60;
+
+fn root(name: &str) -> PathBuf {
+    roots().expect("they are needed").join(name)
+}
+
+/// Defines a container of one of the root file systems.
+fn define<'a>(sb: &'a Sandbox, init: &str, options: &[&str], command: &[&str]) -> (Defined<'a>, String) {
+    let d = Defined::new(sb);
+    let name = d.name(init);
+    let options = [&["--init"], options].concat();
+    if command.is_empty() {
+        d.create_plain(&name, text(&root(init)), &options).ok();
+    } else {
+        d.create(&name, text(&root(init)), &options, command).ok();
+    }
+    (d, name)
+}
+
+/// Stops it, and checks that its init did it when it was asked.
+fn stop(d: &Defined<'_>, name: &str) {
+    let begin = Instant::now();
+    d.call(&["stop", "--time", &PATIENCE.to_string(), name]).ok();
+    assert!(begin.elapsed() < Duration::from_secs(PATIENCE) * 3 / 4, "it had to be killed: {:?}", begin.elapsed());
+    assert_eq!(d.listed(name)["state"], "stopped");
+}
+
+/// How the last run ended.
+fn last(d: &Defined<'_>, name: &str) -> integration::Value {
+    let text = fs::read(d.folder(name).join("own/last.json")).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Boots, is logged into, reboots from inside, is logged into again, and stops.
+fn leads_a_life(init: &str, options: &[&str], log_in: impl Fn(&mut AtConsole)) {
+    case_with(&NEEDS, |sb| {
+        let (d, name) = define(sb, init, options, &[]);
+        d.call(&["start", &name]).ok();
+        let mut console = AtConsole::join(&d, &name);
+        log_in(&mut console);
+        console.type_in("echo sum=$((40+2))", "sum=42");
+        console.type_in("reboot || busybox reboot", "");
+        let rebooted = || last(&d, &name)["reboot"] == "rebooted";
+        assert!(within(Duration::from_secs(60), rebooted), "it goes on: {:?}", console.seen());
+        drop(console);
+        let mut console = AtConsole::join(&d, &name);
+        log_in(&mut console);
+        assert_eq!(sb.exec_sh(&name, "hostname").ok(), d.listed(&name)["name"]);
+        stop(&d, &name);
+        assert_eq!((&last(&d, &name)["reason"], &last(&d, &name)["reboot"]), (&"stopped".into(), &"halted".into()));
+        d.call(&["destroy", &name]).ok();
+    });
+}
+
+#[test]
+fn systemd_leads_a_life() {
+    leads_a_life("systemd", &[], AtConsole::log_in);
+}
+
+#[test]
+fn sysvinit_leads_a_life() {
+    leads_a_life("sysvinit", &[], AtConsole::log_in);
+}
+
+#[test]
+fn sysvinit_without_a_user_namespace_leads_a_life() {
+    leads_a_life("sysvinit", &["--privileged"], AtConsole::log_in);
+}
+
+#[test]
+fn openrc_under_sysvinit_leads_a_life() {
+    leads_a_life("openrc", &[], AtConsole::log_in);
+}
+
+#[test]
+fn busybox_leads_a_life() {
+    leads_a_life("busybox", &[], |console| console.type_in("", "#"));
+}
+
+/// Boots and stops, twice; it has no console of its own in Debian's packages.
+fn boots_and_stops(init: &str, command: &[&str], is_up: &str) {
+    case_with(&NEEDS, |sb| {
+        let (d, name) = define(sb, init, &[], command);
+        for _ in 0..2 {
+            d.call(&["start", &name]).ok();
+            let up = || sb.exec_with(&name, &[], &["sh", "-c", is_up]).code == 0;
+            assert!(within(Duration::from_secs(60), up), "it is not up: {}", d.call(&["logs", &name]).stdout);
+            stop(&d, &name);
+        }
+        d.call(&["destroy", &name]).ok();
+    });
+}
+
+#[test]
+fn openrc_init_boots_and_stops() {
+    boots_and_stops("openrc", &["/sbin/openrc-init"], "test -p /run/openrc/init.ctl && rc-status -r | grep default");
+}
+
+#[test]
+fn runit_boots_and_stops() {
+    boots_and_stops("runit", &[], "pidof runsvdir || grep -l runsvdir /proc/[0-9]*/comm");
+}
+
+#[test]
+fn s6_boots_and_stops() {
+    boots_and_stops("s6", &[], "s6-svok /run/service/shell");
+}
+
+/// Everything is up, and nothing has failed.
+fn runs_systemd(options: &[&str]) {
+    case_with(&NEEDS, |sb| {
+        let (d, name) = define(sb, "systemd", options, &[]);
+        d.call(&["start", &name]).ok();
+        let mut console = AtConsole::join(&d, &name);
+        console.log_in();
+        let state = sb.exec_with(&name, &[], &["systemctl", "is-system-running", "--wait"]);
+        let failed = sb.exec_sh(&name, "systemctl --failed --plain --no-legend").ok();
+        assert_eq!((state.stdout.trim(), failed.as_str()), ("running", ""), "{}", console.seen());
+        let definition = fs::read_to_string(d.folder(&name).join("definition.json")).expect("read");
+        let id = sb.exec_sh(&name, "cat /etc/machine-id").ok();
+        assert!(id.len() == 32 && definition.contains(&id), "{id}");
+        assert_eq!(sb.exec_sh(&name, "tr '\\0' '\\n' </proc/1/environ | grep ^container=").ok(), "container=lxc");
+        assert_eq!(sb.exec_sh(&name, "cat /run/host/container-manager").ok(), "skep");
+        // It begins again.
+        d.call(&["restart", "--time", &PATIENCE.to_string(), &name]).ok();
+        eventually("it is up again", || {
+            sb.exec_with(&name, &[], &["systemctl", "is-system-running"]).stdout.trim() == "running"
+        });
+        assert_eq!(sb.exec_sh(&name, "cat /etc/machine-id").ok(), id);
+        stop(&d, &name);
+    });
+}
+
+#[test]
+fn systemd_runs_with_no_failed_unit_in_a_user_namespace() {
+    runs_systemd(&[]);
+}
+
+#[test]
+fn systemd_runs_with_no_failed_unit_without_a_user_namespace() {
+    runs_systemd(&["--privileged"]);
+}
+
+#[test]
+fn each_system_has_ids_and_a_machine_id_of_its_own() {
+    case_with(&NEEDS, |sb| {
+        let (d, first) = define(sb, "busybox", &["--memory", "64M"], &[]);
+        let copy = d.name("copy");
+        d.call(&["copy", &first, &copy]).ok();
+        let read = |name: &str| -> integration::Value {
+            let text = fs::read(d.folder(name).join("definition.json")).expect("read");
+            serde_json::from_slice(&text).expect("JSON")
+        };
+        let (one, other) = (read(&first), read(&copy));
+        assert_ne!(one["system"]["machine_id"], other["system"]["machine_id"]);
+        assert_ne!(one["ids"], other["ids"]);
+        d.call(&["start", &first, &copy]).ok();
+        for (name, definition) in [(&first, &one), (&copy, &other)] {
+            let pid = sb.state(name)["pid"].to_string();
+            let owner = fs::metadata(format!("/proc/{pid}")).expect("a process").uid();
+            assert_eq!(definition["ids"][0], owner);
+            assert_eq!(sb.exec_sh(name, "cat /etc/machine-id").ok(), definition["system"]["machine_id"]);
+        }
+        // A limit is the host's to lift.
+        let lift = "for f in /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; do \
+                    test ! -e $f || { echo 1073741824 > $f && echo lifted; }; done; true";
+        assert!(!sb.exec_sh(&first, lift).ok().contains("lifted"));
+        sb.cgroup_is("memory", &first, "memory.limit_in_bytes", &(64 << 20).to_string());
+        d.call(&["stop", &first, &copy]).ok();
+    });
+}
+
+#[test]
+fn what_an_init_does_not_follow_ends_it_all_the_same() {
+    case_with(&NEEDS, |sb| {
+        // A program that is no init, and ignores what it is asked.
+        let script = "trap '' TERM INT USR1 USR2; while :; do sleep 1; done";
+        let (d, name) = define(sb, "busybox", &[], &["/bin/sh", "-c", script]);
+        d.call(&["start", &name]).ok();
+        let begin = Instant::now();
+        d.call(&["stop", "--time", "2", &name]).ok();
+        assert!(begin.elapsed() >= Duration::from_secs(2));
+        assert_eq!(d.listed(&name)["state"], "stopped");
+    });
+}
+
+#[test]
+fn a_small_first_process_reaps_and_passes_signals_on() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = d.name("small");
+        let script = "echo started; trap 'echo asked; exit 0' TERM; (sleep 0.1 &) ; while :; do sleep 0.1; done";
+        d.create(&name, "host", &["--with-init"], &["sh", "-c", script]).ok();
+        d.call(&["start", &name]).ok();
+        eventually("it has started", || d.log(&name) == "started\n");
+        let first = sb.exec_sh(&name, "cat /proc/1/comm; grep -c ' /dev/.skep-init ro,' /proc/self/mountinfo").ok();
+        assert_eq!(first, ".skep-init\n1");
+        eventually("nobody is left unreaped", || !sb.exec_sh(&name, "cat /proc/[0-9]*/stat").stdout.contains(") Z "));
+        d.call(&["stop", &name]).ok();
+        assert_eq!(d.log(&name), "started\nasked\n");
+    });
+}
+
+#[test]
+fn options_of_a_system_belong_together() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let (name, base) = (d.name("bad"), d.base());
+        let refused = |options: &[&str], said: &str| {
+            d.create_plain(&name, text(&base), options).fails_saying(said);
+        };
+        refused(&["--privileged"], "--init");
+        refused(&["--init", "--privileged", "--ids", "300000:65536"], "cannot be used with");
+        refused(&["--init", "--with-init"], "cannot be used with");
+    });
+}
+
+/// What the kernel makes of reboot(2) in a pid namespace is what tells a reboot from a halt and from an exit.
+#[test]
+fn a_reboot_is_told_from_a_halt_and_an_exit() {
+    case_with(&[Need::Skep], |sb| {
+        use runtime_spec::monitor::{End, Reboot};
+        let (reboot, halt) = (Some(Reboot::Rebooted), Some(Reboot::Halted));
+        for (command, expected) in [("reboot -f", reboot), ("poweroff -f", halt), ("halt -f", halt), ("exit 7", None)] {
+            let script =
+                if command.starts_with("exit") { command.to_owned() } else { format!("exec busybox {command}") };
+            let bundle = sb.bundle().args(&["sh", "-c", &script]).capabilities(&["CAP_SYS_BOOT"]);
+            let code = sb.run(&bundle).code;
+            // The shell's number of a signal.
+            let end = if code > 128 { End::Signal(code - 128) } else { End::Code(code) };
+            assert_eq!(end.parse_reboot(), expected, "{command}");
+        }
+    });
+}
