@@ -13,8 +13,9 @@ use sys::entry::{self, Timespec};
 use sys::fs::{FileType, OFlags, Stat};
 
 use crate::extract::shown;
+use crate::remove::HERE;
 use crate::source::folder::{TreeError, called, read_map};
-use crate::stack::{HERE, Stack, join};
+use crate::stack::{Stack, join};
 
 /// Overlay's own attributes that say something of one mount of one layer, and nothing of a copy
 /// (fs/overlayfs/overlayfs.h, `enum ovl_xattr`).

@@ -13,16 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use sys::Errno;
-use sys::entry::{self, ResolveFlags};
+use sys::entry;
 use sys::fs::{FileType, OFlags, Stat};
 
+use crate::remove::HERE;
 use crate::source::folder::{TreeError, called};
-
-/// One name at a time: no link and no other mount on the way.
-pub(crate) const HERE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_XDEV);
 
 /// What marks a folder of which lower layers show nothing.
 const OPAQUE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"user.overlay.opaque"];

@@ -122,10 +122,5 @@ pub fn need_stopped(manager: &Manager, name: &str) -> Result<()> {
 /// # Errors
 /// What the kernel says.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    rootfs_tools::remove_tree(path).with_context(|| format!("cannot remove {}", path.display()))
 }
