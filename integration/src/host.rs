@@ -226,3 +226,12 @@ pub fn debian_mirror() -> Option<(String, String)> {
     }
     reached.then_some((suite, site))
 }
+
+/// Whether the running kernel has this module, to load or built in, as far as its folder of modules says.
+pub fn kernel_module(name: &str) -> bool {
+    let folder = Path::new("/lib/modules").join(rustix::system::uname().release().to_string_lossy().as_ref());
+    ["modules.dep", "modules.builtin"].iter().any(|list| {
+        let text = fs::read_to_string(folder.join(list)).unwrap_or_default();
+        text.lines().any(|line| line.split(':').next().is_some_and(|file| file.contains(&format!("/{name}.ko"))))
+    })
+}

@@ -18,6 +18,7 @@ fn main() -> Result<()> {
         }
         [data, "bootstrap", program, name] => {
             let bootstrap = Bootstrap {
+                shell: "/bin/sh".into(),
                 program: program.into(),
                 installer: Bootstrap::parse_installer(Path::new(program)).context("a name of no installer")?,
                 options: vec!["--variant=minbase".into()],

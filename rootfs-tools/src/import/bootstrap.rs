@@ -27,6 +27,8 @@ pub enum Installer {
 /// What to install, and with which program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bootstrap {
+    /// The shell, which starts the program apart from everything else. It needs util-linux.
+    pub shell: PathBuf,
     /// The program.
     pub program: PathBuf,
     /// How it is called.
@@ -75,7 +77,7 @@ pub(super) fn build(import: &Import<'_>, bootstrap: &Bootstrap) -> Result<Image,
     let failed = |source| ImportError::File { action: "run", path: program.clone(), source };
     let (said, target) = (import.work.path.join("said"), import.work.path.join("target"));
     let log = File::create_new(&said).map_err(at("make", &said))?;
-    let mut command = apart(program, &import.work)?;
+    let mut command = apart(bootstrap, &import.work)?;
     command.args(bootstrap.arguments(&target));
     command.stderr(log.try_clone().map_err(at("write", &said))?);
     let end = |status: ExitStatus| {
@@ -113,10 +115,10 @@ const APART: &str = "exec 9<&0 </dev/null; \
     exec setpriv --pdeathsig KILL -- unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- \"$@\"";
 
 /// The call of a program that ends with its caller, with everything that it started and mounted.
-fn apart(program: &Path, work: &Work) -> Result<Command, ImportError> {
+fn apart(bootstrap: &Bootstrap, work: &Work) -> Result<Command, ImportError> {
     let lock = work.lock().map_err(at("open", &work.path))?;
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", APART, "sh"]).arg(program);
+    let mut command = Command::new(&bootstrap.shell);
+    command.args(["-c", APART, "sh"]).arg(&bootstrap.program);
     command.stdin(Stdio::from(lock));
     Ok(command)
 }
@@ -136,6 +138,7 @@ mod tests {
     #[test]
     fn each_program_is_called_as_it_wants() {
         let mut bootstrap = Bootstrap {
+            shell: "/bin/sh".into(),
             program: "/usr/sbin/debootstrap".into(),
             installer: Bootstrap::parse_installer(Path::new("/usr/sbin/debootstrap")).unwrap(),
             options: vec!["--variant=minbase".into()],

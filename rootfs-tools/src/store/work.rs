@@ -19,6 +19,8 @@ use super::{Store, StoreError, at, called, list};
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) path: PathBuf,
+    // Held, and handed on by an import alone.
+    #[cfg_attr(not(feature = "import"), allow(dead_code))]
     lock: File,
 }
 

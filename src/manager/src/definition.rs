@@ -245,6 +245,9 @@ pub struct Limits {
     /// Tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
+    /// Bytes on disk of what it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
 }
 
 /// Something of the host inside the container.

@@ -47,6 +47,7 @@ pub mod output;
 pub mod pending;
 pub mod places;
 pub mod progress;
+pub mod quota;
 pub mod run;
 pub mod runs;
 pub mod runtime;

@@ -14,6 +14,7 @@ use crate::links;
 use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
+use crate::quota;
 use crate::run::Manager;
 use crate::template::{self, Version};
 use crate::validate::{HOSTNAME_MAX, validate_hostname, validate_signal};
@@ -88,7 +89,11 @@ pub(super) fn add(manager: &Manager, definition: &Definition) -> Result<()> {
 /// The folder of a container. The definition comes last.
 fn make_folder(manager: &Manager, folder: &Path, definition: &Definition) -> Result<()> {
     make_private_dir(folder)?;
-    make_closed_dir(&folder.join(CLOSED))?;
+    let own = folder.join(CLOSED);
+    make_closed_dir(&own)?;
+    if let Some(bytes) = definition.limits.disk {
+        quota::limit_new(&manager.places, &own, bytes)?;
+    }
     for name in ["rootfs", WORK] {
         let path = folder.join(name);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -141,6 +146,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
             memory: args.memory.or(defaults.limits.memory),
             millicpus: args.cpus.or(defaults.limits.millicpus),
             pids: args.pids.or(defaults.limits.pids),
+            disk: args.disk_size,
         },
         cgroup_parent: args.cgroup_parent.clone(),
         volumes: volumes(args, defaults.volumes),

@@ -8,6 +8,7 @@ use crate::definition::Definition;
 use crate::ops::{network, remove_tree, stop};
 use crate::output::tell;
 use crate::pending;
+use crate::quota;
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -61,5 +62,6 @@ pub(super) fn remove(manager: &Manager, name: &str) -> Result<()> {
     fs::rename(&folder, &gone).with_context(|| format!("cannot remove {}", folder.display()))?;
     // As long as the folder is there, whoever finds it gives the addresses back.
     network::disconnect(manager, name)?;
+    quota::release(&gone)?;
     remove_tree(&gone)
 }

@@ -36,6 +36,7 @@ use crate::changes;
 use crate::definition::Definition;
 use crate::output::tell;
 use crate::pending;
+use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::is_alive;
@@ -100,6 +101,7 @@ fn remove_unfinished(manager: &Manager, folder: &str) -> Result<()> {
     if state == "gone" && path.exists() && !manager.places.container(container).exists() {
         network::disconnect(manager, container)?;
     }
+    quota::release(&path)?;
     remove_tree(&path)
 }
 

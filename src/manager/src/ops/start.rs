@@ -17,6 +17,7 @@ use crate::ops::{ended, follow, network};
 use crate::output::tell;
 use crate::pending;
 use crate::places::{Readers, UPPER, write_whole};
+use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::{is_alive, messages};
@@ -51,6 +52,9 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         ended::clear(manager, definition, false)?;
     }
     let folder = manager.places.container(name);
+    if let Some(bytes) = definition.limits.disk {
+        quota::limit_again(&folder, bytes)?;
+    }
     let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
     let lower = changes::layers(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
