@@ -148,12 +148,7 @@ impl Copier {
 }
 
 fn is_kept(name: &[u8], raw: bool) -> bool {
-    for prefix in [&b"trusted.overlay."[..], b"user.overlay."] {
-        if let Some(rest) = name.strip_prefix(prefix) {
-            return raw && !OF_A_MOUNT.contains(&rest);
-        }
-    }
-    true
+    name.strip_prefix(b"trusted.overlay.").is_none_or(|mark| raw && !OF_A_MOUNT.contains(&mark))
 }
 
 fn copy_file(one: Entry<'_>) -> Result<(), TreeError> {

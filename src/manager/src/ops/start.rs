@@ -36,7 +36,7 @@ pub fn start(manager: &Manager, name: &str) -> Result<()> {
 
 /// Starts a container whose lock is held. `again` is the run after which it is started by itself: that one has been
 /// concluded.
-pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
+pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
     let name = &definition.name;
     if let Some(state) = manager.runtime.state(name)?
         && is_alive(state.status)

@@ -35,7 +35,7 @@ pub fn restart(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
     start::start_locked(manager, &definition, None)
 }
 
-pub(super) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {
+pub(crate) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {
     let name = &definition.name;
     let alive = manager.runtime.state(name)?.map(|state| state.status).filter(|status| is_alive(*status));
     if let Some(status) = alive {
