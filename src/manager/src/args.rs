@@ -13,6 +13,7 @@ use crate::args_running::{
     self, AttachArgs, AutostartArgs, AutostartOptions, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs,
     StatusArgs, TopArgs, WaitArgs,
 };
+use crate::copied::Storage;
 use crate::definition::{Device, Restart, Seccomp, Volume, parse_cpus, parse_device, parse_volume};
 use crate::output::Format;
 use crate::quota::parse_disk_size;
@@ -422,6 +423,9 @@ pub struct CreateArgs {
     /// Keep changes in memory, at most SIZE, until it ends.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, num_args = 0..=1, default_missing_value = "0", require_equals = true)]
     pub ephemeral: Option<u64>,
+    /// Stack layers, or copy all files; by default layers wherever the kernel takes them.
+    #[arg(long, value_name = "WAY", value_enum)]
+    pub storage: Option<Storage>,
     /// With --from host: hide this path too; may be repeated.
     #[arg(long, value_name = "PATH")]
     pub hide: Vec<String>,

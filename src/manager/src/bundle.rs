@@ -244,6 +244,7 @@ mod tests {
             from: From::Folder { path: "/srv/base".into() },
             changes: Vec::new(),
             upper: Upper::Disk,
+            storage: crate::copied::Storage::Overlay,
             process: Process { args: vec!["true".to_owned()], cwd: "/".to_owned(), ..Process::default() },
             hostname: "web1".to_owned(),
             ids: None,

@@ -9,6 +9,7 @@ use network::{LinkSpec, Rate, Share};
 use rootfs_tools::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::copied::Storage;
 use crate::places::{Places, Readers, validate_name, write_whole};
 use crate::validate::validate_inside;
 
@@ -35,6 +36,9 @@ pub struct Definition {
     /// Where its changes go.
     #[serde(default)]
     pub upper: Upper,
+    /// How its root file system is put together.
+    #[serde(default, skip_serializing_if = "Storage::is_overlay")]
+    pub storage: Storage,
     /// What it runs.
     pub process: Process,
     /// Name in its UTS namespace.

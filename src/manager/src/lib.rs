@@ -37,6 +37,7 @@ pub mod base;
 pub mod bundle;
 pub mod changes;
 pub mod cni;
+pub mod copied;
 pub mod definition;
 pub mod diff;
 pub mod host;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::args_kept::CopyArgs;
 use crate::changes;
+use crate::copied;
 use crate::definition::{Definition, Network};
 use crate::links;
 use crate::ops::{create, need_stopped, snapshot};
@@ -27,9 +28,15 @@ pub fn copy(manager: &Manager, args: &CopyArgs) -> Result<()> {
     create::need_free(manager, &args.to)?;
     let _kept = changes::lock(places)?;
     let mut definition = plan_copy(&source, &args.to);
-    definition.changes = snapshot::freeze(manager, source, None)?;
     definition.created = now();
-    create::add(manager, &definition)?;
+    if copied::is_alone(places, &source)? {
+        let frozen = changes::folder(places, &snapshot::copy_alone(manager, &source)?);
+        let added = create::add(manager, &definition, Some(&frozen.join("root")));
+        // Nothing refers to it; `gc` would take it away too.
+        return added.and(changes::discard(places, &frozen)).and_then(|()| output::write(&format!("{}\n", args.to)));
+    }
+    definition.changes = snapshot::freeze(manager, source, None)?;
+    create::add(manager, &definition, None)?;
     output::write(&format!("{}\n", args.to))
 }
 

@@ -9,6 +9,7 @@ use crate::args::CreateArgs;
 use crate::args_network::ConnectionArgs;
 use crate::base::{self, Base};
 use crate::changes;
+use crate::copied::{self, Storage};
 use crate::definition::{Definition, From, Limits, LogBounds, Network, Process, Rates, Restart, Upper, Volume};
 use crate::links;
 use crate::ops::{network, remove_tree};
@@ -31,7 +32,7 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     let _version_stays = template::lock_in_use(&manager.places, &base.from)?;
     let _layers_stay = base::pin(&manager.places, &base.from)?;
     let defaults = template::read_defaults(&manager.places, &base.from)?;
-    let definition = define(args, base, defaults)?;
+    let mut definition = define(args, base, defaults)?;
     for after in &args.autostart.after {
         validate_name("container", after)?;
     }
@@ -40,7 +41,8 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     }
     check(&definition)?;
     network::check(manager, &definition)?;
-    add(manager, &definition)?;
+    definition.storage = copied::decide(&manager.places, &definition, args.storage)?;
+    add(manager, &definition, None)?;
     if args.start {
         super::start::start_locked(manager, &definition, None)?;
     }
@@ -67,13 +69,13 @@ pub(super) fn need_free(manager: &Manager, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds a container that has not run yet, or leaves nothing.
-pub(super) fn add(manager: &Manager, definition: &Definition) -> Result<()> {
+/// Adds a container that has not run yet, or leaves nothing. Its upper layer begins as a copy of `begin`, if there is one.
+pub(super) fn add(manager: &Manager, definition: &Definition, begin: Option<&Path>) -> Result<()> {
     let name = &definition.name;
     make_private_dir(&manager.places.containers())?;
     let unfinished = manager.places.containers().join(format!(".{name}.new"));
     remove_tree(&unfinished)?;
-    let made = make_folder(manager, &unfinished, definition).and_then(|()| {
+    let made = make_folder(manager, &unfinished, definition, begin).and_then(|()| {
         let folder = manager.places.container(name);
         fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display()))
     });
@@ -87,7 +89,7 @@ pub(super) fn add(manager: &Manager, definition: &Definition) -> Result<()> {
 }
 
 /// The folder of a container. The definition comes last.
-fn make_folder(manager: &Manager, folder: &Path, definition: &Definition) -> Result<()> {
+fn make_folder(manager: &Manager, folder: &Path, definition: &Definition, begin: Option<&Path>) -> Result<()> {
     make_private_dir(folder)?;
     let own = folder.join(CLOSED);
     make_closed_dir(&own)?;
@@ -99,7 +101,13 @@ fn make_folder(manager: &Manager, folder: &Path, definition: &Definition) -> Res
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     let below = changes::layers(&manager.places, definition)?;
-    changes::make_upper(&folder.join(UPPER), &below[0])?;
+    let upper = folder.join(UPPER);
+    changes::make_upper(&upper, &below[0])?;
+    match begin {
+        Some(begin) => copied::fill_raw(&upper, begin)?,
+        None if definition.storage == Storage::Copy => copied::fill(&upper, &below)?,
+        None => {}
+    }
     definition.write(folder)
 }
 
@@ -139,6 +147,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         from,
         changes: Vec::new(),
         upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),
+        storage: Storage::Overlay,
         process: Process { args: command, terminal: args.tty, env, cwd, user: args.user.clone().or(base.process.user) },
         hostname: hostname(args, defaults.hostname.as_deref())?,
         ids: args.ids,

@@ -11,6 +11,7 @@ use runtime_spec::state::{State, Status};
 use serde::Serialize;
 
 use crate::args::LsArgs;
+use crate::copied::Storage;
 use crate::definition::{Definition, Restart};
 use crate::links;
 use crate::ops::network;
@@ -52,6 +53,8 @@ struct Row {
     restarts: u32,
     /// How its last run ended; null when it has had none.
     last: Option<Last>,
+    /// `overlay` or `copy`.
+    storage: Storage,
     /// Bytes that its changes may take on disk and do take; null without --disk-size.
     disk: Option<Disk>,
 }
@@ -127,6 +130,7 @@ fn row(
         restart: definition.restart,
         restarts: run.map_or(0, |run| run.restarts),
         last,
+        storage: definition.storage,
         disk: None,
     }
 }

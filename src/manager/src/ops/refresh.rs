@@ -13,6 +13,7 @@ use crate::args_kept::RefreshArgs;
 use crate::base;
 use crate::bundle;
 use crate::changes;
+use crate::copied::Storage;
 use crate::definition::{Definition, From, Upper};
 use crate::diff::{Change, read_changes};
 use crate::ops::stop;
@@ -82,6 +83,11 @@ fn refresh_one(manager: &Manager, args: &RefreshArgs, name: &str) -> Result<Opti
     let alive = state.as_ref().is_some_and(|state| is_alive(state.status));
     if args.all && !alive {
         return Ok(None);
+    }
+    if definition.storage == Storage::Copy {
+        // Its files are its own.
+        let action = if alive { Action::Current } else { Action::Stopped };
+        return Ok(Some(Row { name: name.to_owned(), action, from: definition.from.render(), shadowed: Vec::new() }));
     }
     let base = base::layers(places, &definition.from)?;
     let ran_on = bundle::read_lower(&places.container(name))?;

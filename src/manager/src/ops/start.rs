@@ -9,19 +9,22 @@ use runtime_spec::monitor::Orders;
 
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
-use crate::changes;
+use crate::copied::{self, Storage};
 use crate::definition::{Definition, Device, From};
 use crate::host;
 use crate::monitor;
 use crate::ops::{ended, follow, network};
 use crate::output::tell;
 use crate::pending;
-use crate::places::{Readers, UPPER, write_whole};
+use crate::places::{Readers, write_whole};
 use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::{is_alive, messages};
 use crate::template;
+
+/// The step of the runtime that fails where the kernel cannot stack layers.
+const LAYERS_REFUSED: &str = "mount the layers of the root file system";
 
 /// Starts a container that does not run.
 ///
@@ -56,7 +59,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         quota::limit_again(&folder, bytes)?;
     }
     let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
-    let lower = changes::layers(&manager.places, definition)?;
+    let shown = copied::shown(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
         From::Host { hide, show } => {
             let hidden = host::probe_hidden(hide, show, &manager.places.data)?;
@@ -66,9 +69,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         }
         _ => (Vec::new(), Vec::new()),
     };
-    let upper = folder.join(UPPER);
-    let all: Vec<_> = std::iter::once(&upper).chain(&lower).cloned().collect();
-    let user = base::find_user(&all, definition.process.user.as_deref())?;
+    let user = base::find_user(&shown, definition.process.user.as_deref())?;
     let devices = definition.devices.iter().map(probe_device).collect::<Result<Vec<_>>>()?;
     let covers: Vec<_> = host::plan_covers(&parts, &hidden)
         .into_iter()
@@ -78,7 +79,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         definition,
         &Surroundings {
             folder: &folder,
-            lower: &lower,
+            lower: &shown[1..],
             systemd: manager.runtime.uses_systemd(),
             user: &user,
             devices: &devices,
@@ -88,6 +89,9 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             covers: &covers,
         },
     );
+    if definition.storage == Storage::Copy {
+        copied::set_root(&mut config, &folder);
+    }
     if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {
         config["hooks"] = hooks;
     }
@@ -114,7 +118,9 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             }
             None => run.forget(&manager.places, name)?,
         }
-        return Err(error.context(format!("cannot start container {name:?}")));
+        let is_refused = format!("{error:#}").contains(LAYERS_REFUSED);
+        let hint = if is_refused { ": one of --storage copy needs no layers" } else { "" };
+        return Err(error.context(format!("cannot start container {name:?}{hint}")));
     }
     again.map_or(Ok(()), |before| before.remove_folder(&manager.places, name))
 }

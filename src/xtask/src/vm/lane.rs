@@ -52,6 +52,7 @@ const CHOICES: [Choice; 4] = [
             ("manager_cni", "the same on every layout"),
             ("manager_network", "the same on every layout, with hundreds of starts"),
             ("manager_snapshots", "the same on every layout, with hundreds of copies"),
+            ("manager_storage", "the same on every layout"),
             ("manager_templates", "the same on every layout"),
             ("mount_order", "the same on every layout"),
             ("mounts", "the same on every layout but for the one of groups"),
