@@ -50,6 +50,7 @@ const CHOICES: [Choice; 4] = [
             ("landlock", "the same on every layout"),
             ("manager", "the same on every layout"),
             ("manager_cni", "the same on every layout"),
+            ("manager_many", "the same on every layout, with hundreds of containers"),
             ("manager_network", "the same on every layout, with hundreds of starts"),
             ("manager_snapshots", "the same on every layout, with hundreds of copies"),
             ("manager_storage", "the same on every layout"),
