@@ -314,6 +314,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   skep create web1 --from /srv/base --memory 64M --cpus 0.5 -- /usr/sbin/httpd -f
   skep create web2 --from base --disk-size 2G --ids 100000:65536 -- /usr/sbin/httpd -f
+  skep create web3 --from base --storage copy -- /usr/sbin/httpd -f
   skep create db1 --from host --volume /srv/db1:/var/lib/db -- /usr/bin/db
   skep create vpn1 --from base --network web --link phys:device=eth1,name=wan,address=192.0.2.7/24 -- /usr/sbin/vpn
   skep create pod1 --from base --network cni:lan --publish 8080:80 -- /usr/sbin/httpd -f
