@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -202,4 +203,35 @@ pub fn folders_deepest_first(top: &Path) -> Vec<PathBuf> {
         found.push(top.to_owned());
     }
     found
+}
+
+/// The release of Debian that apt on this machine is set up with and the archive that it comes from, which answers; `None`
+/// where there is none.
+pub fn debian_mirror() -> Option<(String, String)> {
+    let format = "$(SITE) $(CODENAME) $(ORIGIN) $(COMPONENT)";
+    let output = Command::new("apt-get").args(["indextargets", "--format", format, "Created-By: Packages"]).output();
+    let text = String::from_utf8(output.ok()?.stdout).ok()?;
+    let (suite, site) = text.lines().find_map(|line| match line.split(' ').collect::<Vec<_>>().as_slice() {
+        [site, suite, "Debian", "main"] if !suite.contains('-') => Some(((*suite).to_owned(), (*site).to_owned())),
+        _ => None,
+    })?;
+    let release = format!("{}/dists/{suite}/InRelease", site.trim_end_matches('/'));
+    // Named by the process and the thread: tests of one process ask beside each other.
+    let name = format!("sk-mirror-{}-{:?}", std::process::id(), std::thread::current().id());
+    let file = std::env::temp_dir().join(name);
+    let fetch = Command::new("/usr/lib/apt/apt-helper").arg("download-file").arg(release).arg(&file).output();
+    let reached = fetch.is_ok_and(|output| output.status.success());
+    if file.exists() {
+        std::fs::remove_file(file).expect("remove what was fetched");
+    }
+    reached.then_some((suite, site))
+}
+
+/// Whether the running kernel has this module, to load or built in, as far as its folder of modules says.
+pub fn kernel_module(name: &str) -> bool {
+    let folder = Path::new("/lib/modules").join(rustix::system::uname().release().to_string_lossy().as_ref());
+    ["modules.dep", "modules.builtin"].iter().any(|list| {
+        let text = fs::read_to_string(folder.join(list)).unwrap_or_default();
+        text.lines().any(|line| line.split(':').next().is_some_and(|file| file.contains(&format!("/{name}.ko"))))
+    })
 }

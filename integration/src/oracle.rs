@@ -250,6 +250,8 @@ mod tests {
                 Need::DirtyTracking,
                 Need::LazyPages,
                 Need::MemoryPolicy,
+                Need::ProjectQuotas,
+                Need::DebianMirror,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");
             // The lane as a whole, see `cargo xtask test`.

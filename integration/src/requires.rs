@@ -61,6 +61,10 @@ pub enum Need {
     Criu,
     /// CRIU says that the kernel tells which memory was written to.
     DirtyTracking,
+    /// The kernel keeps quotas in ext4, as a module or built in.
+    ProjectQuotas,
+    /// apt knows an archive of Debian and reaches it.
+    DebianMirror,
     /// CRIU says that the kernel lets memory come later, to processes that fork too.
     LazyPages,
     /// Root file systems with an init can be made of Debian's packages, or have been.
@@ -94,6 +98,8 @@ impl Need {
             Need::Resctrl => "resctrl".into(),
             Need::Criu => "criu".into(),
             Need::DirtyTracking => "criu-dirty-tracking".into(),
+            Need::ProjectQuotas => "project-quotas".into(),
+            Need::DebianMirror => "debian-mirror".into(),
             Need::LazyPages => "criu-lazy-pages".into(),
             Need::Systems => "systems".into(),
         }
@@ -131,6 +137,8 @@ impl Need {
             Need::Resctrl => std::fs::read_to_string("/proc/filesystems").is_ok_and(|s| s.contains("resctrl")),
             Need::Criu => criu_agrees(&["check"]),
             Need::DirtyTracking => criu_agrees(&["check", "--feature", "mem_dirty_track"]),
+            Need::ProjectQuotas => host::kernel_module("quota_v2"),
+            Need::DebianMirror => host::debian_mirror().is_some(),
             Need::LazyPages => criu_agrees(&["check", "--feature", "uffd-noncoop"]),
             Need::Systems => crate::systems::roots().is_some(),
         }

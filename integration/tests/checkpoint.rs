@@ -29,6 +29,40 @@ fn a_container_goes_on_from_where_it_was() {
     });
 }
 
+/// What the container has changed is in its upper layer, which is mounted again.
+#[test]
+fn a_container_of_layers_goes_on_over_the_same_layers() {
+    case_with(&[Need::Skep, Need::Criu], |sb| {
+        let b = counter(sb);
+        let (base, changes) = (sb.dir.join("base"), sb.host_dir("changes"));
+        fs::rename(b.rootfs(), &base).expect("move the root file system away");
+        fs::create_dir(b.rootfs()).expect("make the mount point");
+        let [upper, work] = ["upper", "work"].map(|name| changes.join(name));
+        for folder in [&upper, &work] {
+            fs::create_dir(folder).expect("mkdir");
+        }
+        let layers = |more: (&str, integration::Value)| {
+            let mut layers = json!({ "lower": [base], "upper": upper, "work": work });
+            layers[more.0] = more.1;
+            json!({ "io.skep.overlay": layers.to_string() })
+        };
+        let b = b.writable().set("/annotations", layers(("hide", json!(["/srv"]))));
+        let before = start_counter(sb, &b);
+        sb.exec_sh(&b.id, "echo mine > /mine; rm /etc/group").ok();
+        for _ in 0..2 {
+            checkpoint(sb, &b.id, &[]);
+            restore(sb, &b, &["-d"]).ok();
+            wait_for_count(sb, &b.id, before + 3);
+            assert_eq!(
+                sb.exec_sh(&b.id, "cat /mine; test -e /etc/group || echo gone; echo more >> /mine").ok(),
+                "mine\ngone"
+            );
+            fs::write(upper.join("mine"), "mine\n").expect("write");
+        }
+        assert!(!host::own_mounts().iter().any(|mount| mount.target.starts_with(sb.dir.to_str().expect("text"))));
+    });
+}
+
 #[test]
 fn processes_of_an_exec_are_saved_too_also_after_a_restore() {
     case_with(&[Need::Criu], |sb| {

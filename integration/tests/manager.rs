@@ -234,13 +234,10 @@ fn the_host_as_a_template_shows_programs_and_no_secrets() {
         d.call(&["stop", "-t", "0", &name]).ok();
         d.call(&["start", &name]).ok();
         assert_eq!(sb.exec_sh(&name, "cat /root/own /etc/shadow; ls -A /root").ok(), "mine\nx:y\nown");
-        // The kernel takes no layer inside another one: said before anything is lost.
+        // The kernel takes no layer inside another one: it is copied.
         d.call(&["stop", "-t", "0", &name]).ok();
-        for args in [&["snapshot", &name, "one"][..], &["copy", &name, &d.name("copy")]] {
-            let output = d.call(args);
-            // With the data folder on a file system of its own it works.
-            assert!(output.code == 0 || output.stderr_now().contains("cannot be frozen"), "{output:?}");
-        }
+        d.call(&["snapshot", &name, "one"]).ok();
+        d.call(&["copy", &name, &d.name("copy")]).ok();
         d.call(&["start", &name]).ok();
         assert_eq!(sb.exec_sh(&name, "cat /root/own; ls -A /root").ok(), "mine\nown");
         drop((planted, late));

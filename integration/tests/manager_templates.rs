@@ -106,6 +106,43 @@ fn containers_take_the_current_version_when_they_start() {
     });
 }
 
+/// Killed between the end of the old run and the beginning of the new one, or while the old one ends.
+#[test]
+fn a_refresh_that_is_killed_is_finished_by_the_next_command() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let web = d.name("web");
+        let base = d.base();
+        // It takes its time to end.
+        let command = ["sh", "-c", "trap 'sleep 0.3; exit 0' TERM; touch /ready; while :; do sleep 0.01; done"];
+        d.create(&web, text(&base), &["--start"], &command).ok();
+        let mut killed = 0;
+        for round in 0..10u64 {
+            eventually("it runs", || d.folder(&web).join("own/upper/ready").exists());
+            fs::remove_file(d.folder(&web).join("own/upper/ready")).expect("remove");
+            let before = sb.state(&web)["pid"].clone();
+            let mut refresh = d.prepare(&["refresh", &web]).spawn();
+            let pending = d.folder(&web).join("pending.json");
+            eventually("it begins", || pending.exists());
+            std::thread::sleep(Duration::from_millis(round * 50));
+            killed += u32::from(!refresh.ended());
+            refresh.kill();
+            // A runtime that the killed command had called may still be at work.
+            let said = d.call(&["ls"]).stderr_now();
+            let runs = || d.listed(&web)["state"] == "running" && d.listed(&web)["pid"] != before;
+            assert!(within(Duration::from_secs(20), runs), "round {round}: {said} {}", d.listed(&web));
+            assert!(!pending.exists(), "round {round}");
+        }
+        assert!(killed > 3, "{killed} were interrupted");
+        // One that cannot start stays stopped, and is not tried again by every command.
+        fs::rename(base.join("bin"), base.join("nib")).expect("rename");
+        d.call(&["refresh", &web]).fails_saying("does not start again");
+        assert_eq!(d.call(&["ls"]).ok().matches("warning").count(), 0);
+        assert_eq!(d.listed(&web)["state"], "stopped");
+        d.call(&["destroy", &web]).ok();
+    });
+}
+
 #[test]
 fn a_build_that_fails_leaves_nothing() {
     case_with(&[Need::Skep], |sb| {

@@ -13,8 +13,9 @@ use sys::entry::{self, Timespec};
 use sys::fs::{FileType, OFlags, Stat};
 
 use crate::extract::shown;
+use crate::remove::HERE;
 use crate::source::folder::{TreeError, called, read_map};
-use crate::stack::{HERE, Stack, join};
+use crate::stack::{Stack, join};
 
 /// Overlay's own attributes that say something of one mount of one layer, and nothing of a copy
 /// (fs/overlayfs/overlayfs.h, `enum ovl_xattr`).
@@ -147,12 +148,7 @@ impl Copier {
 }
 
 fn is_kept(name: &[u8], raw: bool) -> bool {
-    for prefix in [&b"trusted.overlay."[..], b"user.overlay."] {
-        if let Some(rest) = name.strip_prefix(prefix) {
-            return raw && !OF_A_MOUNT.contains(&rest);
-        }
-    }
-    true
+    name.strip_prefix(b"trusted.overlay.").is_none_or(|mark| raw && !OF_A_MOUNT.contains(&mark))
 }
 
 fn copy_file(one: Entry<'_>) -> Result<(), TreeError> {

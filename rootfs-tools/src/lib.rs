@@ -20,6 +20,7 @@ mod limits;
 mod progress;
 #[cfg(feature = "registry")]
 pub mod registry;
+mod remove;
 #[cfg(feature = "import")]
 mod source;
 #[cfg(feature = "import")]
@@ -42,6 +43,7 @@ pub use import::{Bootstrap, ImportError, Installer, Source, import};
 pub use limits::{LimitError, Limits};
 #[cfg(feature = "import")]
 pub use progress::{Progress, Silent};
+pub use remove::{remove_at, remove_tree};
 #[cfg(feature = "import")]
 pub use source::{
     Platform, Select, SourceError,

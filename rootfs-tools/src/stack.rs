@@ -13,19 +13,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use sys::Errno;
-use sys::entry::{self, ResolveFlags};
+use sys::entry;
 use sys::fs::{FileType, OFlags, Stat};
 
+use crate::remove::HERE;
 use crate::source::folder::{TreeError, called};
 
-/// One name at a time: no link and no other mount on the way.
-pub(crate) const HERE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_XDEV);
-
-/// What marks a folder of which lower layers show nothing.
-const OPAQUE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"user.overlay.opaque"];
+/// What marks a folder of which lower layers show nothing. Only this flavour: whoever owns a file of a container may set
+/// `user.overlay.*`, which no mount of such layers reads ([`crate::store::XattrFlavour`]).
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 /// Open layers, the uppermost first.
 #[derive(Debug)]
@@ -177,14 +173,11 @@ fn is_gone(stat: &Stat) -> bool {
 }
 
 fn is_opaque(folder: BorrowedFd<'_>, full: &[u8]) -> Result<bool, TreeError> {
-    for name in OPAQUE {
-        match entry::get_xattr(folder, b".", name) {
-            Ok(value) => return Ok(value == b"y"),
-            Err(error) if [Errno::NODATA, Errno::OPNOTSUPP, Errno::NOENT].iter().any(|errno| error.is(*errno)) => {}
-            Err(error) => return Err(called(full)(error)),
-        }
+    match entry::get_xattr(folder, b".", OPAQUE) {
+        Ok(value) => Ok(value == b"y"),
+        Err(error) if [Errno::NODATA, Errno::OPNOTSUPP, Errno::NOENT].iter().any(|errno| error.is(*errno)) => Ok(false),
+        Err(error) => Err(called(full)(error)),
     }
-    Ok(false)
 }
 
 /// A name below a folder's path.

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod archive;
 #[cfg(test)]
+mod bootstrap;
+#[cfg(test)]
 mod engines;
 #[cfg(test)]
 mod hostile;

@@ -148,6 +148,7 @@ fn installer(place: &Place, name: &str, script: &str) -> Bootstrap {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let installer = Bootstrap::parse_installer(&program).unwrap();
     Bootstrap {
+        shell: "/bin/sh".into(),
         program,
         installer,
         options: vec!["--variant=minbase".into()],

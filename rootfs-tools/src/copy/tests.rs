@@ -97,6 +97,27 @@ fn a_layer_is_copied_with_its_marks() {
     assert_eq!(entry::list_xattrs(folder.as_fd(), b"etc").unwrap(), Vec::<Vec<u8>>::new());
 }
 
+/// Whoever owns a folder of a container can mark it so, and the mount of such layers does not read it.
+#[test]
+fn a_mark_of_the_other_flavour_is_an_attribute_like_others() {
+    if !entry::is_root() {
+        println!("SKIPPED: marks of overlay are made by root only");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [upper, lower] = ["upper", "lower"].map(|name| dir.path().join(name));
+    for layer in [&upper, &lower] {
+        fs::create_dir_all(layer.join("srv")).unwrap();
+    }
+    fs::write(lower.join("srv/www"), "x").unwrap();
+    let fd = sys::fs::open_dir(&upper.to_string_lossy()).unwrap();
+    entry::set_xattr(fd.as_fd(), b"srv", b"user.overlay.opaque", b"y").unwrap();
+    let to = copied(&Stack::open(&[&upper, &lower]).unwrap(), &dir.path().join("to"));
+    assert_eq!(fs::read(to.join("srv/www")).unwrap(), b"x");
+    let folder = sys::fs::open_dir(&to.to_string_lossy()).unwrap();
+    assert_eq!(entry::get_xattr(folder.as_fd(), b"srv", b"user.overlay.opaque").unwrap(), b"y");
+}
+
 #[test]
 fn everything_that_a_file_is_is_kept() {
     if !entry::is_root() {

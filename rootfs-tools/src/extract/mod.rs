@@ -97,7 +97,7 @@ pub enum ExtractError {
         /// Its name.
         name: String,
         /// Why.
-        source: io::Error,
+        source: sys::Error,
     },
     /// No descriptor is left.
     #[error("cannot duplicate a descriptor")]

@@ -5,7 +5,7 @@
 //! image may have `var/run -> /run` and an entry `var/run/x`. A folder that no entry made is made on the way.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use sys::Errno;
@@ -14,6 +14,7 @@ use sys::fs::{FileType, OFlags, Stat};
 
 use super::{ExtractError, Refusal};
 use crate::limits::{Budget, LimitError};
+use crate::remove::remove_at;
 
 /// Links that one path may lead through, as the kernel has it.
 const LINKS_MAX: u32 = 40;
@@ -202,12 +203,9 @@ pub(super) fn make_folder(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), Ext
     Ok(entry::chmod(folder, name, 0o755)?)
 }
 
-/// Removes a folder with all that is in it. The standard library goes by descriptor and follows no link.
+/// Removes a folder with all that is in it.
 fn remove_tree(folder: BorrowedFd<'_>, name: &[u8]) -> Result<(), ExtractError> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut path = std::path::PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
-    path.push(std::ffi::OsStr::from_bytes(name));
-    std::fs::remove_dir_all(&path).map_err(|source| ExtractError::Remove { name: super::shown(name), source })
+    remove_at(folder, name).map_err(|source| ExtractError::Remove { name: super::shown(name), source })
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 //! Root file systems that a program installs from a distribution's packages: mmdebstrap writes an archive, debootstrap
 //! fills a folder.
+//!
+//! Such a program mounts `/proc`, `/sys` and devices in the tree and runs what packages bring. It runs in a mount and a pid
+//! namespace of its own: when this process is killed, the kernel ends all of it and no mount is left. All of it has the lock
+//! of the work open, so nobody takes the tree for a left one while something of it still writes.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use crate::store::{Image, at};
+use crate::remove::remove_tree;
+use crate::store::{Image, Work, at, called};
 
 use super::{Import, ImportError};
 
@@ -22,6 +27,8 @@ pub enum Installer {
 /// What to install, and with which program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bootstrap {
+    /// The shell, which starts the program apart from everything else. It needs util-linux.
+    pub shell: PathBuf,
     /// The program.
     pub program: PathBuf,
     /// How it is called.
@@ -70,8 +77,8 @@ pub(super) fn build(import: &Import<'_>, bootstrap: &Bootstrap) -> Result<Image,
     let failed = |source| ImportError::File { action: "run", path: program.clone(), source };
     let (said, target) = (import.work.path.join("said"), import.work.path.join("target"));
     let log = File::create_new(&said).map_err(at("make", &said))?;
-    let mut command = Command::new(program);
-    command.args(bootstrap.arguments(&target)).stdin(Stdio::null());
+    let mut command = apart(bootstrap, &import.work)?;
+    command.args(bootstrap.arguments(&target));
     command.stderr(log.try_clone().map_err(at("write", &said))?);
     let end = |status: ExitStatus| {
         let program = program.display().to_string();
@@ -82,7 +89,7 @@ pub(super) fn build(import: &Import<'_>, bootstrap: &Bootstrap) -> Result<Image,
             command.stdout(log);
             end(command.status().map_err(failed)?)?;
             let image = import.folder(&target)?;
-            fs::remove_dir_all(&target).map_err(at("remove", &target))?;
+            remove_tree(&target).map_err(called("remove", &target))?;
             Ok(image)
         }
         Installer::Mmdebstrap => {
@@ -102,6 +109,20 @@ pub(super) fn build(import: &Import<'_>, bootstrap: &Bootstrap) -> Result<Image,
     }
 }
 
+/// How the program gets namespaces of its own: by util-linux, which every system with dpkg has. The lock of the work comes
+/// as standard input and stays open under another number; `exec` keeps the one process, which ends with this thread.
+const APART: &str = "exec 9<&0 </dev/null; \
+    exec setpriv --pdeathsig KILL -- unshare --mount --propagation private --pid --fork --kill-child --mount-proc -- \"$@\"";
+
+/// The call of a program that ends with its caller, with everything that it started and mounted.
+fn apart(bootstrap: &Bootstrap, work: &Work) -> Result<Command, ImportError> {
+    let lock = work.lock().map_err(at("open", &work.path))?;
+    let mut command = Command::new(&bootstrap.shell);
+    command.args(["-c", APART, "sh"]).arg(&bootstrap.program);
+    command.stdin(Stdio::from(lock));
+    Ok(command)
+}
+
 /// The last lines of what a program said, in one line.
 fn read_end(said: &Path) -> String {
     let text = fs::read(said).unwrap_or_default();
@@ -117,6 +138,7 @@ mod tests {
     #[test]
     fn each_program_is_called_as_it_wants() {
         let mut bootstrap = Bootstrap {
+            shell: "/bin/sh".into(),
             program: "/usr/sbin/debootstrap".into(),
             installer: Bootstrap::parse_installer(Path::new("/usr/sbin/debootstrap")).unwrap(),
             options: vec!["--variant=minbase".into()],

@@ -13,7 +13,7 @@ use sys::entry::{self, ResolveFlags};
 use sys::fs::{FileType, OFlags, Stat};
 
 use crate::extract::shown;
-use crate::stack::HERE;
+use crate::remove::HERE;
 use crate::tar::{Entry, Kind, Time, Writer};
 
 /// Why a tree cannot be archived.

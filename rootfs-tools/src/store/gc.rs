@@ -6,9 +6,10 @@ use std::fs;
 use sys::fs::FlockOperation;
 
 use crate::digest::Digest;
+use crate::remove::remove_tree;
 
 use super::work::Work;
-use super::{Store, StoreError, at, work};
+use super::{Store, StoreError, at, called, work};
 
 /// What was taken away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +48,6 @@ pub fn gc(store: &Store, in_use: &dyn Fn(Digest) -> bool) -> Result<Report, Stor
     }
     drop(lock);
     // What takes long is done without the lock; when it is cut short, the next one to open the store goes on.
-    fs::remove_dir_all(&trash.path).map_err(at("remove", &trash.path))?;
+    remove_tree(&trash.path).map_err(called("remove", &trash.path))?;
     Ok(report)
 }

@@ -125,6 +125,9 @@ pub enum StoreError {
     /// A layer is not there.
     #[error("there is no layer {0}")]
     NoLayer(Digest),
+    /// The marks of a layer are not those that overlay reads by default.
+    #[error("layer {0} has marks by the name of user.overlay, which are not read here")]
+    Flavour(Digest),
     /// The name is none that an image may have.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -205,7 +208,7 @@ impl Store {
     /// what the lower one has is hidden. Nothing is below a layer with an opaque root.
     ///
     /// # Errors
-    /// [`StoreError::NoLayer`], or what is wrong with a layer's record.
+    /// [`StoreError::NoLayer`], [`StoreError::Flavour`], or what is wrong with a layer's record.
     pub fn stack(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, StoreError> {
         let mut seen = Vec::new();
         for diff_id in layers.iter().rev() {
@@ -213,7 +216,11 @@ impl Store {
                 continue;
             }
             seen.push(*diff_id);
-            if self.layer(*diff_id)?.opaque_root {
+            let layer = self.layer(*diff_id)?;
+            if layer.xattrs != XattrFlavour::Trusted {
+                return Err(StoreError::Flavour(*diff_id));
+            }
+            if layer.opaque_root {
                 break;
             }
         }

@@ -11,6 +11,7 @@ use sys::Errno;
 use sys::fs::FlockOperation;
 
 use crate::digest::Digest;
+use crate::remove::remove_tree;
 
 use super::{Store, StoreError, at, called, list};
 
@@ -18,7 +19,9 @@ use super::{Store, StoreError, at, called, list};
 #[derive(Debug)]
 pub(crate) struct Work {
     pub(crate) path: PathBuf,
-    _lock: File,
+    // Held, and handed on by an import alone.
+    #[cfg_attr(not(feature = "import"), allow(dead_code))]
+    lock: File,
 }
 
 impl Work {
@@ -42,9 +45,15 @@ impl Work {
             if lock.metadata().map_err(at("look at", &path))?.nlink() > 0 {
                 let pins = path.join("pins");
                 fs::create_dir(&pins).map_err(at("make", &pins))?;
-                return Ok(Work { path, _lock: lock });
+                return Ok(Work { path, lock });
             }
         }
+    }
+
+    /// The lock once more, for a program that works on it: the work lasts until that has ended too.
+    #[cfg(feature = "import")]
+    pub(crate) fn lock(&self) -> std::io::Result<File> {
+        self.lock.try_clone()
     }
 
     /// Keeps a layer from being taken away while this work lasts, and says whether it is there.
@@ -78,7 +87,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         // Nobody could be told, and who opens the store next tries again.
-        drop(fs::remove_dir_all(&self.path));
+        drop(remove_tree(&self.path));
     }
 }
 
@@ -111,10 +120,8 @@ pub(super) fn sweep(store: &Store) -> Result<usize, StoreError> {
     for name in list(&store.tmp_folder())? {
         let path = store.tmp_folder().join(name);
         let Some(_lock) = lock_left(&path)? else { continue };
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(at("remove", &path)(error)),
-            _ => removed += 1,
-        }
+        remove_tree(&path).map_err(called("remove", &path))?;
+        removed += 1;
     }
     Ok(removed)
 }

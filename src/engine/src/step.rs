@@ -325,6 +325,9 @@ pub struct OverlayRoot {
     pub label: Option<String>,
     /// Where the mount goes.
     pub slot: Slot,
+    /// Where a second copy of it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copy: Option<Slot>,
 }
 
 /// What CRIU restores, and into what.

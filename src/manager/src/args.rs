@@ -13,9 +13,11 @@ use crate::args_running::{
     self, AttachArgs, AutostartArgs, AutostartOptions, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs,
     StatusArgs, TopArgs, WaitArgs,
 };
+use crate::copied::Storage;
 use crate::definition::{Device, Restart, Seccomp, Volume, parse_cpus, parse_device, parse_volume};
 use crate::lxc::LxcArgs;
 use crate::output::Format;
+use crate::quota::parse_disk_size;
 use crate::size::parse_size;
 use crate::validate::{WAIT_MAX, validate_memory};
 
@@ -313,6 +315,8 @@ pub struct ImportArgs {
 const CREATE_EXAMPLES: &str = "\
 Examples:
   skep create web1 --from /srv/base --memory 64M --cpus 0.5 -- /usr/sbin/httpd -f
+  skep create web2 --from base --disk-size 2G --ids 100000:65536 -- /usr/sbin/httpd -f
+  skep create web3 --from base --storage copy -- /usr/sbin/httpd -f
   skep create db1 --from host --volume /srv/db1:/var/lib/db -- /usr/bin/db
   skep create vpn1 --from base --network web --link phys:device=eth1,name=wan,address=192.0.2.7/24 -- /usr/sbin/vpn
   skep create pod1 --from base --network cni:lan --publish 8080:80 -- /usr/sbin/httpd -f
@@ -389,6 +393,9 @@ pub struct CreateArgs {
     /// Most processes and threads.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i64).range(1..))]
     pub pids: Option<i64>,
+    /// Most space on disk for what it changes, such as 2G. Needs a file system with project quotas.
+    #[arg(long, value_name = "SIZE", value_parser = parse_disk_size, conflicts_with = "ephemeral")]
+    pub disk_size: Option<u64>,
     /// Make its cgroup below this one; with systemd the name of a slice.
     #[arg(long, value_name = "PATH")]
     pub cgroup_parent: Option<String>,
@@ -440,6 +447,9 @@ pub struct CreateArgs {
     /// Keep changes in memory, at most SIZE, until it ends.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, num_args = 0..=1, default_missing_value = "0", require_equals = true)]
     pub ephemeral: Option<u64>,
+    /// Stack layers, or copy all files; by default layers wherever the kernel takes them.
+    #[arg(long, value_name = "WAY", value_enum)]
+    pub storage: Option<Storage>,
     /// With --from host: hide this path too; may be repeated.
     #[arg(long, value_name = "PATH")]
     pub hide: Vec<String>,
@@ -541,6 +551,8 @@ mod tests {
             "start",
             "create w --from host --ids 0:1",
             "create w --from host -m 4095",
+            "create w --from host --disk-size 1",
+            "create w --from host --disk-size 1G --ephemeral",
             "stop w --time 18446744073709551615",
         ] {
             assert!(Cli::try_parse_from(["skep"].into_iter().chain(line.split(' '))).is_err(), "{line}");

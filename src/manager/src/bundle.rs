@@ -91,7 +91,7 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
         "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
     });
     if definition.seccomp == Seccomp::Default {
-        linux["seccomp"] = seccomp::render_filter();
+        linux["seccomp"] = seccomp::render_filter(definition.limits.disk.is_some());
     }
     if let Some((first, count)) = definition.ids {
         let map = json!([{ "containerID": 0, "hostID": first, "size": count }]);
@@ -288,6 +288,7 @@ mod tests {
             from: From::Folder { path: "/srv/base".into() },
             changes: Vec::new(),
             upper: Upper::Disk,
+            storage: crate::copied::Storage::Overlay,
             process: Process { args: vec!["true".to_owned()], cwd: "/".to_owned(), ..Process::default() },
             hostname: "web1".to_owned(),
             ids: None,
@@ -343,7 +344,7 @@ mod tests {
     fn every_part_of_a_definition_is_in_the_bundle() {
         let mut all = definition();
         all.ids = Some((100_000, 65_536));
-        all.limits = Limits { memory: Some(64 << 20), millicpus: Some(500), pids: Some(32) };
+        all.limits = Limits { memory: Some(64 << 20), millicpus: Some(500), pids: Some(32), disk: Some(1 << 30) };
         all.volumes = vec![Volume { source: "/srv/www".to_owned(), destination: "/www".to_owned(), read_only: true }];
         let fuse = "/dev/fuse".to_owned();
         all.devices = vec![Device { source: fuse.clone(), destination: fuse, access: "rw".to_owned() }];

@@ -11,6 +11,7 @@ use runtime_spec::lxc::Kept;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::copied::Storage;
 use crate::places::{Places, Readers, validate_name, write_whole};
 use crate::system::System;
 use crate::validate::validate_inside;
@@ -38,6 +39,9 @@ pub struct Definition {
     /// Where its changes go.
     #[serde(default)]
     pub upper: Upper,
+    /// How its root file system is put together.
+    #[serde(default, skip_serializing_if = "Storage::is_overlay")]
+    pub storage: Storage,
     /// What it runs.
     pub process: Process,
     /// Name in its UTS namespace.
@@ -291,6 +295,9 @@ pub struct Limits {
     /// Tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
+    /// Bytes on disk of what it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
 }
 
 /// Something of the host inside the container.

@@ -180,7 +180,7 @@ pub fn replace_defaults(lowered: &Lowered, base: &mut Base, defaults: &mut Versi
     process.cwd = lowered.cwd.clone().unwrap_or_else(|| "/".to_owned());
     process.user.clone_from(&lowered.user);
     base.stop_signal = Some(lowered.stop_signal.clone());
-    let own = Limits { memory: lowered.memory, millicpus: None, pids: lowered.pids };
+    let own = Limits { memory: lowered.memory, millicpus: None, pids: lowered.pids, disk: None };
     defaults.limits = own;
     if lowered.hostname.is_some() {
         defaults.hostname.clone_from(&lowered.hostname);

@@ -8,6 +8,7 @@
 //! copy      changes/ID is made of what a running container changed: undone; the container is let go on
 //! restore   the definition goes back, the upper layer is replaced: finished
 //! rename    the folder gets its new name: before that undone, after that finished, with its addresses
+//! refresh   a running container is stopped and started again: finished; one that does not start stays stopped
 //! ```
 //!
 //! Whoever takes a container's lock settles what an interrupted command left; so does each command at its beginning.
@@ -22,9 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes;
 use crate::definition::Definition;
-use crate::ops::{network, remove_tree};
+use crate::ops::{network, remove_tree, start, stop};
 use crate::places::{Lock, Places, Readers, UPPER, write_whole};
 use crate::run::Manager;
+use crate::runtime::is_alive;
 use crate::snapshots::{self, Snapshot};
 
 /// Name of the document in the container's folder.
@@ -63,6 +65,13 @@ pub enum Intent {
         /// The new one.
         to: String,
     },
+    /// The container is started anew.
+    Refresh {
+        /// The first process that it is to have no more.
+        pid: Option<u32>,
+        /// Seconds that it has to end by itself.
+        time: u64,
+    },
 }
 
 impl Intent {
@@ -76,7 +85,7 @@ impl Intent {
             }
             Intent::Copy { id, .. } => vec![id.clone()],
             Intent::Restore { changes } => changes.clone(),
-            Intent::Rename { .. } => Vec::new(),
+            Intent::Rename { .. } | Intent::Refresh { .. } => Vec::new(),
         }
     }
 }
@@ -149,6 +158,14 @@ pub fn settle(manager: &Manager, name: &str) -> Result<()> {
         }
         Intent::Restore { changes } => settle_restore(places, name, changes)?,
         Intent::Rename { from, to } => settle_rename(manager, name, from, to)?,
+        Intent::Refresh { pid, time } => {
+            let settled = settle_refresh(manager, name, *pid, *time);
+            if settled.is_err() {
+                // One that does not start is not tried again by every command from here on.
+                abandon(places, name)?;
+                return settled;
+            }
+        }
     }
     let path = file(places, name);
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -211,6 +228,20 @@ fn settle_rename(manager: &Manager, name: &str, from: &str, to: &str) -> Result<
     }
     to.clone_into(&mut definition.name);
     definition.write(&manager.places.container(name))
+}
+
+fn settle_refresh(manager: &Manager, name: &str, pid: Option<u32>, time: u64) -> Result<()> {
+    let definition = Definition::need(&manager.places, name)?;
+    let alive = manager.runtime.state(name)?.filter(|state| is_alive(state.status));
+    // Another process: it was started again, by whomever.
+    if alive.as_ref().is_some_and(|state| state.pid != pid) {
+        return Ok(());
+    }
+    if alive.is_some() {
+        stop::stop_locked(manager, &definition, time)?;
+    }
+    start::start_locked(manager, &definition, None)
+        .with_context(|| format!("container {name:?} was stopped and does not start again"))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

@@ -70,9 +70,13 @@ const ENOSYS: u32 = 38;
 /// EPERM.
 const EPERM: u32 = 1;
 
-/// Renders the filter.
+/// The ioctl that gives a file another project, out of the quota of its container (include/uapi/linux/fs.h,
+/// `FS_IOC_FSSETXATTR`); and the call that does the same since Linux 6.17.
+const SET_PROJECT: (u64, &str) = (0x401c_5820, "file_setattr");
+
+/// Renders the filter. With a project quota, files stay in their project.
 #[must_use]
-pub fn render_filter() -> Value {
+pub fn render_filter(has_project: bool) -> Value {
     let mut rules = vec![
         json!({ "names": DENIED.as_slice(), "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM }),
         json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": ENOSYS }),
@@ -81,6 +85,12 @@ pub fn render_filter() -> Value {
         // The flags are the first argument on every architecture but s390.
         let has = json!({ "index": 0, "value": flag, "valueTwo": flag, "op": "SCMP_CMP_MASKED_EQ" });
         rules.push(json!({ "names": ["clone"], "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM, "args": [has] }));
+    }
+    if has_project {
+        // The kernel takes the lower half of the register alone.
+        let is = json!({ "index": 1, "value": 0xffff_ffffu64, "valueTwo": SET_PROJECT.0, "op": "SCMP_CMP_MASKED_EQ" });
+        rules.push(json!({ "names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM, "args": [is] }));
+        rules.push(json!({ "names": [SET_PROJECT.1], "action": "SCMP_ACT_ERRNO", "errnoRet": EPERM }));
     }
     json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": architectures(), "syscalls": rules })
 }

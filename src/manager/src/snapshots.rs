@@ -29,6 +29,9 @@ pub struct Snapshot {
     pub from: String,
     /// The frozen changes above that, the lowest first.
     pub changes: Vec<String>,
+    /// Whether they are one copy of the upper folder, which is no layer of the container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copied: bool,
 }
 
 fn folder(places: &Places, container: &str) -> PathBuf {
@@ -123,6 +126,7 @@ mod tests {
             comment: Some("before the upgrade".to_owned()),
             from: "host".to_owned(),
             changes: vec!["aa".to_owned()],
+            copied: false,
         }
     }
 

@@ -521,7 +521,10 @@ mod tests {
         let version = plan_version(&source, &Version::default(), 7).unwrap();
         assert_eq!(version.process.args, ["php-fpm", "-F"]);
         assert_eq!(version.process.env, ["PHP=8"]);
-        assert_eq!(version.limits, Limits { memory: Some(512 << 20), millicpus: Some(500), pids: Some(100) });
+        assert_eq!(
+            version.limits,
+            Limits { memory: Some(512 << 20), millicpus: Some(500), pids: Some(100), disk: None }
+        );
         assert!(version.volumes[0].read_only);
         let hooks = render_hooks(&version.hooks, Path::new("/t/hooks"));
         assert_eq!(hooks, json!({ "poststart": [{ "path": "/t/hooks/announce" }, { "path": "/usr/bin/log" }] }));

@@ -68,6 +68,14 @@ pub fn unlink(dir: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
     fs::unlinkat(dir, path, AtFlags::empty()).call(|| format!("unlinkat({}, {})", fd(dir), text(path)))
 }
 
+/// `unlinkat(2)` of an empty folder.
+///
+/// # Errors
+/// What the kernel says.
+pub fn rmdir(dir: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+    fs::unlinkat(dir, path, AtFlags::REMOVEDIR).call(|| format!("unlinkat({}, {}, AT_REMOVEDIR)", fd(dir), text(path)))
+}
+
 /// `readlinkat(2)`.
 ///
 /// # Errors

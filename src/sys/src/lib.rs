@@ -21,6 +21,7 @@ pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod procfs;
+pub mod quota;
 mod raw;
 pub mod regex;
 pub mod sched;

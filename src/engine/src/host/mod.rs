@@ -479,7 +479,10 @@ impl<'a> Host<'a> {
             Some(_) => Some(self.proc.open_namespace(self.pid()?, "user")?),
             None => None,
         };
-        self.slots[root.slot] = Some(overlay::mount(root, userns.as_ref().map(AsFd::as_fd))?);
+        let made = overlay::mount(root, userns.as_ref().map(AsFd::as_fd))?;
+        for (slot, mount) in [Some(root.slot), root.copy].into_iter().flatten().zip(made) {
+            self.slots[slot] = Some(mount);
+        }
         Ok(())
     }
 

@@ -27,16 +27,38 @@ const CHANGES: &str = "u";
 const HIDING: &str = "h";
 /// An empty folder.
 const NOTHING: &str = "e";
+/// Where the mount is attached for a moment.
+const MERGED: &str = "m";
 /// Names of the two folders of an upper layer in memory.
 const MEMORY: (&str, &str) = ("upper", "work");
 
-/// Mounts the layers and returns the mount, attached nowhere. `userns` is the one whose ids the layers follow.
+/// Mounts the layers and returns the mount, attached nowhere, and a copy of it where one is wanted. `userns` is the one
+/// whose ids the layers follow.
 ///
 /// # Errors
 /// What the kernel says, with the layer.
-pub(super) fn mount(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-    let made = maker::make(["mount the layers"].iter(), |sender| sender.send(mount_inside(root, userns)?.as_fd()))?;
-    Ok(made.into_iter().next().expect("one mount was wanted"))
+pub(super) fn mount(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<Vec<OwnedFd>> {
+    let wanted = ["mount the layers", "copy that mount"].into_iter().take(1 + usize::from(root.copy.is_some()));
+    maker::make(wanted, |sender| {
+        let mount = mount_inside(root, userns)?;
+        // The kernel copies a mount only where it is attached.
+        let copy = match root.copy {
+            Some(_) => Some(copy(mount.as_fd())?),
+            None => None,
+        };
+        sender.send(copy.as_ref().unwrap_or(&mount).as_fd())?;
+        match copy {
+            Some(_) => sender.send(sys::mount::clone_tree(mount.as_fd(), Depth::One)?.as_fd()),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Attaches a mount in the maker's file system and copies it.
+fn copy(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let folder = fs::open_at(fs::CWD, ".", OFlags::PATH | OFlags::DIRECTORY, 0)?;
+    attach(folder.as_fd(), MERGED, mount)?;
+    Ok(sys::mount::clone_tree(mount, Depth::One)?)
 }
 
 fn mount_inside(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {

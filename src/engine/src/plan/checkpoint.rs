@@ -2,6 +2,7 @@
 
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{Mount, MountKind, NamespaceKind};
+use runtime_spec::overlay::{Overlay, Upper};
 
 use super::mounts;
 use crate::error::{Error, Result};
@@ -60,11 +61,8 @@ pub(super) fn refuse_unsavable(spec: &ContainerSpec) -> Result<()> {
             "criu cannot save a container under Landlock rules: its processes would come back without them".to_owned(),
         ));
     }
-    if spec.overlay.is_some() {
-        return Err(Error::Unsupported(
-            "criu cannot save a container whose root file system is made of layers: its images name a folder"
-                .to_owned(),
-        ));
+    if let Some(layers) = &spec.overlay {
+        refuse_layers(layers)?;
     }
     let lost = |mount: &&Mount| mount.idmap.is_some() || mount.src_nofollow || mount.dest_nofollow;
     match spec.mounts.iter().find(lost) {
@@ -74,6 +72,16 @@ pub(super) fn refuse_unsavable(spec: &ContainerSpec) -> Result<()> {
             mount.destination
         ))),
     }
+}
+
+/// The layers are mounted again before there is a process: what depends on one, or was in memory, does not come back.
+fn refuse_layers(layers: &Overlay) -> Result<()> {
+    let why = match layers.upper {
+        _ if layers.idmap => "they follow the ids of a user namespace, which comes back after them",
+        Upper::Memory { .. } => "its changes are in memory, which criu does not save",
+        _ => return Ok(()),
+    };
+    Err(Error::Unsupported(format!("criu cannot save a container with these layers as its root file system: {why}")))
 }
 
 /// The file of further options that a definition asks for.
@@ -177,6 +185,22 @@ mod tests {
         let unified = dump(&[group(0, "unified")]);
         assert_eq!((unified.freezer.as_deref(), unified.unified_freezer), (Some("/sys/fs/cgroup/unified/web1"), true));
         assert_eq!(dump(&[]).freezer, None);
+    }
+
+    #[test]
+    fn layers_that_would_not_come_back_are_refused() {
+        let mut spec = spec(serde_json::json!({}), serde_json::json!({}));
+        let folders = Upper::Folder { upper: "/c/upper".to_owned(), work: "/c/work".to_owned() };
+        let mut check = |upper: Upper, idmap: bool| {
+            let lower = vec!["/base".to_owned()];
+            let layers = Overlay { lower, upper, hide: Vec::new(), idmap, user_xattr: false, volatile: false };
+            spec.overlay = Some(layers);
+            refuse_unsavable(&spec).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(folders.clone(), false), Ok(()));
+        assert_eq!(check(Upper::None, false), Ok(()));
+        assert!(check(folders, true).unwrap_err().contains("ids of a user namespace"));
+        assert!(check(Upper::Memory { bytes: 0 }, false).unwrap_err().contains("in memory"));
     }
 
     #[test]

@@ -41,9 +41,28 @@ pub(super) fn plan_root(
             )));
         }
     };
-    let root = OverlayRoot { layers: overlay.clone(), owner, label: spec.mount_label.clone(), slot };
+    let root = OverlayRoot { layers: overlay.clone(), owner, label: spec.mount_label.clone(), slot, copy: None };
     plan.host_from(FROM, HostStep::MountOverlay(Box::new(root)));
     Ok(slot)
+}
+
+/// Mounts the layers for a restore, before there is a process of the container: once, and a copy of that mount, as a folder
+/// would be opened twice.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a caller that may not mount.
+pub(super) fn plan_copies(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    overlay: &Overlay,
+) -> Result<(Slot, Slot)> {
+    let (first, second) = (plan.slot(), plan.slot());
+    plan_root(plan, spec, facts, overlay, first)?;
+    if let Some(HostStep::MountOverlay(root)) = plan.host.last_mut().map(|planned| &mut planned.step) {
+        root.copy = Some(second);
+    }
+    Ok((first, second))
 }
 
 #[cfg(test)]

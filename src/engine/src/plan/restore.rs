@@ -7,7 +7,7 @@
 use runtime_spec::ContainerSpec;
 use runtime_spec::model::{Mount, MountKind, NamespaceKind, PropagationKind};
 
-use super::{Plan, cgroups, checkpoint, mounts, namespaces, plan_host_hooks, process, unit};
+use super::{Plan, cgroups, checkpoint, mounts, namespaces, overlay, plan_host_hooks, process, unit};
 use crate::criu;
 use crate::error::{Error, Result};
 use crate::facts::HostFacts;
@@ -29,7 +29,10 @@ pub(crate) fn plan_restore(
     checkpoint::refuse_unsavable(spec)?;
     let mut plan = Plan { id: options.id.clone(), ..Plan::default() };
     cgroups::plan_groups(&mut plan, spec, facts, options)?;
-    let (first, second) = (plan_rootfs(&mut plan, options), plan_rootfs(&mut plan, options));
+    let (first, second) = match &spec.overlay {
+        Some(layers) => overlay::plan_copies(&mut plan, spec, facts, layers)?,
+        None => (plan_rootfs(&mut plan, options), plan_rootfs(&mut plan, options)),
+    };
     let (joined, inherited) = plan_namespaces(&mut plan, spec)?;
     let binds = plan_bind_sources(&mut plan, spec, options);
     let console = process::plan_console(&mut plan, spec.process.as_ref(), options.console_socket.as_deref());

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::args_kept::CopyArgs;
 use crate::changes;
+use crate::copied;
 use crate::definition::{Definition, Network};
 use crate::links;
 use crate::lxc;
@@ -28,11 +29,20 @@ pub fn copy(manager: &Manager, args: &CopyArgs) -> Result<()> {
     create::need_free(manager, &args.to)?;
     let _kept = changes::lock(places)?;
     let mut definition = plan_copy(&source, &args.to);
-    definition.changes = snapshot::freeze(manager, source, None)?;
     definition.created = now();
     let allocate = definition.ids.is_some();
     let _ids_stay = create::renew(manager, &mut definition, allocate)?;
-    create::add(manager, &definition)?;
+    let alone = match copied::is_alone(places, &source)? {
+        true => Some(changes::folder(places, &snapshot::copy_alone(manager, &source)?)),
+        false => {
+            definition.changes = snapshot::freeze(manager, source, None)?;
+            None
+        }
+    };
+    let begin = alone.as_ref().map(|folder| folder.join("root"));
+    let added = create::add(manager, &definition, begin.as_deref());
+    // Nothing refers to it; `gc` would take it away too.
+    added.and(alone.map_or(Ok(()), |folder| changes::discard(places, &folder)))?;
     let told = [("LXC_NAME", args.to.as_str()), ("LXC_SRC_NAME", &args.from)];
     if let Err(error) = lxc::run_hooks(&definition, "clone", &told, None) {
         destroy::remove(manager, &args.to)?;

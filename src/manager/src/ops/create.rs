@@ -9,6 +9,7 @@ use crate::args::CreateArgs;
 use crate::args_network::ConnectionArgs;
 use crate::base::{self, Base};
 use crate::changes;
+use crate::copied::{self, Storage};
 use crate::definition::{
     Definition, Device, First, From, Limits, LogBounds, Network, Process, Rates, Restart, Upper, Volume,
 };
@@ -17,6 +18,7 @@ use crate::lxc;
 use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
+use crate::quota;
 use crate::run::Manager;
 use crate::system::init::STOP_SIGNAL;
 use crate::system::{INIT, System, ids};
@@ -63,7 +65,8 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     let _ids_stay = renew(manager, &mut definition, allocate)?;
     check(&definition)?;
     network::check(manager, &definition)?;
-    add(manager, &definition)?;
+    definition.storage = copied::decide(&manager.places, &definition, args.storage)?;
+    add(manager, &definition, None)?;
     if args.start {
         super::start::start_locked(manager, &definition, None)?;
     }
@@ -103,13 +106,13 @@ pub(super) fn need_free(manager: &Manager, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Adds a container that has not run yet, or leaves nothing.
-pub(super) fn add(manager: &Manager, definition: &Definition) -> Result<()> {
+/// Adds a container that has not run yet, or leaves nothing. Its upper layer begins as a copy of `begin`, if there is one.
+pub(super) fn add(manager: &Manager, definition: &Definition, begin: Option<&Path>) -> Result<()> {
     let name = &definition.name;
     make_private_dir(&manager.places.containers())?;
     let unfinished = manager.places.containers().join(format!(".{name}.new"));
     remove_tree(&unfinished)?;
-    let made = make_folder(manager, &unfinished, definition).and_then(|()| {
+    let made = make_folder(manager, &unfinished, definition, begin).and_then(|()| {
         let folder = manager.places.container(name);
         fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display()))
     });
@@ -123,15 +126,25 @@ pub(super) fn add(manager: &Manager, definition: &Definition) -> Result<()> {
 }
 
 /// The folder of a container. The definition comes last.
-fn make_folder(manager: &Manager, folder: &Path, definition: &Definition) -> Result<()> {
+fn make_folder(manager: &Manager, folder: &Path, definition: &Definition, begin: Option<&Path>) -> Result<()> {
     make_private_dir(folder)?;
-    make_closed_dir(&folder.join(CLOSED))?;
+    let own = folder.join(CLOSED);
+    make_closed_dir(&own)?;
+    if let Some(bytes) = definition.limits.disk {
+        quota::limit_new(&manager.places, &own, bytes)?;
+    }
     for name in ["rootfs", WORK] {
         let path = folder.join(name);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     let below = changes::layers(&manager.places, definition)?;
-    changes::make_upper(&folder.join(UPPER), &below[0])?;
+    let upper = folder.join(UPPER);
+    changes::make_upper(&upper, &below[0])?;
+    match begin {
+        Some(begin) => copied::fill_raw(&upper, begin)?,
+        None if definition.storage == Storage::Copy => copied::fill(&upper, &below)?,
+        None => {}
+    }
     definition.write(folder)
 }
 
@@ -180,6 +193,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         from,
         changes: Vec::new(),
         upper: args.ephemeral.map_or(Upper::Disk, Upper::Memory),
+        storage: Storage::Overlay,
         process: Process { args: command, terminal, env, cwd, user: args.user.clone().or(said.user), first },
         hostname: hostname(args, defaults.hostname.as_deref())?,
         ids: args.ids,
@@ -187,6 +201,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
             memory: args.memory.or(defaults.limits.memory),
             millicpus: args.cpus.or(defaults.limits.millicpus),
             pids: args.pids.or(defaults.limits.pids),
+            disk: args.disk_size,
         },
         cgroup_parent: args.cgroup_parent.clone(),
         volumes: volumes(args, defaults.volumes),

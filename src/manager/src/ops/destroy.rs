@@ -9,6 +9,7 @@ use crate::lxc;
 use crate::ops::{network, remove_tree, stop};
 use crate::output::tell;
 use crate::pending;
+use crate::quota;
 use crate::run::Manager;
 use crate::runtime::is_alive;
 
@@ -63,5 +64,6 @@ pub(crate) fn remove(manager: &Manager, name: &str) -> Result<()> {
     fs::rename(&folder, &gone).with_context(|| format!("cannot remove {}", folder.display()))?;
     // As long as the folder is there, whoever finds it gives the addresses back.
     network::disconnect(manager, name)?;
+    quota::release(&gone)?;
     remove_tree(&gone)
 }

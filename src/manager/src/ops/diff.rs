@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::args_kept::DiffArgs;
 use crate::changes;
+use crate::copied::Storage;
 use crate::definition::{Definition, From, Upper};
 use crate::diff::{Change, Kind, read_changes};
 use crate::output::{self, Format};
@@ -40,6 +41,9 @@ pub fn diff(manager: &Manager, args: &DiffArgs) -> Result<()> {
         );
     }
     need_on_disk(manager, &definition)?;
+    if definition.storage == Storage::Copy {
+        bail!("container {:?} has a copy of all its files, and no layer of what it has changed", args.name);
+    }
     let layers = changes::layers(places, &definition)?;
     let upper = places.container(&args.name).join(UPPER);
     let kept = if args.all { definition.changes.len() } else { 0 };

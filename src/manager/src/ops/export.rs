@@ -10,11 +10,11 @@ use rootfs_tools::Stack;
 
 use crate::args_kept::ExportArgs;
 use crate::changes;
+use crate::copied;
 use crate::definition::{Definition, From};
 use crate::ops::diff::need_on_disk;
 use crate::output::tell;
 use crate::pending;
-use crate::places::UPPER;
 use crate::run::Manager;
 
 /// Bytes that are written at once.
@@ -32,9 +32,7 @@ pub fn export(manager: &Manager, args: &ExportArgs) -> Result<()> {
         bail!("container {:?} has the files of this machine: skep diff {0} lists its own", args.name);
     }
     need_on_disk(manager, &definition)?;
-    let mut layers = vec![places.container(&args.name).join(UPPER)];
-    layers.extend(changes::layers(places, &definition)?);
-    let stack = Stack::open(&layers)?;
+    let stack = Stack::open(&copied::shown(places, &definition)?)?;
     let notes = if args.file == Path::new("-") {
         write(&stack, std::io::stdout().lock())?
     } else {

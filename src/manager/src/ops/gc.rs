@@ -1,5 +1,6 @@
 //! `gc`: what nothing needs any more.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -82,7 +83,12 @@ fn layers(places: &Places, dry_run: bool) -> Result<Vec<Digest>> {
 pub(super) fn remove_layers(places: &Places, store: &Store) -> Result<Report> {
     // One that cannot be read is found here, before anything goes.
     layers_in_use(places)?;
-    let is_needed = |digest: Digest| layers_in_use(places).map_or(true, |needed| needed.contains(&digest));
+    // Asked once, with the first layer, when the lock is held already: nobody can begin to use one until it is free.
+    let needed = OnceCell::new();
+    let is_needed = |digest: Digest| {
+        let needed = needed.get_or_init(|| layers_in_use(places).ok());
+        needed.as_ref().is_none_or(|needed| needed.contains(&digest))
+    };
     Ok(store::gc(store, &is_needed)?)
 }
 

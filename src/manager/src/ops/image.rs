@@ -83,7 +83,9 @@ fn bootstrap(store: &Store, args: &BootstrapArgs) -> Result<()> {
     let known = [("mmdebstrap", Installer::Mmdebstrap), ("debootstrap", Installer::Debootstrap)];
     let found = known.into_iter().find_map(|(name, installer)| Some((find_program(name)?, installer)));
     let Some((program, installer)) = found else { bail!("neither mmdebstrap nor debootstrap is installed") };
+    let Some(shell) = find_program("sh") else { bail!("no sh is installed") };
     let source = Source::Bootstrap(Bootstrap {
+        shell: shell.into(),
         program: program.into(),
         installer,
         options: args.option.clone(),

@@ -11,10 +11,13 @@ use runtime_spec::state::{State, Status};
 use serde::Serialize;
 
 use crate::args::LsArgs;
+use crate::copied::Storage;
 use crate::definition::{Definition, Restart};
 use crate::links;
 use crate::ops::network;
 use crate::output::{self, tell};
+use crate::places::Places;
+use crate::quota::{self, Disk};
 use crate::run::Manager;
 use crate::runs::{Last, Run};
 use crate::runtime::is_alive;
@@ -52,6 +55,10 @@ struct Row {
     last: Option<Last>,
     /// The configuration of LXC that it comes from; null where it comes from none.
     lxc_config: Option<String>,
+    /// `overlay` or `copy`.
+    storage: Storage,
+    /// Bytes that its changes may take on disk and do take; null without --disk-size.
+    disk: Option<Disk>,
 }
 
 /// Prints the list. A definition that cannot be read is told.
@@ -75,7 +82,10 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
         };
         let addresses = addresses.get(&name).map(Vec::as_slice).unwrap_or_default();
         let (run, last) = (Run::read(&manager.places, &name)?, Last::read(&manager.places, &name)?);
-        let row = row(&definition, states.get(name.as_str()).copied(), addresses, run.as_ref(), last);
+        let mut row = row(&definition, states.get(name.as_str()).copied(), addresses, run.as_ref(), last);
+        if let Some(limit) = definition.limits.disk {
+            row.disk = read_disk(&manager.places, &name, limit)?;
+        }
         if args.filter.iter().all(|(field, value)| field_of(&row, field) == value) {
             rows.push(row);
         }
@@ -84,6 +94,15 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
         return output::write(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>());
     }
     output::print(args.printed.format, &rows, || table(&rows))
+}
+
+/// What a container takes on disk; nothing for one that is gone by now.
+fn read_disk(places: &Places, name: &str, limit: u64) -> Result<Option<Disk>> {
+    let folder = places.container(name);
+    match quota::read(&folder, limit) {
+        Err(_) if !folder.exists() => Ok(None),
+        other => other,
+    }
 }
 
 fn row(
@@ -114,6 +133,8 @@ fn row(
         restarts: run.map_or(0, |run| run.restarts),
         last,
         lxc_config: definition.lxc.as_ref().map(|kept| kept.file.clone()),
+        storage: definition.storage,
+        disk: None,
     }
 }
 

@@ -36,6 +36,7 @@ use crate::changes;
 use crate::definition::Definition;
 use crate::output::tell;
 use crate::pending;
+use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::is_alive;
@@ -100,6 +101,7 @@ fn remove_unfinished(manager: &Manager, folder: &str) -> Result<()> {
     if state == "gone" && path.exists() && !manager.places.container(container).exists() {
         network::disconnect(manager, container)?;
     }
+    quota::release(&path)?;
     remove_tree(&path)
 }
 
@@ -122,10 +124,5 @@ pub fn need_stopped(manager: &Manager, name: &str) -> Result<()> {
 /// # Errors
 /// What the kernel says.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
+    rootfs_tools::remove_tree(path).with_context(|| format!("cannot remove {}", path.display()))
 }

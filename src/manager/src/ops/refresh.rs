@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 use sys::fs::{FileType, Stat};
 
@@ -13,11 +13,12 @@ use crate::args_kept::RefreshArgs;
 use crate::base;
 use crate::bundle;
 use crate::changes;
+use crate::copied::Storage;
 use crate::definition::{Definition, From, Upper};
 use crate::diff::{Change, read_changes};
-use crate::ops::{start, stop};
+use crate::ops::stop;
 use crate::output::{self, Format, tell};
-use crate::pending;
+use crate::pending::{self, Intent};
 use crate::places::UPPER;
 use crate::run::Manager;
 use crate::runtime::is_alive;
@@ -78,9 +79,15 @@ fn refresh_one(manager: &Manager, args: &RefreshArgs, name: &str) -> Result<Opti
         None if args.all => return Ok(None),
         None => bail!("container {name:?} is not defined"),
     };
-    let alive = manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status));
+    let state = manager.runtime.state(name)?;
+    let alive = state.as_ref().is_some_and(|state| is_alive(state.status));
     if args.all && !alive {
         return Ok(None);
+    }
+    if definition.storage == Storage::Copy {
+        // Its files are its own.
+        let action = if alive { Action::Current } else { Action::Stopped };
+        return Ok(Some(Row { name: name.to_owned(), action, from: definition.from.render(), shadowed: Vec::new() }));
     }
     let base = base::layers(places, &definition.from)?;
     let ran_on = bundle::read_lower(&places.container(name))?;
@@ -96,9 +103,11 @@ fn refresh_one(manager: &Manager, args: &RefreshArgs, name: &str) -> Result<Opti
     let shadowed =
         if args.dry_run { find_shadowed(manager, &definition, &base, before.as_deref())? } else { Vec::new() };
     if action == Action::Restarted && !args.dry_run {
-        stop::stop_locked(manager, &definition, args.time)?;
-        start::start_locked(manager, &definition, None)
-            .with_context(|| format!("container {name:?} was stopped and does not start again"))?;
+        let pid = state.and_then(|state| state.pid);
+        // Settling starts it again: whatever ends this command, the next one does the same.
+        pending::perform(manager, name, &Intent::Refresh { pid, time: args.time }, || {
+            stop::stop_locked(manager, &definition, args.time)
+        })?;
     }
     Ok(Some(Row { name: name.to_owned(), action, from: definition.from.render(), shadowed }))
 }

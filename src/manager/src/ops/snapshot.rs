@@ -1,8 +1,6 @@
 //! `snapshot` and `restore`: the changes of a container at a moment, and the way back to them.
 
 use std::fs::{self, File};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +10,7 @@ use serde::Serialize;
 
 use crate::args_kept::{RestoreArgs, SnapshotArgs};
 use crate::changes;
+use crate::copied;
 use crate::definition::{Definition, From, Upper};
 use crate::output::{self, Format};
 use crate::pending::{self, Intent, NEXT_UPPER};
@@ -48,14 +47,25 @@ pub fn snapshot(manager: &Manager, args: &SnapshotArgs) -> Result<()> {
         comment: args.comment.clone(),
         from: definition.from.render(),
         changes: Vec::new(),
+        copied: false,
     };
     let _kept = changes::lock(places)?;
-    freeze(manager, definition, Some(snapshot)).with_context(|| format!("cannot make snapshot {name:?}"))?;
+    let made = if copied::is_alone(places, &definition)? {
+        copy_alone(manager, &definition).and_then(|id| {
+            snapshots::write(places, &args.name, &Snapshot { changes: vec![id], copied: true, ..snapshot })
+        })
+    } else {
+        freeze(manager, definition, Some(snapshot)).map(drop)
+    };
+    made.with_context(|| format!("cannot make snapshot {name:?}"))?;
     output::write(&format!("{name}\n"))
 }
 
-/// The kernel takes no layer that lies inside another one, and everything on the root file system lies inside `/`.
-fn refuse_nested(manager: &Manager, definition: &Definition) -> Result<()> {
+/// The state of a container that has a process.
+///
+/// # Errors
+/// It keeps its changes in memory, or where it was adopted with; what the runtime says.
+fn alive(manager: &Manager, definition: &Definition) -> Result<Option<Status>> {
     if let From::Adopted { path, .. } = &definition.from {
         bail!(
             "the changes of container {:?} cannot be frozen: they go to {}, which it was adopted with",
@@ -63,19 +73,21 @@ fn refuse_nested(manager: &Manager, definition: &Definition) -> Result<()> {
             path.display()
         );
     }
-    if !matches!(definition.from, From::Host { .. }) {
-        return Ok(());
+    let name = &definition.name;
+    let status = manager.runtime.state(name)?.map(|state| state.status).filter(|status| is_alive(*status));
+    if status.is_some() && definition.upper != Upper::Disk {
+        bail!("container {name:?} keeps its changes in memory, where they cannot be frozen");
     }
-    let device = |path: &Path| fs::metadata(path).map(|meta| meta.dev()).with_context(|| path.display().to_string());
-    if device(Path::new("/"))? == device(&manager.places.data)? {
-        bail!(
-            "the changes of container {:?} cannot be frozen: it shows the host's own files, and {} lies among them; \
-             a data folder on another file system would do",
-            definition.name,
-            manager.places.data.display()
-        );
-    }
-    Ok(())
+    Ok(status)
+}
+
+/// Freezes a copy of what a container has changed, where nothing frozen can be a layer of it ([`copied`]). Returns its id.
+/// The locks are those of [`freeze`].
+///
+/// # Errors
+/// What the kernel or the runtime says; then there is no such copy.
+pub(super) fn copy_alone(manager: &Manager, definition: &Definition) -> Result<String> {
+    copied::freeze(manager, &definition.name, alive(manager, definition)?)
 }
 
 /// Makes what a container has changed so far immutable and returns its frozen changes, the lowest first. The container's
@@ -87,12 +99,8 @@ fn refuse_nested(manager: &Manager, definition: &Definition) -> Result<()> {
 /// # Errors
 /// What the kernel or the runtime says; then the container is as it was.
 pub(super) fn freeze(manager: &Manager, definition: Definition, snapshot: Option<Snapshot>) -> Result<Vec<String>> {
-    refuse_nested(manager, &definition)?;
     let places = &manager.places;
-    let status = manager.runtime.state(&definition.name)?.map(|state| state.status).filter(|status| is_alive(*status));
-    if status.is_some() && definition.upper != Upper::Disk {
-        bail!("container {:?} keeps its changes in memory, where they cannot be frozen", definition.name);
-    }
+    let status = alive(manager, &definition)?;
     let upper = places.container(&definition.name).join(UPPER);
     let below = changes::layers(places, &definition)?;
     let mut chain = definition.changes.clone();
@@ -108,7 +116,7 @@ pub(super) fn freeze(manager: &Manager, definition: Definition, snapshot: Option
         let id = changes::random_id()?;
         chain.push(id.clone());
         let is_copied = match status {
-            Some(status) => copy_upper(manager, &definition.name, &id, &upper, status)?,
+            Some(status) => copied::copy_upper(manager, &definition.name, &id, &upper, status)?,
             None => false,
         };
         if !is_copied {
@@ -138,31 +146,6 @@ fn move_upper(places: &Places, definition: &Definition, id: &str, upper: &Path) 
     definition.write(&places.container(&definition.name))
 }
 
-/// Copies the upper layer of a container that runs. `false` where its process ended before it could be frozen: then
-/// nothing is copied, and it is a stopped one.
-fn copy_upper(manager: &Manager, name: &str, id: &str, upper: &Path, status: Status) -> Result<bool> {
-    // One that stands still already, or has not begun, stays as it is.
-    let frozen = status == Status::Running;
-    let places = &manager.places;
-    pending::perform(manager, name, &Intent::Copy { id: id.to_owned(), frozen }, || {
-        if frozen && !manager.runtime.set_frozen(name, true)? {
-            return Ok(false);
-        }
-        changes::make(places, id, name)?;
-        let root = changes::root(places, id);
-        let unfinished = root.with_extension("new");
-        fs::create_dir(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
-        let folder = File::open(&unfinished).with_context(|| format!("cannot open {}", unfinished.display()))?;
-        rootfs_tools::copy_stack(&rootfs_tools::Stack::open_raw(upper)?, folder.try_clone()?.into())?;
-        if frozen {
-            manager.runtime.set_frozen(name, false)?;
-        }
-        sys::entry::sync_file_system(folder.as_fd())?;
-        fs::rename(&unfinished, &root).with_context(|| format!("cannot make {}", root.display()))?;
-        Ok(true)
-    })
-}
-
 /// `restore NAME SNAP`: the container's files become those of the snapshot. What it changed since is gone.
 ///
 /// # Errors
@@ -175,15 +158,20 @@ pub fn restore(manager: &Manager, args: &RestoreArgs) -> Result<()> {
     super::need_stopped(manager, &args.name)?;
     let _kept = changes::lock(places)?;
     let folder = places.container(&args.name);
-    let after = Definition { changes: snapshot.changes.clone(), ..definition };
+    let chain = if snapshot.copied { Vec::new() } else { snapshot.changes.clone() };
+    let after = Definition { changes: chain.clone(), ..definition };
     let below = changes::layers(places, &after)?;
     let next = folder.join(NEXT_UPPER);
     super::remove_tree(&next)?;
-    if let Err(error) = changes::make_upper(&next, &below[0]) {
+    let made = changes::make_upper(&next, &below[0]).and_then(|()| match snapshot.changes.first() {
+        Some(id) if snapshot.copied => copied::fill_raw(&next, &changes::root(places, id)),
+        _ => Ok(()),
+    });
+    if let Err(error) = made {
         super::remove_tree(&next)?;
         return Err(error);
     }
-    let intent = Intent::Restore { changes: snapshot.changes };
+    let intent = Intent::Restore { changes: chain };
     pending::perform(manager, &args.name, &intent, || match after.write(&folder) {
         // Nothing has changed yet: better none of it than the rest at some later command.
         Err(error) => pending::abandon(places, &args.name).and(Err(error)),

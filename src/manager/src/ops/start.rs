@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::fragment;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::base;
 use crate::bundle::{Surroundings, render_config};
-use crate::changes;
+use crate::copied::{self, Storage};
 use crate::definition::{Definition, Device, First, From, Upper};
 use crate::host;
 use crate::lxc;
@@ -20,12 +20,16 @@ use crate::monitor;
 use crate::ops::{ended, follow, network};
 use crate::output::tell;
 use crate::pending;
-use crate::places::{Readers, UPPER, write_whole};
+use crate::places::{Readers, write_whole};
+use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::{is_alive, messages};
 use crate::system::{Guest, System, files, render_uuid};
 use crate::template;
+
+/// The step of the runtime that fails where the kernel cannot stack layers.
+const LAYERS_REFUSED: &str = "mount the layers of the root file system";
 
 /// Starts a container that does not run.
 ///
@@ -40,7 +44,7 @@ pub fn start(manager: &Manager, name: &str) -> Result<()> {
 
 /// Starts a container whose lock is held. `again` is the run after which it is started by itself: that one has been
 /// concluded.
-pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
+pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
     let name = &definition.name;
     if let Some(state) = manager.runtime.state(name)?
         && is_alive(state.status)
@@ -56,8 +60,11 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         ended::clear(manager, definition, false)?;
     }
     let folder = manager.places.container(name);
+    if let Some(bytes) = definition.limits.disk {
+        quota::limit_again(&folder, bytes)?;
+    }
     let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
-    let lower = changes::layers(&manager.places, definition)?;
+    let shown = copied::shown(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
         From::Host { hide, show } => {
             let hidden = host::probe_hidden(hide, show, &manager.places.data)?;
@@ -67,9 +74,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         }
         _ => (Vec::new(), Vec::new()),
     };
-    let upper = folder.join(UPPER);
-    let all: Vec<_> = std::iter::once(&upper).chain(&lower).cloned().collect();
-    let user = base::find_user(&all, definition.process.user.as_deref())?;
+    let user = base::find_user(&shown, definition.process.user.as_deref())?;
     let devices = definition.devices.iter().map(probe_device).collect::<Result<Vec<_>>>()?;
     let covers: Vec<_> = host::plan_covers(&parts, &hidden)
         .into_iter()
@@ -80,7 +85,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     }
     let host = folder.join("host");
     let guest = match &definition.system {
-        Some(system) => Some(prepare_system(definition, system, &folder, &lower, Guest::new(&host))?),
+        Some(system) => Some(prepare_system(definition, system, &shown, Guest::new(&host))?),
         None => None,
     };
     let init = match definition.process.first {
@@ -91,7 +96,7 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         definition,
         &Surroundings {
             folder: &folder,
-            lower: &lower,
+            lower: &shown[1..],
             systemd: manager.runtime.uses_systemd(),
             user: &user,
             devices: &devices,
@@ -105,6 +110,9 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         },
     );
     leave_out_missing(&mut config);
+    if definition.storage == Storage::Copy {
+        copied::set_root(&mut config, &folder);
+    }
     if let Some(hooks) = template::read_hooks(&manager.places, &definition.from)? {
         fragment::merge(&mut config, &json!({ "hooks": hooks }));
     }
@@ -133,7 +141,9 @@ pub(super) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             }
             None => run.forget(&manager.places, name)?,
         }
-        return Err(error.context(format!("cannot start container {name:?}")));
+        let is_refused = format!("{error:#}").contains(LAYERS_REFUSED);
+        let hint = if is_refused { ": one of --storage copy needs no layers" } else { "" };
+        return Err(error.context(format!("cannot start container {name:?}{hint}")));
     }
     again.map_or(Ok(()), |before| before.remove_folder(&manager.places, name))
 }
@@ -191,15 +201,14 @@ fn leave_out_missing(config: &mut Value) {
 fn prepare_system<'a>(
     definition: &Definition,
     system: &System,
-    folder: &Path,
-    lower: &[PathBuf],
+    layers: &[PathBuf],
     mut guest: Guest<'a>,
 ) -> Result<Guest<'a>> {
-    if definition.upper == Upper::Disk {
-        files::write_own(&folder.join(UPPER), lower, system)?;
+    if let (Upper::Disk, [upper, lower @ ..]) = (&definition.upper, layers) {
+        files::write_own(upper, lower, system)?;
     }
     files::write_host(guest.host, &render_uuid(&system.machine_id))?;
-    guest.systemd = files::probe_systemd(lower)?;
+    guest.systemd = files::probe_systemd(layers)?;
     guest.unified = files::probe_unified()?;
     Ok(guest)
 }

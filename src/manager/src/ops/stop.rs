@@ -36,7 +36,7 @@ pub fn restart(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
     start::start_locked(manager, &definition, None)
 }
 
-pub(super) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {
+pub(crate) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {
     stop_for(manager, definition, seconds, Wanted::PowerOff)
 }
 

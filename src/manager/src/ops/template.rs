@@ -239,6 +239,7 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         created: 0,
         from: From::Folder { path: PathBuf::from("/") },
         changes: Vec::new(),
+        storage: crate::copied::Storage::Overlay,
         upper: Upper::Disk,
         process: Process {
             terminal: false,
