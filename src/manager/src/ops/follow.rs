@@ -12,7 +12,7 @@ use runtime_spec::monitor::{End, Request};
 
 use crate::args_running::{Awaited, LogsArgs, StartArgs, WaitArgs};
 use crate::definition::Definition;
-use crate::monitor::{Connection, Told};
+use crate::monitor::{self, Connection, Told};
 use crate::ops::start;
 use crate::output::{self, tell};
 use crate::run::Manager;
@@ -73,8 +73,14 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
     if !definition.monitor {
         bail!("container {name:?} has no monitor: nobody would see how it ends");
     }
+    // Open before it is written: a short while later the first part may have been put aside already.
+    let log = log_path(manager, name);
+    if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+        monitor::set_log_aside(&log, definition.log.files)?;
+        monitor::open_log(&log)?;
+    }
+    let mut reader = LogReader::open(&log)?;
     start::start(manager, name)?;
-    let mut reader = LogReader::open(&log_path(manager, name))?;
     let end = match connect(manager, name)? {
         Some(connection) => follow(&connection, &mut reader)?,
         None => None,
@@ -176,19 +182,46 @@ impl LogReader {
         Ok(())
     }
 
-    /// Prints what has been added.
+    /// Prints what has been added, in all the logs that were put aside since the last look and are still kept.
     fn print(&mut self) -> Result<()> {
         self.print_rest()?;
-        // Another one has taken its place: whatever came between is in that one from its beginning.
-        let inode = |meta: std::io::Result<fs::Metadata>| meta.map(|meta| (meta.dev(), meta.ino())).ok();
-        let open_one = self.file.as_ref().and_then(|file| inode(file.metadata()));
-        let named = inode(fs::metadata(&self.path));
-        if named.is_some() && named != open_one {
+        while let Some(next) = self.next()? {
+            // It may have been written to until it was put aside.
             self.print_rest()?;
-            self.file = open(&self.path)?;
+            self.file = Some(next);
             self.print_rest()?;
         }
         Ok(())
+    }
+
+    /// The log that comes after the open one; `None` where that is the newest. Another may be put aside at any moment, so what
+    /// was found is looked for again.
+    fn next(&self) -> Result<Option<File>> {
+        loop {
+            let Some(next) = self.after_open().and_then(|path| open(&path).transpose()) else { return Ok(None) };
+            let next = next?;
+            let found = next.metadata().ok().map(|meta| inode(&meta));
+            let again = self.after_open().and_then(|path| fs::metadata(path).ok()).map(|meta| inode(&meta));
+            if found == again {
+                return Ok(Some(next));
+            }
+        }
+    }
+
+    /// The path of the log that comes after the open one. Of one that is kept no more the oldest that is comes after it.
+    fn after_open(&self) -> Option<PathBuf> {
+        let own = self.file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| inode(&meta));
+        let aside = (1..).map(|number| PathBuf::from(format!("{}.{number}", self.path.display())));
+        let mut next = None;
+        for path in std::iter::once(self.path.clone()).chain(aside) {
+            let Ok(meta) = fs::metadata(&path) else { break };
+            if Some(inode(&meta)) == own {
+                return next;
+            }
+            next = Some(path);
+        }
+        // Nothing was open: the newest is where it begins.
+        if own.is_none() { Some(self.path.clone()).filter(|path| path.exists()) } else { next }
     }
 
     fn print_rest(&mut self) -> Result<()> {
@@ -199,6 +232,10 @@ impl LogReader {
             other => other.context("cannot pass the log on"),
         }
     }
+}
+
+fn inode(meta: &fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 fn open(path: &Path) -> Result<Option<File>> {
@@ -221,6 +258,35 @@ fn find_last(text: &[u8], lines: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_are_read_in_the_order_in_which_they_were_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let file = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
+        let put_aside = |text: &str| {
+            for number in (1..3).rev() {
+                drop(fs::rename(file(number), file(number + 1)));
+            }
+            fs::rename(&path, file(1)).unwrap();
+            fs::write(&path, text).unwrap();
+        };
+        fs::write(&path, "1").unwrap();
+        let mut reader = LogReader::open(&path).unwrap();
+        assert_eq!(reader.after_open(), None);
+        put_aside("2");
+        put_aside("3");
+        assert_eq!(reader.after_open(), Some(file(1)));
+        reader.file = reader.next().unwrap();
+        assert_eq!(reader.after_open(), Some(path.clone()));
+        reader.file = reader.next().unwrap();
+        assert!(reader.next().unwrap().is_none());
+        // More than are kept: the oldest that is there.
+        for text in ["4", "5", "6", "7"] {
+            put_aside(text);
+        }
+        assert_eq!(reader.after_open(), Some(file(3)));
+    }
 
     #[test]
     fn the_last_lines_are_found() {
