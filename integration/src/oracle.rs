@@ -252,6 +252,7 @@ mod tests {
                 Need::MemoryPolicy,
                 Need::ProjectQuotas,
                 Need::DebianMirror,
+                Need::Systems,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");
             // The lane as a whole, see `cargo xtask test`.

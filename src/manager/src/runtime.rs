@@ -191,6 +191,8 @@ impl Runtime {
         match self.ok(if frozen { "pause" } else { "resume" }, &[name]) {
             Ok(_) => Ok(true),
             Err(error) => match self.state(name)?.map(|state| state.status) {
+                // Somebody else was faster: a signal that ends it lets it go on, too.
+                Some(status) if is_alive(status) && (status == Status::Paused) == frozen => Ok(true),
                 Some(status) if is_alive(status) => Err(error),
                 _ => Ok(false),
             },
