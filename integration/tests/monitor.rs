@@ -528,6 +528,27 @@ fn without_a_monitor_there_is_no_process() {
     });
 }
 
+/// Nobody else concludes a run whose monitor has died.
+#[test]
+fn a_wait_ends_though_the_monitor_has_died() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "lost", &["--restart", "always"], "exec sleep 1000");
+        d.call(&["start", &name]).ok();
+        kill(monitor(&d, &name));
+        sb.call(&["kill", &name, "KILL"]).run().ok();
+        assert_eq!(d.call(&["wait", &name, "--time", "60"]).ok(), "ended, nobody saw how");
+        assert_eq!(d.listed(&name)["state"], "stopped");
+        // One that waits to be started again and whose monitor dies is stopped, too.
+        let name = shell(&d, "pause", &["--restart", "always"], "exit 1");
+        d.call(&["start", &name]).ok();
+        eventually("the pauses get long", || d.listed(&name)["restarts"].as_u64().is_some_and(|times| times >= 5));
+        kill(monitor(&d, &name));
+        d.call(&["wait", &name, "--time", "60"]).ok();
+        assert_eq!(d.listed(&name)["state"], "stopped");
+    });
+}
+
 /// Whoever dies at whatever moment: in the end nothing runs twice, nothing is left, and every verb works.
 #[test]
 fn deaths_at_any_moment_leave_order() {

@@ -61,7 +61,7 @@ pub fn is_there(folder: &Path) -> Result<bool> {
     match File::open(folder.join(file::LOCK)) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
         Err(error) => Err(error).with_context(|| format!("cannot open {}", folder.join(file::LOCK).display())),
-        Ok(lock) => match sys::fs::flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        Ok(lock) => match sys::fs::flock(lock.as_fd(), FlockOperation::NonBlockingLockShared) {
             Err(error) if error.is(Errno::WOULDBLOCK) => Ok(true),
             other => other.map(|()| false).map_err(Into::into),
         },
@@ -78,13 +78,16 @@ pub fn dismiss(folder: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let Ok(pid) = pid.trim().parse() else { return Ok(()) };
+    let Ok(pid) = pid.trim().parse::<i32>() else { return Ok(()) };
     let process = match sys::process::pidfd_open(pid) {
         Err(error) if error.is(Errno::SRCH) => return Ok(()),
         other => other?,
     };
-    // Held after the process was opened: the number is still the monitor's.
-    if is_there(folder)? {
+    // Held after the process was opened: the number is still the monitor's. A lock that somebody else has for a moment says
+    // nothing of the number, which may be another's since the machine has booted.
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let is_monitor = program.file_name().is_some_and(|name| name.to_string_lossy().starts_with(NAME));
+    if is_monitor && is_there(folder)? {
         sys::process::pidfd_send_signal(process.as_fd(), 15)?;
         sys::process::poll_readable(&[process.as_fd()], Some(NOTICE.as_millis().try_into().unwrap_or(u64::MAX)))?;
     }
@@ -137,7 +140,11 @@ impl Connection {
     /// What the kernel says.
     pub fn next(&self) -> Result<Told> {
         let message = match sys::socket::receive(self.0.as_fd(), MESSAGE_MAX) {
-            Err(error) if error.is(Errno::CONNRESET) => return Ok(Told::Gone),
+            // What was said before is still there.
+            Err(error) if error.is(Errno::CONNRESET) => match sys::socket::receive(self.0.as_fd(), MESSAGE_MAX) {
+                Err(error) if error.is(Errno::CONNRESET) => return Ok(Told::Gone),
+                other => other?,
+            },
             other => other?,
         };
         Ok(match Event::parse(&message.bytes) {

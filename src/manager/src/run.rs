@@ -109,8 +109,13 @@ fn runtime(global: &Global) -> Result<Runtime> {
         None => std::env::current_exe().context("cannot tell where this program is")?.with_file_name("skep"),
     };
     let mut options = Vec::new();
+    // A monitor calls the runtime from a folder of its own.
+    let root = match &global.root {
+        Some(root) => Some(std::path::absolute(root).context("cannot tell the current folder")?.display().to_string()),
+        None => None,
+    };
     for (name, value) in [
-        ("--root", &global.root),
+        ("--root", &root),
         ("--log-level", &global.log_level),
         ("--cgroup-manager", &global.cgroup_manager),
         ("--rootless", &global.rootless),

@@ -33,11 +33,17 @@ pub struct Run {
     /// It has ended, and is to be started again at this time, milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again_at: Option<u64>,
+    /// Somebody has begun to stop it: whatever happens to that command, it is not started again.
+    #[serde(default)]
+    pub stopping: bool,
 }
 
 /// How a run ended. Names of fields are not changed, only added to: people read this document, too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Last {
+    /// The run's own name.
+    #[serde(default)]
+    pub run: String,
     /// When it began, seconds since 1970.
     pub started: u64,
     /// When its end was noticed, seconds since 1970.
@@ -95,6 +101,7 @@ impl Last {
             End::Unknown => Reason::Unknown,
         };
         Last {
+            run: run.id.clone(),
             started: run.started,
             ended,
             reason,
@@ -192,7 +199,7 @@ impl Run {
     /// # Errors
     /// The kernel has no random numbers.
     pub fn new(restarts: u32) -> Result<Run> {
-        Ok(Run { id: random_id()?, started: now(), restarts, again_at: None })
+        Ok(Run { id: random_id()?, started: now(), restarts, again_at: None, stopping: false })
     }
 
     /// The run of a container that nobody has concluded.
@@ -318,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_reason_says_who_ended_it() {
-        let run = Run { id: "x".to_owned(), started: 5, restarts: 1, again_at: None };
+        let run = Run { id: "x".to_owned(), started: 5, restarts: 1, again_at: None, stopping: false };
         let plan = |end, kills, stopped| Last::plan(&run, end, kills, None, stopped, 9);
         let told = |end, kills, stopped| plan(end, kills, stopped).render();
         assert_eq!(told(End::Code(3), 0, false), "exited with 3");

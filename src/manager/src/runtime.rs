@@ -53,12 +53,21 @@ impl Runtime {
         Ok(output.stdout)
     }
 
-    /// Whether a verb ends with 0; what it writes is dropped.
+    /// Whether a verb ends with 0, within a time: what takes longer is killed. What it writes is dropped, for it may come from
+    /// a container.
     ///
     /// # Errors
     /// The program cannot be run.
-    pub fn succeeds(&self, verb: &str, args: &[&str]) -> Result<bool> {
-        self.output(verb, args).map(|output| output.status.success())
+    pub fn succeeds(&self, verb: &str, args: &[&str], limit: Duration) -> Result<bool> {
+        let mut command = self.command(verb);
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        let process = sys::process::pidfd_open(i32::try_from(child.id())?)?;
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        if !sys::process::poll_readable(&[process.as_fd()], Some(limit_ms))?[0].readable {
+            child.kill().context("cannot kill what takes too long")?;
+        }
+        Ok(child.wait().context("cannot wait for the runtime")?.success())
     }
 
     /// The state of a container; `None` where the runtime has none of the name.
@@ -179,8 +188,11 @@ impl Runtime {
     ///
     /// # Errors
     /// What the runtime says; the program did not end with 0.
-    pub fn exec(&self, name: &str, program: &[&str]) -> Result<()> {
-        self.ok("exec", &[&[name], program].concat()).map(drop)
+    pub fn exec(&self, name: &str, program: &[&str], limit: Duration) -> Result<()> {
+        if !self.succeeds("exec", &[&[name], program].concat(), limit)? {
+            bail!("{} failed, or took more than {} s", program.join(" "), limit.as_secs());
+        }
+        Ok(())
     }
 
     /// Freezes or thaws. `false` where there is nobody to do it to, as its process has ended in between.

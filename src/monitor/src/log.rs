@@ -87,6 +87,12 @@ impl Log {
     }
 
     fn rotate(&mut self) -> std::io::Result<()> {
+        // Somebody took it away, or the last rotation got no further: what is kept stays.
+        if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            self.file = Some(open(&self.path)?);
+            self.size = 0;
+            return Ok(());
+        }
         let aside = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
         for number in (1..self.files).rev() {
             match fs::rename(aside(number), aside(number + 1)) {
@@ -99,9 +105,9 @@ impl Log {
         } else {
             fs::remove_file(&self.path)?;
         }
+        self.size = 0;
         self.file = None;
         self.file = Some(open(&self.path)?);
-        self.size = 0;
         Ok(())
     }
 }
@@ -128,6 +134,20 @@ mod tests {
         // One that goes on knows how long it is.
         Log::open(&path, 10, 2).unwrap().write(b"123456789A");
         assert_eq!((read("log"), read("log.1")), ("123456789A".into(), "x".into()));
+    }
+
+    #[test]
+    fn a_log_that_was_taken_away_begins_anew_and_the_old_ones_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = Log::open(&path, 4, 2).unwrap();
+        log.write(b"1234");
+        log.write(b"5678");
+        fs::remove_file(&path).unwrap();
+        log.write(b"9");
+        assert_eq!(fs::read(&path).unwrap(), b"9");
+        assert_eq!(fs::read(dir.path().join("log.1")).unwrap(), b"1234");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -16,6 +16,9 @@ const INPUT_MAX: usize = 64 << 10;
 /// What one read takes, so that a message has room for it.
 const CHUNK: usize = MESSAGE_MAX - 1;
 
+/// Most bytes that a pipe holds (/proc/sys/fs/pipe-max-size, by default).
+const PIPE_MAX: usize = 1 << 20;
+
 /// How long the parent of a process may take to note its end, milliseconds.
 const NOTE_MS: u64 = 2000;
 
@@ -108,18 +111,29 @@ impl Server {
         matches!(self.output, Output::Lost)
     }
 
-    /// Serves until a process ends (its pidfd becomes readable), and passes on all that was written until then.
+    /// Serves until a process ends (its pidfd becomes readable).
     ///
     /// # Errors
     /// What the kernel says.
     pub fn until_end(&mut self, process: BorrowedFd<'_>) -> Result<()> {
         loop {
-            let ended = self.turn(Some(process), None)?;
-            if ended {
-                while self.pass_output()? {}
+            if self.turn(Some(process), None)? {
                 return Ok(());
             }
         }
+    }
+
+    /// Passes on what was written before the end. It is bounded: somebody else may have the output open and go on writing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn drain(&mut self) -> Result<()> {
+        for _ in 0..=PIPE_MAX / CHUNK {
+            if !self.pass_output()? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Serves for one wait, at most this long. Whether the process has ended.
@@ -205,7 +219,13 @@ impl Server {
 
     /// Takes one message. Whether the client stays.
     fn hear(&mut self, client: &mut Client) -> bool {
-        let Ok(message) = sys::socket::receive(client.socket.as_fd(), MESSAGE_MAX) else { return false };
+        let receive = || sys::socket::receive(client.socket.as_fd(), MESSAGE_MAX);
+        let received = match receive() {
+            // That it left without reading all is told before its last words.
+            Err(error) if error.is(Errno::CONNRESET) => receive(),
+            other => other,
+        };
+        let Ok(message) = received else { return false };
         match (Request::parse(&message.bytes), &self.output) {
             (Some(Request::Attach), _) => {
                 client.gets = Gets::All;

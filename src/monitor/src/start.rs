@@ -30,6 +30,7 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     hold_lock(folder, attach)?;
     // A group of its own: keys that a person presses to interrupt the command that started it are not meant for it.
     sys::process::new_session()?;
+    sys::process::chdir("/")?;
     let dir = File::open(folder).context("cannot open the folder of the run")?;
     let log = Log::open(Path::new(&orders.log), orders.log_size, orders.log_files)?;
     let listener = listen(dir.as_fd(), file::CONTROL, Carries::Messages)?;
@@ -44,6 +45,7 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     sys::process::dup_onto(null.as_fd(), 2)?;
     drop(null);
     server.until_end(process.as_fd())?;
+    server.drain()?;
     let end = end_of(process.as_fd(), pid)?;
     drop(process);
     write_end(folder, end)?;
@@ -51,6 +53,10 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     server.output = Output::Lost;
     follow_up(&orders, &mut server, end)
 }
+
+/// How often, and after which pauses, a lock is tried that somebody may look at for a moment.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Writes one line for the command that started this process. It may have gone.
 pub fn tell(line: &str) {
@@ -67,9 +73,14 @@ fn hold_lock(folder: &Path, attach: bool) -> Result<()> {
     let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
     let mut lock = open.with_context(|| format!("cannot open {}", path.display()))?;
     let how = if attach { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::LockExclusive };
-    match sys::fs::flock(lock.as_fd(), how) {
-        Err(error) if error.is(Errno::WOULDBLOCK) => bail!("it has a monitor"),
-        other => other?,
+    let mut tries = if attach { LOCK_TRIES } else { 1 };
+    while let Err(error) = sys::fs::flock(lock.as_fd(), how) {
+        tries -= 1;
+        match error.is(Errno::WOULDBLOCK) {
+            true if tries == 0 => bail!("it has a monitor"),
+            true => std::thread::sleep(LOCK_PAUSE),
+            false => return Err(error.into()),
+        }
     }
     lock.set_len(0)
         .and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()))
@@ -123,6 +134,8 @@ fn begin(
         sys::fs::unlink_at(dir, file::CONSOLE)?;
     }
     if !started.success() {
+        // What hooks said of it, for example.
+        server.drain()?;
         // Its own messages are in a file that whoever gave the orders knows.
         bail!("{program} ended with {started}");
     }

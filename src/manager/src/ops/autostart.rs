@@ -105,7 +105,7 @@ fn begin(manager: &Manager, name: &str, autostart: &Autostart) -> Result<()> {
     }
     let Some(ready) = &autostart.ready else { return Ok(()) };
     let until = Instant::now() + Duration::from_secs(autostart.timeout);
-    while !is_ready(manager, name, ready)? {
+    while !is_ready(manager, name, ready, until)? {
         if Instant::now() >= until {
             bail!("container {name:?} is not ready after {} s: {}", autostart.timeout, ready.render());
         }
@@ -118,7 +118,7 @@ fn begin(manager: &Manager, name: &str, autostart: &Autostart) -> Result<()> {
 ///
 /// # Errors
 /// It does not run any more.
-fn is_ready(manager: &Manager, name: &str, ready: &Ready) -> Result<bool> {
+fn is_ready(manager: &Manager, name: &str, ready: &Ready, until: Instant) -> Result<bool> {
     let Some(state) = manager.runtime.state(name)?.filter(|state| is_alive(state.status)) else {
         bail!("container {name:?} ended before it was ready");
     };
@@ -129,7 +129,10 @@ fn is_ready(manager: &Manager, name: &str, ready: &Ready) -> Result<bool> {
                 fs::read_to_string(format!("/proc/{pid}/net/{table}")).is_ok_and(|table| listens(&table, *port))
             })
         }),
-        Ready::Exec(command) => manager.runtime.succeeds("exec", &[name, "/bin/sh", "-c", command])?,
+        Ready::Exec(command) => {
+            let limit = until.saturating_duration_since(Instant::now());
+            manager.runtime.succeeds("exec", &[name, "/bin/sh", "-c", command], limit)?
+        }
     })
 }
 

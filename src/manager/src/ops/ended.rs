@@ -47,7 +47,7 @@ fn conclude(manager: &Manager, definition: &Definition, run: &Run, stopped: bool
     let state = manager.runtime.state(name)?;
     let kills = state.as_ref().and_then(|state| state.oom_kills).unwrap_or(0);
     let usage = state.as_ref().and_then(|state| state.usage);
-    let last = Last::plan(run, end, kills, usage, stopped, now());
+    let last = Last::plan(run, end, kills, usage, stopped || run.stopping, now());
     if definition.system.is_some() { last.of_system(end) } else { last }.write(places, name)?;
     Ok(end)
 }
@@ -76,7 +76,7 @@ pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
     network::lower(manager, &definition)?;
     let lasted = Duration::from_secs(now().saturating_sub(run.started));
     let plan = if definition.system.is_some() { plan_system_restart } else { plan_restart };
-    match plan(definition.restart, end, lasted, run.restarts) {
+    match plan(definition.restart, end, lasted, run.restarts).filter(|_| !run.stopping) {
         None => run.forget(places, name),
         Some((pause, restarts)) => postpone(manager, name, run, pause, restarts),
     }

@@ -15,6 +15,7 @@ use crate::definition::Definition;
 use crate::monitor::{self, Connection, Told};
 use crate::ops::start;
 use crate::output::{self, tell};
+use crate::pending;
 use crate::run::Manager;
 use crate::runs::{Last, Run};
 use crate::runtime::is_alive;
@@ -73,14 +74,18 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
     if !definition.monitor {
         bail!("container {name:?} has no monitor: nobody would see how it ends");
     }
-    // Open before it is written: a short while later the first part may have been put aside already.
-    let log = log_path(manager, name);
-    if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
-        monitor::set_log_aside(&log, definition.log.files)?;
-        monitor::open_log(&log)?;
-    }
-    let mut reader = LogReader::open(&log)?;
-    start::start(manager, name)?;
+    let (mut reader, run) = {
+        let _lock = pending::lock(manager, name)?;
+        // Open before it is written: a short while later the first part may have been put aside already.
+        let log = log_path(manager, name);
+        if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+            monitor::set_log_aside(&log, definition.log.files)?;
+            monitor::open_log(&log)?;
+        }
+        let reader = LogReader::open(&log)?;
+        start::start_locked(manager, &definition, None)?;
+        (reader, Run::read(&manager.places, name)?.map(|run| run.id))
+    };
     let end = match connect(manager, name)? {
         Some(connection) => follow(&connection, &mut reader)?,
         None => None,
@@ -89,7 +94,7 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
     let end = match end {
         Some(end) => Some(end),
         // It had ended before anybody could connect.
-        None => last_end(manager, name)?,
+        None => last_end(manager, name, run.as_deref())?,
     };
     match end {
         Some(End::Code(code)) => Ok(exit_code(code)),
@@ -105,10 +110,11 @@ fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX))
 }
 
-fn last_end(manager: &Manager, name: &str) -> Result<Option<End>> {
+/// How a run ended that has been concluded.
+fn last_end(manager: &Manager, name: &str, run: Option<&str>) -> Result<Option<End>> {
     // Whoever concludes the run has the lock.
     let _lock = manager.places.lock(name)?;
-    let last = Last::read(&manager.places, name)?;
+    let last = Last::read(&manager.places, name)?.filter(|last| Some(last.run.as_str()) == run);
     Ok(last.and_then(|last| last.code.map(End::Code).or(last.signal.map(End::Signal))))
 }
 
@@ -148,18 +154,32 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
         match connection {
             // It closes the connection when it has been decided what comes after the end.
             Some(connection) => while matches!(connection.wait(left())?, Some(Told::Ended(_))) {},
-            None if alive && args.state == Awaited::Stopped => {
-                manager.runtime.wait(name, left().unwrap_or(Duration::from_secs(3600)))?;
-                // Nobody else concludes the run of a container without a monitor.
-                let _lock = manager.places.lock(name)?;
-                let definition = Definition::need(&manager.places, name)?;
-                if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
-                    super::ended::clear(manager, &definition, false)?;
+            None if args.state == Awaited::Stopped => {
+                if alive {
+                    manager.runtime.wait(name, left().unwrap_or(Duration::from_secs(3600)))?;
+                }
+                if !conclude_alone(manager, name)? {
+                    std::thread::sleep(left().map_or(LOOK, |left| left.min(LOOK)));
                 }
             }
             None => std::thread::sleep(left().map_or(LOOK, |left| left.min(LOOK))),
         }
     }
+}
+
+/// Concludes a run that has no process and no monitor, which nobody else does. Whether it was so.
+fn conclude_alone(manager: &Manager, name: &str) -> Result<bool> {
+    let _lock = pending::lock(manager, name)?;
+    let definition = Definition::need(&manager.places, name)?;
+    let watched = match Run::read(&manager.places, name)? {
+        Some(run) => monitor::is_there(&run.folder(&manager.places, name))?,
+        None => false,
+    };
+    if watched || manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+        return Ok(false);
+    }
+    super::ended::clear(manager, &definition, false)?;
+    Ok(true)
 }
 
 /// A log that is read while it is written and put aside.

@@ -9,6 +9,7 @@ use crate::definition::Definition;
 use crate::ops::{ended, start};
 use crate::pending;
 use crate::run::Manager;
+use crate::runs::Run;
 use crate::runtime::is_alive;
 use crate::system::init::{self, STOP_SIGNAL, Verb, Wanted};
 
@@ -44,6 +45,9 @@ fn stop_for(manager: &Manager, definition: &Definition, seconds: u64, wanted: Wa
     let name = &definition.name;
     let alive = manager.runtime.state(name)?.map(|state| state.status).filter(|status| is_alive(*status));
     if let Some(status) = alive {
+        if let Some(run) = Run::read(&manager.places, name)? {
+            Run { stopping: true, ..run }.write(&manager.places, name)?;
+        }
         end(manager, definition, status, seconds, wanted).with_context(|| format!("cannot stop container {name:?}"))?;
     }
     ended::clear(manager, definition, alive.is_some())
@@ -74,6 +78,9 @@ fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64,
     Ok(())
 }
 
+/// How long a program may take that is to ask an init.
+const REQUEST: Duration = Duration::from_secs(3);
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Asked {
@@ -101,7 +108,9 @@ fn ask(manager: &Manager, definition: &Definition, wanted: Wanted) -> Result<Ask
     };
     let seen = match init::probe(pid) {
         Err(_) if has_ended()? => return Ok(Asked::Nobody),
-        other => other?,
+        // What its files are on is the container's own affair.
+        Err(_) => return Ok(Asked::Not),
+        Ok(seen) => seen,
     };
     // Only now it is certain that it was this process that was looked at.
     if has_ended()? {
@@ -113,7 +122,7 @@ fn ask(manager: &Manager, definition: &Definition, wanted: Wanted) -> Result<Ask
             return Ok(if send(manager, name, signal)? == Sent::Nobody { Asked::Nobody } else { Asked::By(verb) });
         }
         Verb::Runlevel(level) => init::write_runlevel(pid, *level),
-        Verb::Program(program) => runtime.exec(name, program),
+        Verb::Program(program) => runtime.exec(name, program, REQUEST),
     };
     match made {
         Ok(()) => Ok(Asked::By(verb)),

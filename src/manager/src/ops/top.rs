@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use runtime_spec::state::{State, Usage};
+use sys::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::args_running::{SortBy, TopArgs};
 use crate::definition::{Definition, Limits};
@@ -44,11 +45,11 @@ pub fn top(manager: &Manager, args: &TopArgs) -> Result<()> {
     let pause = Duration::from_secs_f64(args.delay);
     let signals = if keys { Some(sys::signal::take_all()?) } else { None };
     let before_keys = if keys { Some(sys::terminal::make_raw(input.as_fd())?) } else { None };
-    if screen {
-        output::write(SCREEN_ON)?;
-    }
-    let mut last = look(manager)?;
     let drawn = (|| -> Result<()> {
+        if screen {
+            output::write(SCREEN_ON)?;
+        }
+        let mut last = look(manager)?;
         // The first share is that of a short moment.
         let mut wait = pause.min(Duration::from_millis(200));
         for round in 1.. {
@@ -104,7 +105,8 @@ fn sleep(pause: Duration, keys: Option<(std::os::fd::BorrowedFd<'_>, std::os::fd
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let ready = sys::process::poll_readable(&[signals, input], Some(u64::try_from(left.as_millis())?))?;
-        if ready[0].readable && sys::signal::next(signals)? != sys::signal::SIGWINCH {
+        // Among them are those of which a program notices nothing otherwise.
+        if ready[0].readable && matches!(sys::signal::next(signals)?, SIGINT | SIGTERM | SIGHUP | SIGQUIT) {
             return Ok(true);
         }
         if ready[1].readable {

@@ -85,7 +85,7 @@ const CHOICES: [Choice; 4] = [
 
 /// Tests of these files that say the same on every layout, by words in their names: they run natively alone, unless the file
 /// is asked for by name.
-const NATIVE_ONLY: [(&str, &[&str]); 5] = [
+const NATIVE_ONLY: [(&str, &[&str]); 6] = [
     (
         "lifecycle",
         &[
@@ -130,6 +130,27 @@ const NATIVE_ONLY: [(&str, &[&str]); 5] = [
     ),
     // Rates of an emulated processor say little; the group that tells packets is what differs here.
     ("manager_classes", &["tcp_gets"]),
+    // What differs by layout: what groups tell, and how they are frozen and killed.
+    (
+        "monitor",
+        &[
+            "console",
+            "policy",
+            "pause",
+            "starts_",
+            "by_itself",
+            "log_has",
+            "foreground",
+            "outlives",
+            "descriptors",
+            "hang_up",
+            "waiting",
+            "without_a",
+            "deaths",
+            "doctor",
+            "machine",
+        ],
+    ),
     (
         "rootless",
         &["own_file", "helper", "refused_range", "ids_of", "terminal", "hidden", "binds", "below", "filter", "hooks"],
@@ -311,7 +332,7 @@ fn pack(root: &Path, dir: &Path, boot: Boot, group: &[(String, PathBuf)], part: 
     let name = runtime.file_name().and_then(|name| name.to_str()).context("RUNTIME names no file")?;
     strip(&runtime, &dir.join(name), &log)?;
     // Beside the runtime, which looks for them there too.
-    if group.iter().any(|(name, _)| name.starts_with("manager") || name.starts_with("systems")) {
+    if group.iter().any(|(name, _)| ["manager", "monitor", "systems"].iter().any(|prefix| name.starts_with(prefix))) {
         for name in MANAGERS {
             let program =
                 find_beside(&runtime, name).with_context(|| format!("there is no {name} beside the runtime"))?;
