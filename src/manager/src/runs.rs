@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_system_powers_off_where_a_program_is_killed() {
-        let run = Run { id: "x".to_owned(), started: 5, restarts: 0, again_at: None };
+        let run = Run { id: "x".to_owned(), started: 5, restarts: 0, again_at: None, stopping: false };
         let plan = |end, stopped| Last::plan(&run, end, 0, None, stopped, 9).of_system(end);
         assert_eq!(plan(End::Signal(2), true).render(), "stopped, powered off");
         assert_eq!(plan(End::Signal(2), false).reason, Reason::Exited);
