@@ -175,16 +175,18 @@ fn state_and_list_never_see_half_a_state_file() {
 #[test]
 fn state_kill_and_list_do_not_wait_for_a_hook_that_hangs() {
     case(|sb| {
-        let b = sb.bundle().hook("createRuntime", "sleep 1000").sleeper();
+        let file = sb.dir.join("hook");
+        let b = sb.bundle().hook("createRuntime", &format!("echo $$ > {}; exec sleep 1000", file.display())).sleeper();
         let mut running = sb.verb("create", &b, &[]).spawn();
-        eventually("the hook runs", || sb.cgroup("pids", &b.id).exists() && sb.root.join(&b.id).exists());
-        std::thread::sleep(Duration::from_millis(300));
+        eventually("the hook runs", || std::fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n')));
         let quick = Duration::from_secs(5);
         let state = sb.call(&["state", &b.id]).deadline(quick).run().json();
         assert_eq!(state["status"], json!("creating"));
         sb.call(&["list"]).deadline(quick).run().ok();
         sb.call(&["delete", "--force", &b.id]).deadline(BOUND).run().ok();
         eventually("the stuck create ends", || running.ended());
+        // A hook is a program of the host: it outlives whoever has called it.
+        sb.program("/bin/kill").arg(std::fs::read_to_string(&file).expect("read the pid").trim()).run();
     });
 }
 
