@@ -212,17 +212,8 @@ pub fn set_log_aside(path: &Path, files: u32) -> Result<()> {
         Ok(meta) if meta.len() == 0 => return Ok(()),
         Ok(_) => {}
     }
-    let aside = |number: u32| PathBuf::from(format!("{}.{number}", path.display()));
-    let shift = || -> std::io::Result<()> {
-        for number in (1..files).rev() {
-            match fs::rename(aside(number), aside(number + 1)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        if files == 0 { fs::remove_file(path) } else { fs::rename(path, aside(1)) }
-    };
-    shift().with_context(|| format!("cannot put {} aside", path.display()))
+    let text = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
+    sys::fs::put_aside(text, files).with_context(|| format!("cannot put {} aside", path.display()))
 }
 
 /// Opens a log to add to it.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -86,24 +86,10 @@ impl Log {
         written
     }
 
-    fn rotate(&mut self) -> std::io::Result<()> {
-        // Somebody took it away, or the last rotation got no further: what is kept stays.
-        if fs::symlink_metadata(&self.path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            self.file = Some(open(&self.path)?);
-            self.size = 0;
-            return Ok(());
-        }
-        let aside = |number: u32| PathBuf::from(format!("{}.{number}", self.path.display()));
-        for number in (1..self.files).rev() {
-            match fs::rename(aside(number), aside(number + 1)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        if self.files > 0 {
-            fs::rename(&self.path, aside(1))?;
-        } else {
-            fs::remove_file(&self.path)?;
+    fn rotate(&mut self) -> Result<()> {
+        // Where somebody took it away, or the last rotation got no further, what is kept stays.
+        if fs::symlink_metadata(&self.path).is_ok() {
+            sys::fs::put_aside(self.path.to_str().context("the log's name is no text")?, self.files)?;
         }
         self.size = 0;
         self.file = None;

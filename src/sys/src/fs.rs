@@ -331,6 +331,23 @@ pub fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize> {
     }
 }
 
+/// Puts a file aside under its name with a number: `NAME.1` is the newest, and `kept` of them stay. With `kept` of 0 it is
+/// removed. Nobody else may do the same at that time.
+///
+/// # Errors
+/// What the kernel says; ENOENT where the file is not there, but then older ones may have another number.
+pub fn put_aside(path: &str, kept: u32) -> Result<()> {
+    let name = |number: u32| if number == 0 { path.to_owned() } else { format!("{path}.{number}") };
+    for number in (0..kept).rev() {
+        let (from, to) = (name(number), name(number + 1));
+        match rename_at(CWD, &from, CWD, &to) {
+            Err(error) if error.is(Errno::NOENT) && number > 0 => {}
+            other => other?,
+        }
+    }
+    if kept == 0 { unlink_at(CWD, path) } else { Ok(()) }
+}
+
 /// Writes all bytes to an open file.
 ///
 /// # Errors
