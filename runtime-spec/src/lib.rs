@@ -25,6 +25,7 @@ pub mod oci;
 pub mod overlay;
 pub mod signal;
 pub mod state;
+pub mod stats;
 pub mod validate;
 
 pub use finding::{Finding, Severity};

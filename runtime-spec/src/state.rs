@@ -33,6 +33,12 @@ impl Status {
             Status::Paused => "paused",
         }
     }
+
+    /// Whether the container has a process.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        self != Status::Stopped
+    }
 }
 
 impl fmt::Display for Status {

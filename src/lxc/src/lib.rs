@@ -13,7 +13,6 @@
 
 pub mod options;
 pub mod output;
-pub mod pattern;
 pub mod places;
 pub mod skep;
 pub mod tools;

@@ -107,9 +107,3 @@ pub fn render_status(state: Option<&State>) -> &'static str {
         Some(Status::Paused) => "FROZEN",
     }
 }
-
-/// Whether a container has processes.
-#[must_use]
-pub fn is_alive(state: &State) -> bool {
-    state.status != Status::Stopped
-}

@@ -6,24 +6,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use runtime_spec::stats::{Usage, parse_usage};
 
 use crate::skep::Skep;
-
-/// What a container has used and uses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Processor time in nanoseconds.
-    pub cpu: Option<u64>,
-    /// Bytes read from and written to disks.
-    pub block: Option<u64>,
-    /// Bytes of memory.
-    pub memory: Option<u64>,
-    /// Bytes of memory of the kernel.
-    pub kernel: Option<u64>,
-    /// Bytes of swap.
-    pub swap: Option<u64>,
-}
 
 /// Asks what a container uses.
 ///
@@ -31,34 +16,7 @@ pub struct Usage {
 /// What `skep` tells.
 pub fn read(skep: &Skep, name: &str) -> Result<Usage> {
     let answer = skep.ok(&["events", "--stats", name])?;
-    let answer: Value = serde_json::from_str(&answer).context("cannot read the answer of events")?;
-    Ok(parse(&answer["data"]))
-}
-
-fn parse(data: &Value) -> Usage {
-    let memory = &data["memory"];
-    let usage = |of: &str| memory[of]["usage"].as_u64();
-    let io = data["blkio"]["ioServiceBytesRecursive"].as_array();
-    let operations = |names: &'static [&'static str]| {
-        let of = move |entry: &&Value| {
-            entry["op"].as_str().is_some_and(|op| names.iter().any(|name| op.eq_ignore_ascii_case(name)))
-        };
-        let bytes = |list: &Vec<Value>| list.iter().filter(of).map(|entry| entry["value"].as_u64().unwrap_or(0)).sum();
-        io.map(bytes)
-    };
-    // Swap of cgroup v1 is counted with memory.
-    let swap = match (&memory["raw"]["total_swap"], usage("swap")) {
-        (Value::Number(swap), _) => swap.as_u64(),
-        (_, swap) => swap,
-    };
-    let kernel_v2 = memory["raw"]["kernel"].as_u64();
-    Usage {
-        cpu: data["cpu"]["usage"]["total"].as_u64(),
-        block: operations(&["read", "write"]),
-        memory: usage("usage"),
-        kernel: usage("kernel").or(kernel_v2),
-        swap,
-    }
+    Ok(parse_usage(&serde_json::from_str(&answer).context("cannot read the answer of events")?))
 }
 
 /// Renders a number of bytes as LXC does: `572.00 KiB`.
@@ -142,8 +100,6 @@ pub fn cgroup_file(pid: u32, file: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -152,15 +108,5 @@ mod tests {
         for (bytes, expected) in cases {
             assert_eq!(render_bytes(bytes), expected);
         }
-    }
-
-    #[test]
-    fn figures_of_both_versions_are_found() {
-        let io = json!([{"op": "Read", "value": 4}, {"op": "Write"}, {"op": "Total", "value": 9}]);
-        let v1 = json!({"cpu": {"usage": {"total": 5}}, "blkio": {"ioServiceBytesRecursive": io},
-            "memory": {"usage": {"usage": 7}, "kernel": {"usage": 8}, "raw": {"total_swap": 0}}});
-        let expected = Usage { cpu: Some(5), block: Some(4), memory: Some(7), kernel: Some(8), swap: Some(0) };
-        assert_eq!(parse(&v1), expected);
-        assert_eq!(parse(&json!({})), Usage::default());
     }
 }

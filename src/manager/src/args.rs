@@ -341,7 +341,7 @@ pub struct Names {
 }
 
 /// Most old logs of a container.
-const LOG_FILES_MAX: i64 = 1000;
+pub const LOG_FILES_MAX: i64 = 1000;
 
 /// `create`.
 #[derive(Debug, Args)]

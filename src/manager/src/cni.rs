@@ -27,7 +27,6 @@ use crate::definition::{Definition, Network, Rates};
 use crate::links::FIRST;
 use crate::places::{Lock, Places, make_closed_dir};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 
 /// Where configurations are, as with other programs that call plugins.
 pub const CONF: &str = "/etc/cni/net.d";
@@ -265,7 +264,8 @@ pub fn gc(manager: &Manager, dry_run: bool) -> Result<Vec<String>> {
         }
         let Ok(Some(lock)) = places.try_lock(name) else { return true };
         // What cannot be asked may be alive.
-        let alive = manager.runtime.state(name).map_or(true, |state| state.is_some_and(|state| is_alive(state.status)));
+        let alive =
+            manager.runtime.state(name).map_or(true, |state| state.is_some_and(|state| state.status.is_alive()));
         if !alive {
             held.borrow_mut().push((name.clone(), lock));
         }

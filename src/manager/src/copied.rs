@@ -19,6 +19,7 @@ use rootfs_tools::{Stack, copy_stack};
 use runtime_spec::state::Status;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sys::fs::StatFs;
 
 use crate::changes;
 use crate::definition::{Definition, From, Upper};
@@ -100,12 +101,22 @@ pub fn decide(places: &Places, definition: &Definition, wanted: Option<Storage>)
     Ok(storage)
 }
 
-/// Why nothing can be stacked on a folder of this file system; `None` where nothing is known against it.
-fn probe_refusal(data: &Path) -> Result<Option<String>> {
-    // It may not be there yet.
+/// What the kernel says of the file system that the data folder is on, or will be on: it may not be there yet.
+///
+/// # Errors
+/// What the kernel says.
+pub fn file_system(data: &Path) -> Result<StatFs> {
     let there = data.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let folder = File::open(there).with_context(|| format!("cannot open {}", there.display()))?;
-    let kind = u64::try_from(sys::fs::statfs(folder.as_fd())?.f_type).unwrap_or(0);
+    Ok(sys::fs::statfs(folder.as_fd())?)
+}
+
+/// Why nothing can be stacked on a folder of this file system; `None` where nothing is known against it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn probe_refusal(data: &Path) -> Result<Option<String>> {
+    let kind = u64::try_from(file_system(data)?.f_type).unwrap_or(0);
     if let Some(name) = plan_refusal(kind) {
         return Ok(Some(format!("the kernel takes no upper layer from {}, which is on {name}", data.display())));
     }

@@ -26,7 +26,6 @@ use crate::definition::Definition;
 use crate::ops::{network, remove_tree, start, stop};
 use crate::places::{Lock, Places, Readers, UPPER, write_whole};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 use crate::snapshots::{self, Snapshot};
 
 /// Name of the document in the container's folder.
@@ -232,7 +231,7 @@ fn settle_rename(manager: &Manager, name: &str, from: &str, to: &str) -> Result<
 
 fn settle_refresh(manager: &Manager, name: &str, pid: Option<u32>, time: u64) -> Result<()> {
     let definition = Definition::need(&manager.places, name)?;
-    let alive = manager.runtime.state(name)?.filter(|state| is_alive(state.status));
+    let alive = manager.runtime.state(name)?.filter(|state| state.status.is_alive());
     // Another process: it was started again, by whomever.
     if alive.as_ref().is_some_and(|state| state.pid != pid) {
         return Ok(());

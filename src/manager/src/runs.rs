@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::{End, Reboot, file};
 use runtime_spec::signal::{Signal, signal_name};
-use runtime_spec::state::Usage;
+use runtime_spec::state::{State, Status, Usage};
 use serde::{Deserialize, Serialize};
 
 use crate::changes::random_id;
@@ -178,6 +178,15 @@ pub fn plan_system_restart(policy: Restart, end: End, lasted: Duration, restarts
         Some(Reboot::Rebooted) => plan_restart(Restart::Always, end, lasted, restarts),
         Some(Reboot::Halted) => plan_restart(policy, End::Code(0), lasted, restarts),
         None => plan_restart(policy, end, lasted, restarts),
+    }
+}
+
+/// The state of a container in a word, as lists have it, by what the runtime has of it while it is alive.
+#[must_use]
+pub fn state_word(alive: Option<&State>, run: Option<&Run>) -> &'static str {
+    match alive {
+        None if run.is_some_and(|run| run.again_at.is_some()) => "restarting",
+        _ => alive.map_or(Status::Stopped, |state| state.status).name(),
     }
 }
 

@@ -85,14 +85,37 @@ impl Runtime {
         bail!("{}", told("state", &output.stderr))
     }
 
+    /// Whether a container has a process.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn is_alive(&self, name: &str) -> Result<bool> {
+        Ok(self.state(name)?.is_some_and(|state| state.status.is_alive()))
+    }
+
     /// The states of all containers.
     ///
     /// # Errors
     /// What the runtime says.
     pub fn list(&self) -> Result<Vec<State>> {
-        let answer = self.ok("list", &["--format", "json"])?;
+        self.list_with(&[])
+    }
+
+    fn list_with(&self, options: &[&str]) -> Result<Vec<State>> {
+        let answer = self.ok("list", &[&["--format", "json"], options].concat())?;
         let states: Option<Vec<State>> = serde_json::from_slice(&answer).context("cannot read the answer of list")?;
         Ok(states.unwrap_or_default())
+    }
+
+    /// What a verb prints of a container that runs; `None` where it has ended.
+    fn of_running(&self, verb: &str, options: &[&str], name: &str) -> Result<Option<Vec<u8>>> {
+        match self.ok(verb, &[options, &[name]].concat()) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => match self.state(name)?.map(|state| state.status) {
+                Some(status) if status.is_alive() => Err(error),
+                _ => Ok(None),
+            },
+        }
     }
 
     /// The command that starts a bundle in the background and ends when it runs, with its messages in a file of JSON lines.
@@ -204,8 +227,8 @@ impl Runtime {
             Ok(_) => Ok(true),
             Err(error) => match self.state(name)?.map(|state| state.status) {
                 // Somebody else was faster: a signal that ends it lets it go on, too.
-                Some(status) if is_alive(status) && (status == Status::Paused) == frozen => Ok(true),
-                Some(status) if is_alive(status) => Err(error),
+                Some(status) if status.is_alive() && (status == Status::Paused) == frozen => Ok(true),
+                Some(status) if status.is_alive() => Err(error),
                 _ => Ok(false),
             },
         }
@@ -216,9 +239,7 @@ impl Runtime {
     /// # Errors
     /// What the runtime says.
     pub fn list_usage(&self) -> Result<Vec<State>> {
-        let answer = self.ok("list", &["--format", "json", "--usage"])?;
-        let states: Option<Vec<State>> = serde_json::from_slice(&answer).context("cannot read the answer of list")?;
-        Ok(states.unwrap_or_default())
+        self.list_with(&["--usage"])
     }
 
     /// The processes of a container as the host numbers them; none where it has ended.
@@ -226,16 +247,9 @@ impl Runtime {
     /// # Errors
     /// What the runtime says.
     pub fn pids(&self, name: &str) -> Result<Vec<u32>> {
-        match self.ok("ps", &["--format", "json", name]) {
-            Ok(answer) => {
-                let pids: Option<Vec<u32>> = serde_json::from_slice(&answer).context("cannot read the answer of ps")?;
-                Ok(pids.unwrap_or_default())
-            }
-            Err(error) => match self.state(name)?.map(|state| state.status) {
-                Some(status) if is_alive(status) => Err(error),
-                _ => Ok(Vec::new()),
-            },
-        }
+        let Some(answer) = self.of_running("ps", &["--format", "json"], name)? else { return Ok(Vec::new()) };
+        let pids: Option<Vec<u32>> = serde_json::from_slice(&answer).context("cannot read the answer of ps")?;
+        Ok(pids.unwrap_or_default())
     }
 
     /// What the host offers, as `features --host` tells it.
@@ -252,13 +266,8 @@ impl Runtime {
     /// # Errors
     /// What the runtime says.
     pub fn stats(&self, name: &str) -> Result<Option<serde_json::Value>> {
-        match self.ok("events", &["--stats", name]) {
-            Ok(answer) => serde_json::from_slice(&answer).context("cannot read the answer of events").map(Some),
-            Err(error) => match self.state(name)?.map(|state| state.status) {
-                Some(status) if is_alive(status) => Err(error),
-                _ => Ok(None),
-            },
-        }
+        let Some(answer) = self.of_running("events", &["--stats"], name)? else { return Ok(None) };
+        serde_json::from_slice(&answer).context("cannot read the answer of events").map(Some)
     }
 
     /// Gives a container that runs these limits; what is `None` is without one.
@@ -306,7 +315,7 @@ impl Runtime {
     /// # Errors
     /// What the kernel or the runtime says.
     pub fn first_process(&self, name: &str) -> Result<Option<(i32, OwnedFd)>> {
-        let alive = |state: &State| state.pid.filter(|_| is_alive(state.status));
+        let alive = |state: &State| state.pid.filter(|_| state.status.is_alive());
         let Some(pid) = self.state(name)?.as_ref().and_then(alive) else { return Ok(None) };
         let number = i32::try_from(pid)?;
         let process = match sys::process::pidfd_open(number) {
@@ -316,12 +325,6 @@ impl Runtime {
         // Its number may have become another's before it was opened: then it is no longer the container's.
         Ok(self.state(name)?.as_ref().and_then(alive).filter(|now| *now == pid).map(|_| (number, process)))
     }
-}
-
-/// Whether a container has a process.
-#[must_use]
-pub fn is_alive(status: Status) -> bool {
-    status != Status::Stopped
 }
 
 /// What the runtime wrote to its standard error, without its own heading.

@@ -29,7 +29,6 @@ use crate::definition::{Definition, From, Limits, Process, Volume, parse_cpus, p
 use crate::ops::remove_tree;
 use crate::places::{Lock, Places, remove_if_there, validate_name};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 use crate::size::parse_size;
 use crate::validate::validate_memory;
 
@@ -435,7 +434,7 @@ pub fn remove(manager: &Manager, name: &str, version: Option<&str>) -> Result<()
 /// What the runtime says; a config.json cannot be read.
 pub fn read_used(manager: &Manager) -> Result<Vec<PathBuf>> {
     let mut used = Vec::new();
-    for state in manager.runtime.list()?.iter().filter(|state| is_alive(state.status)) {
+    for state in manager.runtime.list()?.iter().filter(|state| state.status.is_alive()) {
         if let Some(layers) = read_lower(&manager.places.container(&state.id))? {
             used.extend(layers);
         }

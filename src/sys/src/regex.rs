@@ -80,6 +80,33 @@ mod tests {
     }
 
     #[test]
+    fn expressions_fit_what_they_say() {
+        let fits = |pattern: &str, text: &str| Regex::new(pattern).unwrap().is_match(text);
+        for (pattern, text) in [
+            ("web", "a-web1"),
+            ("^web[0-9]+$", "web12"),
+            ("w.*1", "xweb1"),
+            ("a|b", "cb"),
+            ("^(ab)*c$", "ababc"),
+            ("[^a]", "b"),
+            ("a\\.b", "a.b"),
+            ("", "anything"),
+            ("x?y", "y"),
+            ("^(web.*)$", "web1"),
+        ] {
+            assert!(fits(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in
+            [("^web$", "web1"), ("[a-c]", "d"), ("a+", "b"), ("a\\.b", "axb"), ("(a|b)c", "ab"), ("^(we)$", "web")]
+        {
+            assert!(!fits(pattern, text), "{pattern} {text}");
+        }
+        for pattern in ["[a", "(a", "\\"] {
+            assert!(Regex::new(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
     fn refuses_what_is_no_expression() {
         let error = Regex::new("a(").unwrap_err();
         assert!(error.call().starts_with("regcomp(\"a(\"): "), "{error}");

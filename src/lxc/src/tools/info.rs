@@ -1,13 +1,14 @@
 //! `lxc-info`.
 
 use anyhow::Result;
+use runtime_spec::stats::Usage;
 
 use crate::options::Call;
 use crate::output;
 use crate::places;
 use crate::skep::{Skep, render_status};
 use crate::tools::find;
-use crate::usage::{self, Interface, Usage, render_bytes};
+use crate::usage::{self, Interface, render_bytes};
 
 /// What is asked for: each alone by its option, all of it without any.
 const PARTS: [&str; 4] = ["state", "pid", "ips", "stats"];
@@ -61,7 +62,7 @@ fn stats(used: &Usage, human: bool, line: &mut impl FnMut(&str, &str)) {
         let text = if human { format!("{:.2} seconds", cpu as f64 / SECOND) } else { cpu.to_string() };
         line("CPU use:", &text);
     }
-    for (name, value) in [("BlkIO use:", used.block), ("Memory use:", used.memory), ("KMem use:", used.kernel)] {
+    for (name, value) in [("BlkIO use:", used.io), ("Memory use:", used.memory), ("KMem use:", used.kernel_memory)] {
         if let Some(bytes) = value {
             line(name, &render(bytes, human));
         }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use runtime_spec::state::{State, Status};
+use runtime_spec::stats::Usage;
+use sys::regex::Regex;
 
 use crate::options::Call;
 use crate::output;
-use crate::pattern::Pattern;
 use crate::places::{self, Autostart, config_path};
-use crate::skep::{Skep, is_alive, render_status};
+use crate::skep::{Skep, render_status};
 use crate::usage;
 
 /// The columns of a table without `-F`.
@@ -39,7 +40,7 @@ pub(super) fn list(skep: &Skep, call: &Call) -> Result<u8> {
     let Some(filter) = call
         .get("filter")
         .or(call.operands.first().map(String::as_str))
-        .map_or(Some(None), |text| Pattern::parse(text).map(Some))
+        .map_or(Some(None), |text| Regex::new(text).ok().map(Some))
     else {
         call.tell("the filter is no regular expression");
         return Ok(1);
@@ -47,7 +48,7 @@ pub(super) fn list(skep: &Skep, call: &Call) -> Result<u8> {
     let mut entries = read(skep, call)?;
     let wanted: Vec<&str> = call.get("groups").map_or_else(Vec::new, |groups| groups.split(',').collect());
     entries.retain(|entry| {
-        filter.as_ref().is_none_or(|filter| filter.is_in(&entry.name))
+        filter.as_ref().is_none_or(|filter| filter.is_match(&entry.name))
             && wanted.iter().all(|group| entry.start.groups.iter().any(|has| has == group))
             && is_of_state(call, entry.state.as_ref())
     });
@@ -80,7 +81,7 @@ fn read(skep: &Skep, call: &Call) -> Result<Vec<Entry>> {
         // It may have been destroyed in between.
         let Ok(config) = places::read(&path) else { continue };
         let is_ours = defined.iter().any(|(known, from)| *known == name && from.as_ref() == Some(&path));
-        let state = if is_ours { states.remove(&name).filter(is_alive) } else { None };
+        let state = if is_ours { states.remove(&name).filter(|state| state.status.is_alive()) } else { None };
         let (start, unprivileged) = (places::autostart(&config), places::is_unprivileged(&config));
         entries.push(Entry { name, state, start, unprivileged });
     }
@@ -110,7 +111,7 @@ fn row(skep: &Skep, entry: &Entry, columns: &[String]) -> Result<Vec<String>> {
     };
     let used = match pid.filter(|_| has(&["RAM", "SWAP"])) {
         Some(_) => usage::read(skep, &entry.name).unwrap_or_default(),
-        None => usage::Usage::default(),
+        None => Usage::default(),
     };
     let addresses = |v4: bool| {
         let all = links.iter().flat_map(|link| &link.addresses).filter(|address| address.is_ipv4() == v4);

@@ -17,7 +17,7 @@ use runtime_spec::state::State;
 
 use crate::options::{Call, Opt, opt};
 use crate::places::config_path;
-use crate::skep::{Skep, is_alive};
+use crate::skep::Skep;
 
 /// One tool.
 #[derive(Debug)]
@@ -219,7 +219,7 @@ struct Target {
 impl Target {
     /// Whether it has processes.
     fn is_alive(&self) -> bool {
-        self.state.as_ref().is_some_and(is_alive)
+        self.state.as_ref().is_some_and(|state| state.status.is_alive())
     }
 
     /// Whether there is such a container at all.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use runtime_spec::state::Status;
 
 use crate::options::Call;
-use crate::skep::{Skep, is_alive};
+use crate::skep::Skep;
 use crate::tools::find;
 
 /// Seconds that a container has to end where nothing is said (lxc-stop(1)).
@@ -71,7 +71,7 @@ pub(super) fn stop(skep: &Skep, call: &Call) -> Result<u8> {
         Some(Err(_)) => bail!("the timeout is no number of seconds"),
     };
     let target = find(skep, call)?;
-    let Some(state) = target.state.filter(is_alive) else {
+    let Some(state) = target.state.filter(|state| state.status.is_alive()) else {
         call.tell(&format!("{} is not running", call.name));
         return Ok(NOT_RUNNING);
     };
@@ -95,7 +95,7 @@ pub(super) fn stop(skep: &Skep, call: &Call) -> Result<u8> {
 
 fn ends_within(skep: &Skep, name: &str, limit: Duration) -> Result<bool> {
     let end = Instant::now() + limit;
-    while skep.state(name)?.as_ref().is_some_and(is_alive) {
+    while skep.state(name)?.as_ref().is_some_and(|state| state.status.is_alive()) {
         if Instant::now() >= end {
             return Ok(false);
         }

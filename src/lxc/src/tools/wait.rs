@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use sys::regex::Regex;
 
 use crate::options::Call;
 use crate::output;
-use crate::pattern::Pattern;
 use crate::places::config_path;
 use crate::skep::{Skep, render_status};
 use crate::tools::find;
@@ -53,13 +53,13 @@ pub(super) fn monitor(skep: &Skep, call: &Call) -> Result<u8> {
         return Ok(0);
     }
     let text = call.get("name").or(call.operands.first().map(String::as_str)).unwrap_or(".*");
-    let pattern = Pattern::parse(text).context("the name is no regular expression")?;
+    let pattern = Regex::new(&format!("^({text})$")).context("the name is no regular expression")?;
     let lxcpath = std::path::absolute(&call.lxcpath).context("cannot tell the current folder")?;
     let look = || -> Result<BTreeMap<String, &'static str>> {
         let states: BTreeMap<String, &'static str> =
             skep.states()?.iter().map(|state| (state.id.clone(), render_status(Some(state)))).collect();
         let is_ours = |(name, from): &(String, Option<std::path::PathBuf>)| {
-            from.as_ref() == Some(&config_path(&lxcpath, name)) && pattern.is_whole(name)
+            from.as_ref() == Some(&config_path(&lxcpath, name)) && pattern.is_match(name)
         };
         let ours = skep.defined()?.into_iter().filter(is_ours);
         Ok(ours.map(|(name, _)| (name.clone(), states.get(&name).copied().unwrap_or("STOPPED"))).collect())

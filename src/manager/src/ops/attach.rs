@@ -12,7 +12,6 @@ use crate::bundle;
 use crate::definition::Definition;
 use crate::places::UPPER;
 use crate::run::Manager;
-use crate::runtime::is_alive;
 
 /// What a shell is found by inside, without a word of the caller's.
 const SHELL: [&str; 3] = ["/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/bash; else exec /bin/sh; fi"];
@@ -25,7 +24,7 @@ const SHELL: [&str; 3] = ["/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/
 pub fn attach(manager: &Manager, args: &AttachArgs) -> Result<()> {
     let name = &args.name;
     let definition = Definition::need(&manager.places, name)?;
-    if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+    if !manager.runtime.is_alive(name)? {
         bail!("container {name:?} does not run");
     }
     let folder = manager.places.container(name);

@@ -12,7 +12,6 @@ use crate::definition::{Autostart, Definition, Ready};
 use crate::ops::{start, stop};
 use crate::output::{self, tell};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 
 /// Between two looks whether a container is ready, which nobody tells.
 const LOOK: Duration = Duration::from_millis(50);
@@ -100,7 +99,7 @@ fn perform(names: &[String], work: impl Fn(&str) -> Result<()> + Sync) -> usize 
 
 /// Starts one, unless it runs, and waits until it is ready.
 fn begin(manager: &Manager, name: &str, autostart: &Autostart) -> Result<()> {
-    if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+    if !manager.runtime.is_alive(name)? {
         start::start(manager, name)?;
     }
     let Some(ready) = &autostart.ready else { return Ok(()) };
@@ -119,7 +118,7 @@ fn begin(manager: &Manager, name: &str, autostart: &Autostart) -> Result<()> {
 /// # Errors
 /// It does not run any more.
 fn is_ready(manager: &Manager, name: &str, ready: &Ready, until: Instant) -> Result<bool> {
-    let Some(state) = manager.runtime.state(name)?.filter(|state| is_alive(state.status)) else {
+    let Some(state) = manager.runtime.state(name)?.filter(|state| state.status.is_alive()) else {
         bail!("container {name:?} ended before it was ready");
     };
     Ok(match ready {

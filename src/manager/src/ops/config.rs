@@ -8,13 +8,13 @@ use anyhow::{Context, Error, Result, bail};
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
+use crate::args::LOG_FILES_MAX;
 use crate::args_config::{ConfigVerb, EditArgs};
-use crate::definition::{Autostart, Definition, Ready, Restart, Seccomp, parse_cpus, parse_ready};
+use crate::definition::{Autostart, Definition, LogBounds, Ready, Restart, Seccomp, parse_cpus, parse_ready};
 use crate::output::{self, Format, tell};
 use crate::pending;
 use crate::places::{find_program, validate_name};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 use crate::size::parse_size;
 use crate::validate::{validate_hostname, validate_memory, validate_signal};
 
@@ -140,7 +140,7 @@ static KEYS: [Key; 17] = [
         name: "log-size",
         get: |d| json!(d.log.size),
         set: |d, text| {
-            d.log.size = text.map_or(Ok(10 << 20), parse_size)?;
+            d.log.size = text.map_or(Ok(LogBounds::default().size), parse_size)?;
             Ok(())
         },
         live: false,
@@ -149,9 +149,11 @@ static KEYS: [Key; 17] = [
         name: "log-files",
         get: |d| json!(d.log.files),
         set: |d, text| {
-            d.log.files = text
-                .map_or(Ok(3), |text| parse_number(text, 0, 1000))
-                .map(|files| u32::try_from(files).unwrap_or(3))?;
+            let default = LogBounds::default().files;
+            d.log.files = match text {
+                Some(text) => u32::try_from(parse_number(text, 0, LOG_FILES_MAX)?).unwrap_or(default),
+                None => default,
+            };
             Ok(())
         },
         live: false,
@@ -337,7 +339,7 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
         }
     }
     store(manager, &before, &after)?;
-    let runs = manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status));
+    let runs = manager.runtime.is_alive(name)?;
     if runs && !later.is_empty() {
         tell(&format!("note: {} of container {name:?} holds from its next start", later.join(", ")));
     }
@@ -347,7 +349,7 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
 /// Gives a running container its new limits, then keeps the definition: one that the kernel refuses is not kept.
 fn store(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
     let name = &before.name;
-    let runs = manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status));
+    let runs = manager.runtime.is_alive(name)?;
     if runs && before.limits != after.limits {
         manager.runtime.update(name, after.limits).context("the container keeps its limits")?;
     }
@@ -390,7 +392,7 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     };
     kept().with_context(|| format!("nothing is changed; what you wrote is in {}", path.display()))?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    if before != after && manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+    if before != after && manager.runtime.is_alive(name)? {
         tell(&format!("note: limits hold now, all else from the next start of container {name:?}"));
     }
     Ok(())

@@ -11,7 +11,6 @@ use crate::output::tell;
 use crate::pending;
 use crate::quota;
 use crate::run::Manager;
-use crate::runtime::is_alive;
 
 /// Removes a container. The rename is the moment from which it is gone; what is left after an interruption is removed by
 /// the next command. With `force` also one whose documents cannot be used.
@@ -35,7 +34,7 @@ pub fn destroy(manager: &Manager, name: &str, force: bool) -> Result<()> {
         bail!("container {name:?} is not defined");
     }
     if let Some(state) = manager.runtime.state(name)? {
-        if is_alive(state.status) && !force {
+        if state.status.is_alive() && !force {
             bail!("container {name:?} is {}: stop it, or destroy it with --force", state.status);
         }
         if definition.is_none() {

@@ -11,7 +11,6 @@ use crate::diff::{Change, Kind, read_changes};
 use crate::output::{self, Format};
 use crate::places::UPPER;
 use crate::run::Manager;
-use crate::runtime::is_alive;
 
 /// One change, as `--format json` has it. Names of fields are not changed, only added to.
 #[derive(Debug, Serialize)]
@@ -76,7 +75,7 @@ fn line(change: &Change) -> String {
 /// It is one; what the runtime says.
 pub(super) fn need_on_disk(manager: &Manager, definition: &Definition) -> Result<()> {
     let name = &definition.name;
-    if definition.upper != Upper::Disk && manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+    if definition.upper != Upper::Disk && manager.runtime.is_alive(name)? {
         bail!("container {name:?} keeps its changes in memory, where only itself can see them");
     }
     Ok(())

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::args_running::DoctorArgs;
+use crate::copied;
 use crate::output;
 use crate::places::find_program;
 use crate::run::Manager;
@@ -162,32 +163,24 @@ fn judge_program(name: &str, purpose: &str, path: Option<String>) -> Finding {
     }
 }
 
-/// File systems that cannot hold the changes of a container (overlayfs.rst: the upper file system).
-const NO_UPPER: [(u64, &str); 6] = [
-    (0x794c_7630, "overlay"),
-    (0x6969, "NFS"),
-    (0x6573_5546, "FUSE"),
-    (0x4d44, "FAT"),
-    (0x0102_1997, "9p"),
-    (0xff53_4d42, "CIFS"),
-];
-
 fn judge_data(data: &Path) -> Finding {
     let subject = "data folder";
-    let place = data.ancestors().find(|place| place.is_dir()).unwrap_or(Path::new("/"));
     let found = data.display().to_string();
-    let Some(info) = place.to_str().and_then(|place| sys::fs::open_dir(place).ok()) else {
-        return finding(subject, Verdict::Bad, format!("{found} cannot be opened"), Some("choose another by --data"));
-    };
-    let Ok(statfs) = sys::fs::statfs(std::os::fd::AsFd::as_fd(&info)) else {
+    match copied::probe_refusal(data) {
+        Err(error) => {
+            return finding(subject, Verdict::Bad, format!("{error:#}"), Some("choose another by --data"));
+        }
+        Ok(Some(why)) => {
+            let advice = "keep it on ext4, xfs, btrfs or tmpfs (--data): here files are copied";
+            return finding(subject, Verdict::Limited, why, Some(advice));
+        }
+        Ok(None) => {}
+    }
+    let Ok(statfs) = copied::file_system(data) else {
         return finding(subject, Verdict::Limited, format!("nothing is known of the file system of {found}"), None);
     };
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)] // Width and sign differ by architecture.
-    let (magic, free) = (statfs.f_type as u64 & 0xffff_ffff, statfs.f_bavail as u64 * statfs.f_bsize as u64);
-    if let Some((_, name)) = NO_UPPER.iter().find(|(known, _)| *known == magic) {
-        let advice = "keep it on ext4, xfs, btrfs or tmpfs (--data): layers cannot be stacked here, files are copied";
-        return finding(subject, Verdict::Limited, format!("{found} is on {name}"), Some(advice));
-    }
+    let free = statfs.f_bavail as u64 * statfs.f_bsize as u64;
     if free < 1 << 30 {
         let advice = "skep gc removes what nothing needs";
         return finding(

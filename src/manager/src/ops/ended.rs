@@ -14,8 +14,8 @@ use crate::pending;
 use crate::places::now;
 use crate::run::Manager;
 use crate::runs::{Last, Run, plan_restart, plan_system_restart};
-use crate::runtime::is_alive;
 use runtime_spec::monitor::End;
+use runtime_spec::state::State;
 
 /// Puts down how a run ended of which no process is left, and takes away what it left. The container's lock is to be held.
 /// `stopped` says that somebody asked for the end.
@@ -25,31 +25,40 @@ use runtime_spec::monitor::End;
 pub(super) fn clear(manager: &Manager, definition: &Definition, stopped: bool) -> Result<()> {
     let (places, name) = (&manager.places, &definition.name);
     let run = Run::read(places, name)?;
+    let state = manager.runtime.state(name)?;
     match &run {
         // It was concluded when it ended; now nobody shall start it again.
         Some(run) if run.again_at.is_some() => monitor::dismiss(&run.folder(places, name))?,
-        Some(run) => {
-            conclude(manager, definition, run, stopped)?;
-        }
+        Some(run) => drop(conclude(manager, definition, run, state.as_ref(), stopped)?),
         None => {}
     }
-    if manager.runtime.state(name)?.is_some() {
-        manager.runtime.delete(name)?;
-    }
-    // Ports that an interrupted stop or a crash left are taken back, too.
-    network::lower(manager, definition)?;
+    take_back(manager, definition, state.as_ref())?;
     run.map_or(Ok(()), |run| run.forget(places, name))
 }
 
-fn conclude(manager: &Manager, definition: &Definition, run: &Run, stopped: bool) -> Result<End> {
+/// Puts down how a run ended; `state` is what the runtime has of it.
+fn conclude(
+    manager: &Manager,
+    definition: &Definition,
+    run: &Run,
+    state: Option<&State>,
+    stopped: bool,
+) -> Result<End> {
     let (places, name) = (&manager.places, &definition.name);
     let end = monitor::await_end(|| run.end(places, name), &run.folder(places, name))?;
-    let state = manager.runtime.state(name)?;
-    let kills = state.as_ref().and_then(|state| state.oom_kills).unwrap_or(0);
-    let usage = state.as_ref().and_then(|state| state.usage);
+    let kills = state.and_then(|state| state.oom_kills).unwrap_or(0);
+    let usage = state.and_then(|state| state.usage);
     let last = Last::plan(run, end, kills, usage, stopped || run.stopping, now());
     if definition.system.is_some() { last.of_system(end) } else { last }.write(places, name)?;
     Ok(end)
+}
+
+/// Takes away what the runtime still has of a run, and what connected it: also ports that an interrupted stop or a crash left.
+fn take_back(manager: &Manager, definition: &Definition, state: Option<&State>) -> Result<()> {
+    if state.is_some() {
+        manager.runtime.delete(&definition.name)?;
+    }
+    network::lower(manager, definition)
 }
 
 /// `ended NAME RUN`: the monitor has seen the end of a run. Says `again MILLISECONDS` where it is to be started again.
@@ -66,14 +75,12 @@ pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
     let Some(definition) = Definition::read(places, name)? else { return Ok(()) };
     // Somebody may have stopped it, and started it again.
     let Some(run) = Run::read(places, name)?.filter(|run| run.id == args.run) else { return Ok(()) };
-    if manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+    let state = manager.runtime.state(name)?;
+    if state.as_ref().is_some_and(|state| state.status.is_alive()) {
         return Ok(());
     }
-    let end = conclude(manager, &definition, &run, false)?;
-    if manager.runtime.state(name)?.is_some() {
-        manager.runtime.delete(name)?;
-    }
-    network::lower(manager, &definition)?;
+    let end = conclude(manager, &definition, &run, state.as_ref(), false)?;
+    take_back(manager, &definition, state.as_ref())?;
     let lasted = Duration::from_secs(now().saturating_sub(run.started));
     let plan = if definition.system.is_some() { plan_system_restart } else { plan_restart };
     match plan(definition.restart, end, lasted, run.restarts).filter(|_| !run.stopping) {

@@ -18,7 +18,6 @@ use crate::output::{self, tell};
 use crate::pending;
 use crate::run::Manager;
 use crate::runs::{Last, Run};
-use crate::runtime::is_alive;
 
 /// The log of a container.
 #[must_use]
@@ -78,7 +77,7 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
         let _lock = pending::lock(manager, name)?;
         // Open before it is written: a short while later the first part may have been put aside already.
         let log = log_path(manager, name);
-        if !manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+        if !manager.runtime.is_alive(name)? {
             monitor::set_log_aside(&log, definition.log.files)?;
             monitor::open_log(&log)?;
         }
@@ -131,7 +130,7 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
     let until = args.time.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
     loop {
-        let alive = manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status));
+        let alive = manager.runtime.is_alive(name)?;
         let run = Run::read(&manager.places, name)?;
         match args.state {
             Awaited::Running if alive => return Ok(ExitCode::SUCCESS),
@@ -175,7 +174,7 @@ fn conclude_alone(manager: &Manager, name: &str) -> Result<bool> {
         Some(run) => monitor::is_there(&run.folder(&manager.places, name))?,
         None => false,
     };
-    if watched || manager.runtime.state(name)?.is_some_and(|state| is_alive(state.status)) {
+    if watched || manager.runtime.is_alive(name)? {
         return Ok(false);
     }
     super::ended::clear(manager, &definition, false)?;

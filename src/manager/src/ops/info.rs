@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use runtime_spec::clock;
-use runtime_spec::state::{State, Status};
+use runtime_spec::state::State;
+use runtime_spec::stats::{Usage, parse_usage};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::args_running::InfoArgs;
 use crate::definition::{Definition, Limits, Network, Restart};
@@ -16,8 +16,7 @@ use crate::monitor;
 use crate::ops::network;
 use crate::output::{self, Format};
 use crate::run::Manager;
-use crate::runs::{Last, Run};
-use crate::runtime::is_alive;
+use crate::runs::{Last, Run, state_word};
 use crate::size::render_size;
 
 /// One container, as `info --format json` has it. Names of fields are not changed, only added to.
@@ -62,23 +61,6 @@ struct Link {
     tx_packets: u64,
 }
 
-/// What a container uses.
-#[derive(Debug, Serialize)]
-struct Usage {
-    /// Processor time in nanoseconds.
-    cpu: Option<u64>,
-    /// Bytes.
-    memory: Option<u64>,
-    /// Bytes.
-    memory_peak: Option<u64>,
-    /// Bytes that the kernel keeps for it.
-    kernel_memory: Option<u64>,
-    /// Processes and threads.
-    pids: Option<u64>,
-    /// Bytes read from and written to block devices.
-    io: Option<u64>,
-}
-
 /// Prints it for each name.
 ///
 /// # Errors
@@ -99,7 +81,7 @@ pub fn info(manager: &Manager, args: &InfoArgs) -> Result<()> {
 pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
     let places = &manager.places;
     let definition = Definition::need(places, name)?;
-    let state = manager.runtime.state(name)?.filter(|state| is_alive(state.status));
+    let state = manager.runtime.state(name)?.filter(|state| state.status.is_alive());
     let (run, last) = (Run::read(places, name)?, Last::read(places, name)?);
     let mut addresses = network::addresses(places)?.remove(name).unwrap_or_default();
     addresses.extend(crate::links::addresses(&definition.links));
@@ -114,10 +96,7 @@ pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
     };
     Ok(Info {
         name: name.to_owned(),
-        state: match &state {
-            None if run.as_ref().is_some_and(|run| run.again_at.is_some()) => "restarting",
-            _ => state.as_ref().map_or(Status::Stopped, |state| state.status).name(),
-        },
+        state: state_word(state.as_ref(), run.as_ref()),
         pid: state.as_ref().and_then(|state| state.pid),
         from: definition.from.render(),
         command: definition.process.args.clone(),
@@ -160,24 +139,6 @@ fn links(state: &State) -> Result<Vec<Link>> {
             tx_packets: counters.tx_packets,
         })
         .collect())
-}
-
-fn parse_usage(stats: &Value) -> Usage {
-    let data = &stats["data"];
-    let bytes = |entry: &Value| entry["value"].as_u64();
-    let moved = data["blkio"]["ioServiceBytesRecursive"].as_array().map(|entries| {
-        let moves = |entry: &&Value| matches!(entry["op"].as_str(), Some("Read" | "Write" | "read" | "write"));
-        entries.iter().filter(moves).filter_map(bytes).sum()
-    });
-    let kernel = data["memory"]["kernel"]["usage"].as_u64().or(data["memory"]["raw"]["kernel"].as_u64());
-    Usage {
-        cpu: data["cpu"]["usage"]["total"].as_u64(),
-        memory: data["memory"]["usage"]["usage"].as_u64(),
-        memory_peak: data["memory"]["usage"]["max"].as_u64(),
-        kernel_memory: kernel,
-        pids: data["pids"]["current"].as_u64(),
-        io: moved,
-    }
 }
 
 /// The same for people.
@@ -230,27 +191,4 @@ pub(super) fn rows(info: &Info) -> Vec<Vec<String>> {
     add("Last run", info.last.as_ref().map(Last::render).unwrap_or_default());
     add("Folder", info.folder.clone());
     rows
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn reads_and_writes_are_added_and_nothing_else() {
-        let entry = |op: &str, value: u64| json!({ "major": 8, "minor": 0, "op": op, "value": value });
-        let entries = [entry("Read", 10), entry("Write", 5), entry("Sync", 7), entry("Total", 22)];
-        let usage = parse_usage(&json!({ "data": {
-            "cpu": { "usage": { "total": 3 } },
-            "memory": { "usage": { "usage": 4, "max": 5 }, "raw": { "kernel": 6 } },
-            "blkio": { "ioServiceBytesRecursive": entries },
-        } }));
-        assert_eq!(
-            (usage.cpu, usage.memory, usage.memory_peak, usage.kernel_memory),
-            (Some(3), Some(4), Some(5), Some(6))
-        );
-        assert_eq!((usage.io, usage.pids), (Some(15), None));
-    }
 }

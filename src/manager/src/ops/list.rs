@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::network::LinkSpec;
 use anyhow::Result;
 use runtime_spec::clock;
-use runtime_spec::state::{State, Status};
+use runtime_spec::state::State;
 use serde::Serialize;
 
 use crate::args::LsArgs;
@@ -19,8 +19,7 @@ use crate::output::{self, tell};
 use crate::places::Places;
 use crate::quota::{self, Disk};
 use crate::run::Manager;
-use crate::runs::{Last, Run};
-use crate::runtime::is_alive;
+use crate::runs::{Last, Run, state_word};
 
 /// One container, as `ls --format json` has it. Names of fields are not changed, only added to.
 #[derive(Debug, Serialize)]
@@ -112,14 +111,11 @@ fn row(
     run: Option<&Run>,
     last: Option<Last>,
 ) -> Row {
-    let alive = state.filter(|state| is_alive(state.status));
+    let alive = state.filter(|state| state.status.is_alive());
     let addresses: Vec<IpAddr> = addresses.iter().copied().chain(links::addresses(&definition.links)).collect();
     Row {
         name: definition.name.clone(),
-        state: match alive {
-            None if run.is_some_and(|run| run.again_at.is_some()) => "restarting",
-            _ => alive.map_or(Status::Stopped, |state| state.status).name(),
-        },
+        state: state_word(alive, run),
         pid: alive.and_then(|state| state.pid),
         ipv4: addresses.iter().filter(|ip| ip.is_ipv4()).map(ToString::to_string).collect(),
         ipv6: addresses.iter().filter(|ip| ip.is_ipv6()).map(ToString::to_string).collect(),

@@ -39,7 +39,6 @@ use crate::pending;
 use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
-use crate::runtime::is_alive;
 
 /// Does the same for each name. A failure is told and the others are done all the same.
 ///
@@ -111,7 +110,7 @@ fn remove_unfinished(manager: &Manager, folder: &str) -> Result<()> {
 /// It runs; what the runtime says.
 pub fn need_stopped(manager: &Manager, name: &str) -> Result<()> {
     match manager.runtime.state(name)? {
-        Some(state) if is_alive(state.status) => bail!("container {name:?} is {}: stop it first", state.status),
+        Some(state) if state.status.is_alive() => bail!("container {name:?} is {}: stop it first", state.status),
         _ if Run::read(&manager.places, name)?.is_some_and(|run| run.again_at.is_some()) => {
             bail!("container {name:?} is about to be started again: stop it first")
         }

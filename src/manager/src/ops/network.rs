@@ -22,7 +22,6 @@ use crate::links;
 use crate::output::{self, Format, tell};
 use crate::places::{Places, Readers, find_program, read_or_empty, write_whole};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 use crate::share;
 use crate::size::render_size;
 
@@ -396,7 +395,7 @@ pub(super) fn tell_neighbours(manager: &Manager, definition: &Definition) {
             return Ok(others);
         }
         let running = manager.runtime.list()?;
-        let runs = |name: &String| running.iter().any(|state| state.id == *name && is_alive(state.status));
+        let runs = |name: &String| running.iter().any(|state| state.id == *name && state.status.is_alive());
         Ok(others.into_iter().filter(runs).collect())
     };
     let tell_one = |name: &String| -> Result<()> {

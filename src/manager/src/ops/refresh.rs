@@ -21,7 +21,6 @@ use crate::output::{self, Format, tell};
 use crate::pending::{self, Intent};
 use crate::places::UPPER;
 use crate::run::Manager;
-use crate::runtime::is_alive;
 
 /// What becomes of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -80,7 +79,7 @@ fn refresh_one(manager: &Manager, args: &RefreshArgs, name: &str) -> Result<Opti
         None => bail!("container {name:?} is not defined"),
     };
     let state = manager.runtime.state(name)?;
-    let alive = state.as_ref().is_some_and(|state| is_alive(state.status));
+    let alive = state.as_ref().is_some_and(|state| state.status.is_alive());
     if args.all && !alive {
         return Ok(None);
     }

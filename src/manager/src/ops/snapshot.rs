@@ -16,7 +16,6 @@ use crate::output::{self, Format};
 use crate::pending::{self, Intent, NEXT_UPPER};
 use crate::places::{Places, UPPER, now, validate_name};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 use crate::snapshots::{self, Snapshot};
 
 /// `snapshot NAME`: makes one, lists them or removes one.
@@ -74,7 +73,7 @@ fn alive(manager: &Manager, definition: &Definition) -> Result<Option<Status>> {
         );
     }
     let name = &definition.name;
-    let status = manager.runtime.state(name)?.map(|state| state.status).filter(|status| is_alive(*status));
+    let status = manager.runtime.state(name)?.map(|state| state.status).filter(|status| status.is_alive());
     if status.is_some() && definition.upper != Upper::Disk {
         bail!("container {name:?} keeps its changes in memory, where they cannot be frozen");
     }

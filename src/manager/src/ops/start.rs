@@ -24,7 +24,7 @@ use crate::places::{Readers, write_whole};
 use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
-use crate::runtime::{is_alive, messages};
+use crate::runtime::messages;
 use crate::system::{Guest, System, files, render_uuid};
 use crate::template;
 
@@ -47,7 +47,7 @@ pub fn start(manager: &Manager, name: &str) -> Result<()> {
 pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
     let name = &definition.name;
     if let Some(state) = manager.runtime.state(name)?
-        && is_alive(state.status)
+        && state.status.is_alive()
     {
         if ended::watch_again(manager, definition)? {
             tell(&format!("note: container {name:?} ran without its monitor, it has another now"));

@@ -6,13 +6,13 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
+use sys::ProcFs;
 
 use crate::args_running::StatusArgs;
 use crate::ops::follow;
 use crate::ops::info::{self, Info};
 use crate::output::{self, Format};
 use crate::run::Manager;
-use crate::runtime::is_alive;
 
 /// Last bytes of a log that are looked at for lines.
 const LOG_TAIL: u64 = 64 << 10;
@@ -51,14 +51,14 @@ struct Process {
 /// It is not defined; what the runtime or the kernel says.
 pub fn status(manager: &Manager, args: &StatusArgs) -> Result<()> {
     let info = info::read(manager, &args.name)?;
-    let alive = manager.runtime.state(&args.name)?.is_some_and(|state| is_alive(state.status));
+    let alive = manager.runtime.is_alive(&args.name)?;
     let pids = if alive { manager.runtime.pids(&args.name)? } else { Vec::new() };
     let pressure = match alive {
         true => manager.runtime.stats(&args.name)?.map(|stats| parse_pressure(&stats)).unwrap_or_default(),
         false => BTreeMap::new(),
     };
     let status = Status {
-        processes: read_processes(&pids),
+        processes: read_processes(&ProcFs::open()?, &pids),
         pressure,
         log: last_lines(&follow::log_path(manager, &args.name), args.lines)?,
         info,
@@ -82,14 +82,14 @@ pub fn status(manager: &Manager, args: &StatusArgs) -> Result<()> {
 }
 
 /// Looks at each process. One that ends meanwhile is left out.
-fn read_processes(pids: &[u32]) -> Vec<Process> {
+fn read_processes(proc: &ProcFs, pids: &[u32]) -> Vec<Process> {
     let read = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = u32::try_from(proc.status(i32::try_from(*pid).ok()?).ok()?.parent).ok()?;
+        let name = proc.read(&format!("{pid}/comm")).ok()?;
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let (name, parent) = parse_stat(&stat)?;
         let command = match arguments.split(|byte| *byte == 0).filter(|part| !part.is_empty()).collect::<Vec<_>>() {
-            parts if parts.is_empty() => format!("[{name}]"),
+            parts if parts.is_empty() => format!("[{}]", name.trim_end()),
             parts => String::from_utf8_lossy(&parts.join(&b' ')).into_owned(),
         };
         Some(Process { pid: *pid, parent, command, cgroup: parse_group(&groups).to_owned() })
@@ -100,13 +100,6 @@ fn read_processes(pids: &[u32]) -> Vec<Process> {
         process.cgroup = process.cgroup[prefix.len()..].trim_start_matches('/').to_owned();
     }
     processes
-}
-
-/// Name and parent, from `/proc/PID/stat` (proc(5)). The name may have any character in it.
-fn parse_stat(stat: &str) -> Option<(&str, u32)> {
-    let (open, close) = (stat.find('(')?, stat.rfind(')')?);
-    let parent = stat[close + 1..].split_whitespace().nth(1)?.parse().ok()?;
-    Some((stat.get(open + 1..close)?, parent))
 }
 
 /// The group of a process that says most: v2's, else that of systemd's hierarchy, else the first.
@@ -214,8 +207,6 @@ mod tests {
 
     #[test]
     fn what_the_kernel_writes_is_read() {
-        assert_eq!(parse_stat("5 (a) b) S 3 5 5 0"), Some(("a) b", 3)));
-        assert_eq!(parse_stat("5"), None);
         assert_eq!(parse_group("3:cpu:/x/y\n1:name=systemd:/s/u\n0::/\n"), "/s/u");
         assert_eq!(parse_group("0::/skep/web1\n"), "/skep/web1");
         assert_eq!(parse_group(""), "/");

@@ -10,7 +10,6 @@ use crate::ops::{ended, start};
 use crate::pending;
 use crate::run::Manager;
 use crate::runs::Run;
-use crate::runtime::is_alive;
 use crate::system::init::{self, STOP_SIGNAL, Verb, Wanted};
 
 /// How long a process may take to die of SIGKILL.
@@ -43,7 +42,7 @@ pub(crate) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u
 
 fn stop_for(manager: &Manager, definition: &Definition, seconds: u64, wanted: Wanted) -> Result<()> {
     let name = &definition.name;
-    let alive = manager.runtime.state(name)?.map(|state| state.status).filter(|status| is_alive(*status));
+    let alive = manager.runtime.state(name)?.map(|state| state.status).filter(|status| status.is_alive());
     if let Some(status) = alive {
         if let Some(run) = Run::read(&manager.places, name)? {
             Run { stopping: true, ..run }.write(&manager.places, name)?;
@@ -145,7 +144,7 @@ fn send(manager: &Manager, name: &str, signal: &str) -> Result<Sent> {
     match manager.runtime.kill(name, signal) {
         Ok(()) => Ok(Sent::Signal),
         Err(error) => match manager.runtime.state(name)?.map(|state| state.status) {
-            Some(status) if is_alive(status) && status != Status::Creating => Err(error),
+            Some(status) if status.is_alive() && status != Status::Creating => Err(error),
             _ => Ok(Sent::Nobody),
         },
     }

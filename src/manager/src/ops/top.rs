@@ -14,7 +14,6 @@ use crate::args_running::{SortBy, TopArgs};
 use crate::definition::{Definition, Limits};
 use crate::output;
 use crate::run::Manager;
-use crate::runtime::is_alive;
 use crate::size::render_size;
 
 /// The other screen of a terminal, without a cursor.
@@ -91,7 +90,7 @@ struct Look {
 
 fn look(manager: &Manager) -> Result<Look> {
     let mut states = manager.runtime.list_usage()?;
-    states.retain(|state| is_alive(state.status));
+    states.retain(|state| state.status.is_alive());
     Ok(Look { at: Instant::now(), states })
 }
 
