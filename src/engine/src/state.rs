@@ -387,7 +387,7 @@ impl Folder {
             annotations: record.annotations.clone(),
             owner: Some(String::new()),
             oom_kills: if status == Status::Stopped { oom_kills(record)? } else { None },
-            usage: if status == Status::Stopped { usage(record)? } else { None },
+            usage: None,
         })
     }
 }

@@ -15,7 +15,8 @@ pub struct Entry {
     pub owner: u32,
 }
 
-/// All containers, by id, with what those that run use if that is wanted. One that goes meanwhile is left out; one whose record makes no sense is a warning.
+/// All containers, by id, with what they use if that is wanted. One that goes meanwhile is left out; one whose record makes
+/// no sense is a warning.
 ///
 /// # Errors
 /// What the kernel says of the folder.
@@ -26,7 +27,7 @@ pub fn list(context: &Context<'_>, usage: bool) -> Result<Vec<Entry>> {
         let entry = store.folder(&id).and_then(|folder| {
             let ((record, _), status) = folder.judge(&context.proc)?;
             let mut document = Folder::document(&record, status)?;
-            if usage && document.usage.is_none() {
+            if usage {
                 document.usage = state::usage(&record)?;
             }
             Ok(Entry { document, owner: record.owner })

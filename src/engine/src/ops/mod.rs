@@ -72,7 +72,12 @@ impl<'a> Context<'a> {
 pub fn state(context: &Context<'_>, id: &str) -> Result<Document> {
     let (_, folder) = context.find(id)?;
     let ((record, _), status) = folder.judge(&context.proc)?;
-    Folder::document(&record, status)
+    let mut document = Folder::document(&record, status)?;
+    // What it used in all, for who puts down its end. A list reads it on demand alone.
+    if status == Status::Stopped {
+        document.usage = crate::state::usage(&record)?;
+    }
+    Ok(document)
 }
 
 /// The groups of a container, opened, with its record.
