@@ -20,14 +20,16 @@ fn monitor(d: &Defined<'_>, name: &str) -> i32 {
     pids[0]
 }
 
-fn kill(pid: i32) {
-    sys_kill(pid, "KILL");
-    assert!(wait_pid(pid, Duration::from_secs(10)), "{pid} lives on");
+/// Neither the document of a run nor its folder.
+#[track_caller]
+fn no_run_is_left(d: &Defined<'_>, name: &str) {
+    let own: Vec<_> = fs::read_dir(d.folder(name).join("own")).expect("read").filter_map(Result::ok).collect();
+    assert!(own.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("run")), "{own:?}");
 }
 
-fn sys_kill(pid: i32, signal: &str) {
-    let status = std::process::Command::new("kill").args([&format!("-{signal}"), &pid.to_string()]).status();
-    assert!(status.expect("run kill").success());
+fn kill(pid: i32) {
+    sys::signal::kill(pid, sys::signal::SIGKILL).expect("kill");
+    assert!(wait_pid(pid, Duration::from_secs(10)), "{pid} lives on");
 }
 
 fn shell(d: &Defined<'_>, suffix: &str, options: &[&str], script: &str) -> String {
@@ -60,8 +62,7 @@ fn the_end_of_a_run_is_put_down() {
         assert!(last()["cpu"].as_u64().is_some_and(|ns| ns > 0), "{}", last());
         // Nothing of the run is left, with nobody having asked for its removal.
         assert!(sb.call(&["state", &name]).run().fails().contains("does not exist"));
-        let own: Vec<_> = fs::read_dir(d.folder(&name).join("own")).expect("read").filter_map(Result::ok).collect();
-        assert!(own.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("run")), "{own:?}");
+        no_run_is_left(&d, &name);
 
         how("wait");
         d.call(&["start", &name]).ok();
@@ -564,7 +565,7 @@ fn deaths_at_any_moment_leave_order() {
             } else {
                 for pid in monitors(sb) {
                     // It may have ended just now.
-                    drop(std::process::Command::new("kill").args(["-9", &pid.to_string()]).output());
+                    drop(sys::signal::kill(pid, sys::signal::SIGKILL));
                 }
             }
             drop(running.wait(Duration::from_secs(60)));
@@ -574,8 +575,7 @@ fn deaths_at_any_moment_leave_order() {
         eventually("no monitor is left", || monitors(sb).is_empty());
         d.call(&["start", &name]).ok();
         d.call(&["stop", "-t", "0", &name]).ok();
-        let own: Vec<_> = fs::read_dir(d.folder(&name).join("own")).expect("read").filter_map(Result::ok).collect();
-        assert!(own.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("run")), "{own:?}");
+        no_run_is_left(&d, &name);
         d.call(&["destroy", &name]).ok();
     });
 }
