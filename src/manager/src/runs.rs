@@ -11,12 +11,14 @@ use runtime_spec::signal::{Signal, signal_name};
 use runtime_spec::state::{State, Status, Usage};
 use serde::{Deserialize, Serialize};
 
-use crate::changes::random_id;
+use crate::changes::{names, random_id};
 use crate::definition::Restart;
 use crate::places::{CLOSED, Places, Readers, now, remove_if_there, write_whole};
 
 /// The document of a run under way, in the closed folder.
 const CURRENT: &str = "run.json";
+/// What the folder of a run is called, before the run's own name.
+const FOLDER: &str = "run-";
 /// That of the last run that ended.
 const LAST: &str = "last.json";
 
@@ -234,13 +236,16 @@ impl Run {
         write_whole(&document(places, name, CURRENT), &serde_json::to_vec(self)?, Readers::Owner)
     }
 
-    /// Forgets the run: the document, then the folder. A monitor that still has files of it open is not disturbed.
+    /// Forgets whatever run there is: the document, then the folders, also those that an interrupted command left without a
+    /// document. A monitor that still has files of one open is not disturbed. The container's lock is to be held.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn forget(&self, places: &Places, name: &str) -> Result<()> {
+    pub fn forget(places: &Places, name: &str) -> Result<()> {
         remove_if_there(&document(places, name, CURRENT))?;
-        self.remove_folder(places, name)
+        let closed = places.container(name).join(CLOSED);
+        let folders = names(&closed)?.into_iter().filter(|folder| folder.starts_with(FOLDER));
+        folders.map(|folder| closed.join(folder)).try_for_each(|folder| crate::ops::remove_tree(&folder))
     }
 
     /// Removes the folder alone, when another run has taken its place.
@@ -254,7 +259,7 @@ impl Run {
     /// Its folder, which has what the monitor works with.
     #[must_use]
     pub fn folder(&self, places: &Places, name: &str) -> PathBuf {
-        places.container(name).join(CLOSED).join(format!("run-{}", self.id))
+        places.container(name).join(CLOSED).join(format!("{FOLDER}{}", self.id))
     }
 
     /// How it ended, as the monitor wrote it; `None` where it has not, or not yet.
@@ -330,6 +335,21 @@ mod tests {
         assert_eq!(plan(End::Signal(1), false).render(), "rebooted");
         assert_eq!(plan(End::Signal(9), false).render(), "killed by SIGKILL");
         assert_eq!(plan(End::Code(7), false).render(), "exited with 7");
+    }
+
+    #[test]
+    fn no_folder_of_a_run_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { data: dir.path().to_owned() };
+        let own = places.container("web").join(CLOSED);
+        fs::create_dir_all(own.join("upper")).unwrap();
+        // Of a command that was killed before it wrote the document.
+        fs::create_dir(own.join("run-left")).unwrap();
+        Run::new(0).unwrap().write(&places, "web").unwrap();
+        Run::forget(&places, "web").unwrap();
+        assert_eq!(names(&own).unwrap(), ["upper"]);
+        Run::forget(&places, "web").unwrap();
+        Run::forget(&places, "gone").unwrap();
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) fn clear(manager: &Manager, definition: &Definition, stopped: bool) -
         None => {}
     }
     take_back(manager, definition, state.as_ref())?;
-    run.map_or(Ok(()), |run| run.forget(places, name))
+    Run::forget(places, name)
 }
 
 /// Puts down how a run ended; `state` is what the runtime has of it.
@@ -84,7 +84,7 @@ pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
     let lasted = Duration::from_secs(now().saturating_sub(run.started));
     let plan = if definition.system.is_some() { plan_system_restart } else { plan_restart };
     match plan(definition.restart, end, lasted, run.restarts).filter(|_| !run.stopping) {
-        None => run.forget(places, name),
+        None => Run::forget(places, name),
         Some((pause, restarts)) => postpone(manager, name, run, pause, restarts),
     }
 }
@@ -118,7 +118,7 @@ pub fn again(manager: &Manager, args: &RunArgs) -> Result<()> {
     let Err(error) = start::start_locked(manager, &definition, Some(&run)) else { return Ok(()) };
     start::note(manager, name, &format!("{error:#}")).context("cannot write to the log")?;
     match plan_restart(definition.restart, End::Unknown, Duration::ZERO, run.restarts) {
-        None => run.forget(places, name),
+        None => Run::forget(places, name),
         Some((pause, restarts)) => postpone(manager, name, run, pause, restarts),
     }
 }

@@ -139,7 +139,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             Some(before) => {
                 before.write(&manager.places, name).and_then(|()| run.remove_folder(&manager.places, name))?
             }
-            None => run.forget(&manager.places, name)?,
+            None => Run::forget(&manager.places, name)?,
         }
         let is_refused = format!("{error:#}").contains(LAYERS_REFUSED);
         let hint = if is_refused { ": one of --storage copy needs no layers" } else { "" };
