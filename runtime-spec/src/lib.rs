@@ -26,6 +26,7 @@ pub mod overlay;
 pub mod signal;
 pub mod state;
 pub mod stats;
+pub mod timeline;
 pub mod validate;
 
 pub use finding::{Finding, Severity};

@@ -11,6 +11,7 @@ use engine::ops::run::{Stay, run};
 use engine::ops::{self, Context};
 use engine::options::{CreateOptions, ExecOptions, Notify};
 use runtime_spec::state::Status;
+use runtime_spec::timeline::Timeline;
 use runtime_spec::{Finding, Severity};
 use sys::process::Exit;
 use sys::regex::Regex;
@@ -40,14 +41,15 @@ struct Session<'a> {
 ///
 /// # Errors
 /// What the engine says; the caller chooses the exit code.
-pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8> {
+pub fn perform(global: &Global, log: &Log, command: &Command, timeline: Option<&Timeline>) -> anyhow::Result<u8> {
     let tell = |level: engine::Level, text: &str| match level {
         engine::Level::Warning => log.warning(text),
         engine::Level::Debug => log.debug(text),
     };
     let caller = Caller::probe()?;
     let root = caller.state_root(global)?;
-    let engine = Context::new(root.path.clone(), &tell, log.shows(Level::Debug))?;
+    let mut engine = Context::new(root.path.clone(), &tell, log.shows(Level::Debug))?;
+    engine.timeline = timeline;
     if !matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_)) {
         // Hooks get nothing of the caller's but the standard streams; the other commands see to it when they protect themselves.
         sys::process::close_on_exec_from(3)?;
@@ -57,7 +59,10 @@ pub fn perform(global: &Global, log: &Log, command: &Command) -> anyhow::Result<
         sys::process::ensure_standard_fds()?;
         root.make()?;
     }
-    session.perform(command)
+    let mark = session.engine.mark();
+    let code = session.perform(command);
+    session.engine.spent("command", mark);
+    code
 }
 
 /// Whether a container was created and its process waits for `start`.
@@ -106,8 +111,11 @@ impl Session<'_> {
     }
 
     fn bundle(&self, args: &BundleArgs) -> anyhow::Result<Bundle> {
+        let mark = self.engine.mark();
         let read = read_bundle(&self.caller, args.bundle.as_deref(), args.config.as_deref())?;
-        Ok(engine::bundle::judge_bundle(&read.dir, read.bytes)?)
+        let bundle = engine::bundle::judge_bundle(&read.dir, read.bytes)?;
+        self.engine.spent("read_config", mark);
+        Ok(bundle)
     }
 
     fn create_options(

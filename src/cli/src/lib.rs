@@ -16,3 +16,4 @@ pub mod manager;
 pub mod output;
 pub mod protect;
 pub mod run;
+pub mod trace;

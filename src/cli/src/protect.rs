@@ -8,11 +8,14 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sys::fs::OFlags;
 use sys::mount::{AttrChange, Depth};
 use sys::process::CStrings;
+
+use crate::trace;
 
 const SELF: &str = "/proc/self/exe";
 /// ST_RDONLY of statvfs(3): the file is seen through a read-only mount.
@@ -21,11 +24,11 @@ const ST_RDONLY: u64 = 1;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Returns in a program that is protected already and has no descriptor open but the standard ones and the `kept_fds` that
-/// follow them; else executes this program again from a protected file.
+/// follow them; else executes this program again from a protected file, and tells it when this one began where that is traced.
 ///
 /// # Errors
 /// Neither kind of copy can be made.
-pub fn protect(kept_fds: u32) -> anyhow::Result<()> {
+pub fn protect(kept_fds: u32, traced_from: Option<Duration>) -> anyhow::Result<()> {
     // What the caller left open is nobody's business here: not the hooks', not the container's.
     sys::process::close_on_exec_from(3_u32.saturating_add(kept_fds))?;
     let own = sys::fs::open(SELF, OFlags::RDONLY).context("cannot open the program's own file")?;
@@ -45,12 +48,14 @@ pub fn protect(kept_fds: u32) -> anyhow::Result<()> {
         other => other.context("cannot protect the program's own file")?,
     };
     let args = CStrings::from_bytes(std::env::args_os().map(OsString::into_vec))?;
-    let env = CStrings::from_bytes(std::env::vars_os().map(|(name, value)| {
+    let env = std::env::vars_os().map(|(name, value)| {
         let mut entry = name.into_vec();
         entry.push(b'=');
         entry.extend(value.into_vec());
         entry
-    }))?;
+    });
+    let began = traced_from.map(|began| format!("{}={}", trace::BEGAN, began.as_nanos()).into_bytes());
+    let env = CStrings::from_bytes(env.chain(began))?;
     Err(sys::process::execve_fd(copy.as_fd(), &args, &env)).context("cannot execute the protected program")
 }
 

@@ -4,8 +4,11 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use engine::clock;
+use runtime_spec::timeline::Timeline;
 
 use crate::args::command::{CheckArgs, FeaturesArgs, HelpArgs, Level, SpecArgs};
 use crate::args::help::render_help;
@@ -17,11 +20,13 @@ use crate::log::Log;
 use crate::output::features::render_features;
 use crate::output::version::render_version;
 use crate::output::{self, check, host};
+use crate::trace::Trace;
 use crate::{containers, manager, protect};
 
 /// Runs the program and gives its exit code.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
-    let Invocation { global, command } = args::parse(argv);
+    let began = clock::now();
+    let Invocation { global, verb, command } = args::parse(argv);
     let log = match Log::open(&global) {
         Ok(log) => log,
         Err(error) => {
@@ -32,7 +37,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     };
     match command {
         Err(usage) => refuse(&global, &log, &usage),
-        Ok(command) => dispatch(&global, &log, &command).unwrap_or_else(|error| {
+        Ok(command) => dispatch(&global, &log, &command, (verb, began)).unwrap_or_else(|error| {
             errors::report(&log, &error);
             errors::failure_code(&command)
         }),
@@ -54,29 +59,42 @@ fn refuse(global: &Global, log: &Log, usage: &Usage) -> u8 {
     errors::usage_code(usage)
 }
 
-fn dispatch(global: &Global, log: &Log, command: &Command) -> anyhow::Result<u8> {
-    protect_if_needed(command)?;
+fn dispatch(global: &Global, log: &Log, command: &Command, (verb, began): (&str, Duration)) -> anyhow::Result<u8> {
+    protect_if_needed(command, global.trace.as_ref().map(|_| began))?;
     match command {
         Command::Lxc => match manager::hand_over(manager::LXC)? {},
         Command::Managed => match manager::hand_over(manager::MANAGER)? {},
         Command::Start(id) if manager::defines(global, id) && !containers::waits_for_start(global, log, id)? => {
             match manager::hand_over(manager::MANAGER)? {}
         }
+        command => {
+            let trace = Trace::begin(global, verb, began)?;
+            let outcome = perform(global, log, command, trace.as_ref().map(|trace| &trace.timeline));
+            match trace.map(Trace::finish) {
+                Some(Err(error)) if outcome.is_ok() => Err(error).context("cannot write the trace"),
+                _ => outcome,
+            }
+        }
+    }
+}
+
+fn perform(global: &Global, log: &Log, command: &Command, timeline: Option<&Timeline>) -> anyhow::Result<u8> {
+    match command {
         Command::Version => print(&render_version(global.program)),
         Command::Help(help) => print(&render_help(global.program, *help)),
         Command::Features(args) => features(*args),
         Command::Spec(args) => spec(args),
         Command::Check(args) => check(args),
-        _ => containers::perform(global, log, command),
+        _ => containers::perform(global, log, command, timeline),
     }
 }
 
 /// Whoever enters a container runs from a copy of the program that nobody can write to.
-fn protect_if_needed(command: &Command) -> anyhow::Result<()> {
+fn protect_if_needed(command: &Command, traced_from: Option<Duration>) -> anyhow::Result<()> {
     match command {
-        Command::Create(args) => protect::protect(caller::kept_fds(&args.handover)),
-        Command::Run(args) => protect::protect(caller::kept_fds(&args.create.handover)),
-        Command::Exec(args) => protect::protect(args.handover.preserve_fds),
+        Command::Create(args) => protect::protect(caller::kept_fds(&args.handover), traced_from),
+        Command::Run(args) => protect::protect(caller::kept_fds(&args.create.handover), traced_from),
+        Command::Exec(args) => protect::protect(args.handover.preserve_fds, traced_from),
         _ => Ok(()),
     }
 }

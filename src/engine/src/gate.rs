@@ -7,6 +7,7 @@
 //! the child has either executed its program or died.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -56,11 +57,19 @@ pub(crate) enum Up {
     /// It waits for the ids of the mount that rides along to be mapped.
     Source(Vec<OwnedFd>),
     /// A step was performed (only when tracing).
-    Trace(String),
+    Trace(Told),
     /// It failed and has ended.
     Failed(Error),
     /// It closed the connection without a word: it executed, or died.
     Gone,
+}
+
+/// A step of the child side and when it was performed, on the clock of [`crate::clock::now`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) name: String,
+    pub(crate) begin: Duration,
+    pub(crate) end: Duration,
 }
 
 /// The largest message: an error text. Small enough for the program's own heap, which uses the buffer again.
@@ -157,9 +166,13 @@ impl Channel {
     ///
     /// # Errors
     /// EPIPE when the host side is gone.
-    pub(crate) fn trace(&self, text: &str) -> Result<()> {
+    pub(crate) fn trace(&self, step: &str, begin: Duration, end: Duration) -> Result<()> {
         let mut bytes = vec![b'T'];
-        bytes.extend_from_slice(text.as_bytes());
+        for time in [begin, end] {
+            // Nanoseconds since 1970 fill 64 bits in the year 2554.
+            bytes.extend(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).to_le_bytes());
+        }
+        bytes.extend_from_slice(step.as_bytes());
         bytes.truncate(LIMIT);
         Ok(sys::socket::send(self.as_fd(), &bytes, &[])?)
     }
@@ -224,7 +237,6 @@ pub(crate) fn decode_failure(bytes: &[u8]) -> Error {
 }
 
 fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Option<Up> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(match bytes.split_first() {
         None => Up::Gone,
         Some((b'R', [1])) => Up::Reached(Gate::Namespaces, fds),
@@ -233,7 +245,12 @@ fn decode(bytes: &[u8], fds: Vec<OwnedFd>) -> Option<Up> {
         Some((b'M', [])) => Up::NeedsMaps,
         Some((b'S', pid)) => Up::Spawned(i32::from_le_bytes(pid.try_into().ok()?), fds),
         Some((b'C', [])) => Up::Source(fds),
-        Some((b'T', rest)) => Up::Trace(text(rest)),
+        Some((b'T', rest)) => {
+            let (begin, rest) = rest.split_first_chunk()?;
+            let (end, name) = rest.split_first_chunk()?;
+            let time = |nanos: &[u8; 8]| Duration::from_nanos(u64::from_le_bytes(*nanos));
+            Up::Trace(Told { name: String::from_utf8_lossy(name).into_owned(), begin: time(begin), end: time(end) })
+        }
         Some((b'F', _)) => Up::Failed(decode_failure(bytes)),
         Some(_) => return None,
     })
@@ -245,7 +262,7 @@ mod tests {
 
     #[test]
     fn foreign_bytes_are_no_message() {
-        for bytes in [&b"R"[..], b"R\x04", b"R\x01\x01", b"S\x01", b"C\x01", b"X", b"\0"] {
+        for bytes in [&b"R"[..], b"R\x04", b"R\x01\x01", b"S\x01", b"C\x01", b"T1234567", b"X", b"\0"] {
             assert!(decode(bytes, Vec::new()).is_none(), "{bytes:?}");
         }
     }
@@ -287,8 +304,10 @@ mod tests {
         let mut process = std::process::Command::new("true").spawn().unwrap();
         let pidfd = sys::process::pidfd_open(i32::try_from(process.id()).unwrap()).unwrap();
         assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Gone));
-        child.trace("last words").unwrap();
-        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Trace(text) if text == "last words"));
+        let (begin, end) = (Duration::new(1_787_142_896, 5), Duration::new(1_787_142_897, 6));
+        child.trace("last words", begin, end).unwrap();
+        let told = Told { name: "last words".to_owned(), begin, end };
+        assert!(matches!(next(&host, pidfd.as_fd()).unwrap(), Up::Trace(step) if step == told));
         process.wait().unwrap();
     }
 }

@@ -54,6 +54,9 @@ pub struct Global {
     /// Write every message.
     #[arg(long, global = true, hide = true)]
     pub debug: bool,
+    /// Write the time of each phase to FILE, as text, or as a Chrome trace where its name ends in .json.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub trace: Option<String>,
     /// Let systemd make the cgroup.
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,

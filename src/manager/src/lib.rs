@@ -60,4 +60,5 @@ pub mod size;
 pub mod snapshots;
 pub mod system;
 pub mod template;
+pub mod trace;
 pub mod validate;

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::args::{Cli, Global, Verb};
 use crate::ops;
 use crate::output::tell;
 use crate::places::Places;
 use crate::runtime::Runtime;
+use crate::trace::{Clock, Trace};
 
 /// The variable by which `skep` says where it is.
 const PROGRAM: &str = "SKEP_PROGRAM";
@@ -23,12 +24,15 @@ pub struct Manager {
     pub places: Places,
     /// The runtime.
     pub runtime: Runtime,
+    /// Where phases put down their time.
+    pub clock: Clock,
 }
 
 /// Runs the program.
 #[must_use]
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(argv) {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and the version are no failure.
@@ -40,7 +44,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     // What others have to read gets the mode that it is made with, whoever calls.
     sys::process::set_umask(0o022);
-    match perform(cli) {
+    match traced(cli, &argv) {
         Ok(code) => code,
         Err(error) => {
             report(&error);
@@ -56,12 +60,28 @@ fn report(error: &anyhow::Error) {
     }
 }
 
-fn perform(cli: Cli) -> Result<ExitCode> {
+/// Performs a verb, and writes where its time went if that is wanted.
+fn traced(cli: Cli, argv: &[OsString]) -> Result<ExitCode> {
+    let Some(path) = &cli.global.trace else { return perform(cli, Clock::default()) };
+    let trace = Trace::begin(path)?;
+    let clock = trace.clock();
+    let mark = clock.mark();
+    let outcome = perform(cli, clock.clone());
+    clock.spent("command", mark);
+    let words: Vec<_> = argv.iter().skip(1).map(|word| word.to_string_lossy()).collect();
+    let verb = words.iter().find(|word| Cli::command().find_subcommand(&***word).is_some());
+    let written = trace.finish(&format!("skep {}", verb.map_or("", |verb| verb)));
+    outcome.and_then(|code| written.map(|()| code))
+}
+
+fn perform(cli: Cli, clock: Clock) -> Result<ExitCode> {
     let data = std::path::absolute(&cli.global.data).context("cannot tell the current folder")?;
-    let manager = Manager { places: Places { data }, runtime: runtime(&cli.global)? };
+    let manager = Manager { places: Places { data }, runtime: runtime(&cli.global, &clock)?, clock };
     // The hook runs within another command, which has recovered what there was.
     if !matches!(cli.verb, Verb::Connect { .. }) {
+        let mark = manager.clock.mark();
         ops::recover(&manager);
+        manager.clock.spent("recover", mark);
     }
     match cli.verb {
         Verb::Create(args) => ops::create::create(&manager, &args),
@@ -103,7 +123,7 @@ fn perform(cli: Cli) -> Result<ExitCode> {
 }
 
 /// The runtime with the options that it was called with.
-fn runtime(global: &Global) -> Result<Runtime> {
+fn runtime(global: &Global, clock: &Clock) -> Result<Runtime> {
     let program = match std::env::var_os(PROGRAM) {
         Some(program) => PathBuf::from(program),
         None => std::env::current_exe().context("cannot tell where this program is")?.with_file_name("skep"),
@@ -127,5 +147,5 @@ fn runtime(global: &Global) -> Result<Runtime> {
     if global.systemd_cgroup {
         options.push("--systemd-cgroup".to_owned());
     }
-    Ok(Runtime { program, options })
+    Ok(Runtime { program, options, clock: clock.clone() })
 }

@@ -13,6 +13,7 @@ use runtime_spec::state::{State, Status};
 use crate::bundle::CPU_PERIOD_US;
 use crate::definition::Limits;
 use crate::places::remove_if_there;
+use crate::trace::Clock;
 
 /// The runtime and the options that all of its verbs get.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Runtime {
     pub program: PathBuf,
     /// Options that stand before the verb.
     pub options: Vec<String>,
+    /// Where its calls put down their time.
+    pub clock: Clock,
 }
 
 /// What `state` says of a container that the runtime does not have (a text that callers rely on).
@@ -42,7 +45,10 @@ impl Runtime {
     }
 
     fn output(&self, verb: &str, args: &[&str]) -> Result<Output> {
-        self.command(verb).args(args).output().with_context(|| format!("cannot run {}", self.program.display()))
+        let mark = self.clock.mark();
+        let output = self.command(verb).args(args).output();
+        self.clock.spent(&format!("skep {verb}"), mark);
+        output.with_context(|| format!("cannot run {}", self.program.display()))
     }
 
     fn ok(&self, verb: &str, args: &[&str]) -> Result<Vec<u8>> {

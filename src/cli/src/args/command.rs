@@ -63,6 +63,8 @@ pub struct Global {
     pub cgroup_manager: CgroupManager,
     /// Whether cgroups that may not be written are tolerated; `None` decides by the caller's privileges.
     pub rootless: Option<bool>,
+    /// Where the times of phases and steps go.
+    pub trace: Option<String>,
 }
 
 impl Global {
@@ -78,6 +80,7 @@ impl Global {
             log_level: Level::Info,
             cgroup_manager: CgroupManager::Cgroupfs,
             rootless: None,
+            trace: None,
         }
     }
 }

@@ -119,6 +119,9 @@ pub static LOG_LEVEL: Flag =
         .default("info");
 /// All messages.
 pub static DEBUG: Flag = Flag::new("debug", Nothing, "same as --log-level=debug");
+/// Where the time goes.
+pub static TRACE: Flag = Flag::new("trace", File, "write the time of each phase and step to FILE")
+    .more("A name that ends in .json gets a Chrome trace, which Perfetto shows; - is text on standard error.");
 /// The systemd driver, by runc's name.
 pub static SYSTEMD_CGROUP: Flag = Flag::new("systemd-cgroup", Nothing, "same as --cgroup-manager=systemd")
     .more("The cgroupsPath of the bundle then has the form slice:prefix:name.");

@@ -35,6 +35,8 @@ pub struct Invocation {
     /// Options that hold for every command. Where the command line is wrong: those that were understood, so that the
     /// log still gets the message.
     pub global: Global,
+    /// The word that names the command; empty where none does.
+    pub verb: &'static str,
     /// The command, or what is wrong.
     pub command: Result<Command, Usage>,
 }
@@ -63,19 +65,24 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Invocation {
     let called = args.next().unwrap_or_default();
     let mut global = Global::new(Program::called(&called));
     if called.rsplit('/').next().is_some_and(is_lxc_tool) {
-        return Invocation { global, command: Ok(Command::Lxc) };
+        return Invocation { global, verb: "", command: Ok(Command::Lxc) };
     }
-    let command = read(&mut args, &mut global).and_then(|command| match not_text {
+    let mut verb = None;
+    let command = read(&mut args, &mut global, &mut verb).and_then(|command| match not_text {
         Some(index) => Err(Usage { error: UsageError::NotText(index), verb: None }),
         None => Ok(command),
     });
-    Invocation { global, command }
+    Invocation { global, verb: verb.map_or("", |verb| verb.name), command }
 }
 
-fn read(args: &mut std::vec::IntoIter<String>, global: &mut Global) -> Result<Command, Usage> {
+fn read(
+    args: &mut std::vec::IntoIter<String>,
+    global: &mut Global,
+    found: &mut Option<&'static Verb>,
+) -> Result<Command, Usage> {
     let mut m = Matches::default();
-    let mut verb = None;
-    let scanned = scan_all(args, global.program, &mut m, &mut verb);
+    let scanned = scan_all(args, global.program, &mut m, found);
+    let verb = *found;
     // Even where the scan failed: what was understood may name the log.
     let read = typed::read_global(&m, global);
     let usage = |error| Usage { error, verb };

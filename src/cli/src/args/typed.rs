@@ -39,6 +39,10 @@ pub fn read_global(m: &Matches, global: &mut Global) -> Result<()> {
         root => root.map(str::to_owned),
     };
     global.data = m.text(&DATA);
+    global.trace = match m.last(&TRACE) {
+        Some("") => return Err(UsageError::invalid("", &TRACE, "the file needs a name")),
+        trace => trace.map(str::to_owned),
+    };
     global.cgroup_manager = read_cgroup_manager(m)?;
     global.rootless = match m.last(&ROOTLESS).map(str::to_ascii_lowercase).as_deref() {
         None | Some("" | "auto") => None,

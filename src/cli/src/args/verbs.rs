@@ -40,7 +40,7 @@ pub enum Count {
 
 /// Options that stand before the command and, as in runc 1.4 and later, may also stand after it.
 pub static GLOBAL: &[&Flag] =
-    &[&ROOT, &DATA, &LOG, &LOG_FORMAT, &LOG_LEVEL, &DEBUG, &SYSTEMD_CGROUP, &CGROUP_MANAGER, &ROOTLESS, &CRIU];
+    &[&ROOT, &DATA, &LOG, &LOG_FORMAT, &LOG_LEVEL, &DEBUG, &TRACE, &SYSTEMD_CGROUP, &CGROUP_MANAGER, &ROOTLESS, &CRIU];
 
 /// Options that only stand before the command.
 pub static FIRST: &[&Flag] = &[&HELP, &VERSION];

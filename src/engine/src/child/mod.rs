@@ -22,10 +22,9 @@ use sys::ProcFs;
 
 use crate::error::{Error, Result};
 use crate::gate::{Channel, Gate, encode_failure};
-use crate::hooks;
 use crate::plan::Plan;
-use crate::source;
 use crate::step::{ChildStep, HookPoint, Lsm, Slot, Source};
+use crate::{clock, hooks, source};
 
 pub(crate) use launcher::launch;
 
@@ -83,6 +82,8 @@ impl Child<'_> {
     /// Performs all steps. Ends in the program, or in `_exit` after telling the host why.
     pub(crate) fn run(mut self) -> ! {
         for planned in &self.plan.child {
+            let told = self.trace && !past_filter(&planned.step);
+            let begin = told.then(clock::now);
             let outcome = self.perform(&planned.step);
             if let Err(error) = outcome {
                 let error = match (describe(&planned.step), &planned.from) {
@@ -92,9 +93,8 @@ impl Child<'_> {
                 };
                 self.fail(&error);
             }
-            if self.trace
-                && !past_filter(&planned.step)
-                && let Err(error) = self.channel.trace(step_name(&planned.step))
+            if let Some(begin) = begin
+                && let Err(error) = self.channel.trace(step_name(&planned.step), begin, clock::now())
             {
                 self.fail(&error);
             }

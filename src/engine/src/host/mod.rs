@@ -18,18 +18,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_spec::model::{Device, Hook, IdMapping, NamespaceKind};
 use runtime_spec::state::ContainerProcessState;
+use runtime_spec::timeline::{Side, Timeline};
 use sys::fs::OFlags;
 use sys::mount::{AttrChange, Depth};
 use sys::process::Exit;
 use sys::{Errno, ProcFs};
 
 use crate::error::{Error, Result};
-use crate::gate::{self, Channel, Gate, Up};
-use crate::hooks;
+use crate::gate::{self, Channel, Gate, Told, Up};
+use crate::ops::Context;
 use crate::plan::Plan;
 use crate::source;
 use crate::state::{Folder, Lock, Phase, ProcessId, Record};
 use crate::step::{HookPoint, HostStep, OverlayRoot, Slot};
+use crate::{clock, hooks};
 
 /// What an operation tells its caller on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(crate) struct Host<'a> {
     pub(crate) log: Log<'a>,
     /// Whether steps are told at [`Level::Debug`].
     pub(crate) trace: bool,
+    /// Where steps put down the time that they took.
+    pub(crate) timeline: Option<&'a Timeline>,
     pub(crate) hook_state: hooks::State,
     /// The container's record, when one is made.
     pub(crate) recorder: Option<Recorder<'a>>,
@@ -91,14 +95,15 @@ pub(crate) struct Spawned {
 }
 
 impl<'a> Host<'a> {
-    pub(crate) fn new(plan: &'a Plan, proc: &'a ProcFs, log: Log<'a>, trace: bool, hook_state: hooks::State) -> Self {
+    pub(crate) fn new(plan: &'a Plan, context: &'a Context<'a>, hook_state: hooks::State) -> Self {
         let mut slots = Vec::new();
         slots.resize_with(plan.slots, || None);
         Host {
             plan,
-            proc,
-            log,
-            trace,
+            proc: &context.proc,
+            log: context.log,
+            trace: context.trace,
+            timeline: context.timeline,
             hook_state,
             recorder: None,
             slots,
@@ -118,13 +123,18 @@ impl<'a> Host<'a> {
     /// Performs all steps.
     pub(crate) fn run(&mut self) -> Result<()> {
         for planned in &self.plan.host {
+            let begin = self.timeline.map(|_| clock::now());
             self.perform(&planned.step).map_err(|error| match (describe(&planned.step), &planned.from) {
                 (Some(what), Some(from)) => error.in_step(format!("{what} (config.json {from})")),
                 (Some(what), None) => error.in_step(what),
                 (None, _) => error,
             })?;
+            let name = step_name(&planned.step);
+            if let (Some(timeline), Some(begin)) = (self.timeline, begin) {
+                timeline.add(Side::Host, name, begin, clock::now());
+            }
             if self.trace {
-                (self.log)(Level::Debug, &format!("host step {}", step_name(&planned.step)));
+                (self.log)(Level::Debug, &format!("host step {name}"));
             }
         }
         Ok(())
@@ -332,11 +342,21 @@ impl<'a> Host<'a> {
         let spawned = self.spawned()?;
         loop {
             match gate::next(&spawned.channel, spawned.pidfd.as_fd())? {
-                Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
+                Up::Trace(step) => self.told(&step),
                 Up::Failed(error) => return Err(error),
                 Up::Gone => return Err(self.died(gate.during())),
                 word => return Ok(word),
             }
+        }
+    }
+
+    /// A step that the child has performed.
+    fn told(&self, step: &Told) {
+        if let Some(timeline) = self.timeline {
+            timeline.add(Side::Container, &step.name, step.begin, step.end);
+        }
+        if self.trace {
+            (self.log)(Level::Debug, &format!("child step {}", step.name));
         }
     }
 
@@ -346,7 +366,7 @@ impl<'a> Host<'a> {
             match self.spawned()?.channel.receive()? {
                 Up::Gone => return Ok(()),
                 Up::Failed(error) => return Err(error),
-                Up::Trace(text) => (self.log)(Level::Debug, &format!("child step {text}")),
+                Up::Trace(step) => self.told(&step),
                 Up::Reached(..) | Up::Spawned(..) | Up::Source(_) | Up::NeedsMaps => {}
             }
         }

@@ -88,7 +88,7 @@ impl Host<'_> {
             attach,
             start,
             hook_state: self.hook_state.clone(),
-            trace: self.trace,
+            trace: self.trace || self.timeline.is_some(),
             progress: Progress::default(),
         };
         if let Some(launcher) = launcher {

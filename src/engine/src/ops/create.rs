@@ -37,7 +37,13 @@ fn terminal(bundle: &Bundle) -> bool {
 /// # Errors
 /// As [`plan_create`].
 pub fn plan(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
-    plan_create(&bundle.spec, &probe(context, bundle, options)?, options)
+    let mark = context.mark();
+    let facts = probe(context, bundle, options)?;
+    context.spent("probe_host", mark);
+    let mark = context.mark();
+    let plan = plan_create(&bundle.spec, &facts, options);
+    context.spent("plan", mark);
+    plan
 }
 
 /// What the plan of a new container decides from.
@@ -89,6 +95,7 @@ pub(super) fn with_planned<T>(
     for warning in &plan.warnings {
         context.warn(warning);
     }
+    let mark = context.mark();
     let store = Store::open(&context.root)?;
     let (folder, lock) = store.take(&options.id)?;
     let record = new_record(context, bundle, options, plan)?;
@@ -96,7 +103,8 @@ pub(super) fn with_planned<T>(
         store.remove(&folder)?;
         return Err(error);
     }
-    let mut host = Host::new(plan, &context.proc, context.log, context.trace, hook_state(&record));
+    context.spent("record_creating", mark);
+    let mut host = Host::new(plan, context, hook_state(&record));
     host.recorder = Some(Recorder {
         folder: &folder,
         record,

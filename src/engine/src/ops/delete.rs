@@ -113,13 +113,20 @@ pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, rec
         }
         return store.remove(folder);
     };
+    let mark = context.mark();
     kill_process(&context.proc, init)?;
     if !record.own_pid_namespace || is_alive(&context.proc, init) || cgroup::group::is_occupied(&record.groups)? {
         kill_group(&record.id, &cgroup::Group::open(&record.groups)?, &context.proc)?;
     }
     wait_for_end(&context.proc, init)?;
+    context.spent("kill", mark);
+    let mark = context.mark();
     undo::replay(&record.undo, &context.proc)?;
-    store.remove(folder)
+    context.spent("undo", mark);
+    let mark = context.mark();
+    store.remove(folder)?;
+    context.spent("remove_record", mark);
+    Ok(())
 }
 
 /// Kills every process of the groups.

@@ -52,6 +52,7 @@ pub struct Changes {
 /// # Errors
 /// [`Error::ExecStopped`], [`Error::ExecPaused`], the exec's own failure, or whatever a step says.
 pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOptions) -> Result<Option<Exit>> {
+    let mark = context.mark();
     let (_, folder) = context.find(id)?;
     let ((record, config), status) = folder.judge(&context.proc)?;
     match status {
@@ -69,19 +70,25 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
         Program::Like(changes) => changed(spec.process.clone().ok_or(Error::NoProcess)?, changes),
     };
     check_terminal(&process, options)?;
+    context.spent("read_record", mark);
+    let mark = context.mark();
     let facts = facts::probe(&context.proc)?;
+    context.spent("probe_host", mark);
+    let mark = context.mark();
     let existing = Existing {
         groups: record.groups.clone(),
         unit: record.unit().cloned(),
         callers_keyring: record.callers_keyring,
     };
     let plan = plan_exec(&spec, &process, &facts, id, existing, options)?;
+    context.spent("plan", mark);
 
+    let mark = context.mark();
     let pidfd = open_process(&context.proc, init)?.ok_or(Error::ExecStopped)?;
     let mut state = hook_state(&record);
     state.document.status = Status::Running;
     state.document.pid = u32::try_from(init.pid).ok();
-    let mut host = Host::new(&plan, &context.proc, context.log, context.trace, state);
+    let mut host = Host::new(&plan, context, state);
     host.slots[0] = Some(pidfd);
     if !record.groups.is_empty() {
         let group = cgroup::Group::open_all(&record.groups)?;
@@ -89,6 +96,7 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
         host.attach = Some(group.open_attach(&options.cgroups)?);
         host.group = Some(group);
     }
+    context.spent("open_container", mark);
     match perform(context, &mut host, options) {
         Err(error) => {
             if let Err(also) = host.abandon() {
@@ -103,10 +111,14 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
 fn perform(context: &Context<'_>, host: &mut Host<'_>, options: &ExecOptions) -> Result<Option<Exit>> {
     host.run()?;
     let session = if options.detach { None } else { Some(Session::begin(host.console.take())?) };
+    let mark = context.mark();
     super::run::release(host)?;
+    context.spent("start_program", mark);
     let Some(session) = session else { return Ok(None) };
     let spawned = host.spawned()?;
+    let mark = context.mark();
     let exit = follow(context, session, spawned.id.pid, &spawned.pidfd, None)?;
+    context.spent("program_runs", mark);
     host.spawned = None;
     Ok(Some(exit))
 }

@@ -13,14 +13,17 @@ pub mod run;
 pub mod start;
 pub mod update;
 
+use std::time::Duration;
+
 use runtime_spec::ContainerSpec;
 use runtime_spec::state::{State as Document, Status};
+use runtime_spec::timeline::{Side, Timeline};
 use sys::ProcFs;
 
 use crate::error::{Error, Result};
-use crate::hooks;
 use crate::host::Log;
 use crate::state::{Folder, Record, Store};
+use crate::{clock, hooks};
 
 /// What every operation works with.
 pub struct Context<'a> {
@@ -32,6 +35,8 @@ pub struct Context<'a> {
     pub log: Log<'a>,
     /// Whether performed steps are told.
     pub trace: bool,
+    /// Where phases and steps put down the time that they took; `None` measures nothing.
+    pub timeline: Option<&'a Timeline>,
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -46,7 +51,20 @@ impl<'a> Context<'a> {
     /// # Errors
     /// When `/proc` is not a procfs.
     pub fn new(root: impl Into<String>, log: Log<'a>, trace: bool) -> Result<Context<'a>> {
-        Ok(Context { root: root.into(), proc: ProcFs::open()?, log, trace })
+        Ok(Context { root: root.into(), proc: ProcFs::open()?, log, trace, timeline: None })
+    }
+
+    /// When a phase begins, where that is put down.
+    #[must_use]
+    pub fn mark(&self) -> Option<Duration> {
+        self.timeline.map(|_| clock::now())
+    }
+
+    /// Puts a phase down that began at a [`mark`](Context::mark) and has just ended.
+    pub fn spent(&self, phase: &str, mark: Option<Duration>) {
+        if let (Some(timeline), Some(begin)) = (self.timeline, mark) {
+            timeline.add(Side::Host, phase, begin, clock::now());
+        }
     }
 
     /// The folder of a container, and its store.

@@ -38,7 +38,9 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
             (Some(notify), Some(recorder)) => Proxy::listen(recorder.folder, &notify.socket)?,
             _ => None,
         };
+        let mark = context.mark();
         release(host)?;
+        context.spent("start_program", mark);
         if let Some(recorder) = &mut host.recorder {
             recorder.lock = None;
             run_poststart(context, &bundle.spec, &recorder.record)?;
@@ -51,14 +53,21 @@ pub fn run(context: &Context<'_>, bundle: &Bundle, options: &CreateOptions, stay
                 }
                 Ok(None)
             }
-            Some(session) => follow(context, session, spawned.id.pid, &spawned.pidfd, notify.as_ref()).map(Some),
+            Some(session) => {
+                let mark = context.mark();
+                let exit = follow(context, session, spawned.id.pid, &spawned.pidfd, notify.as_ref())?;
+                context.spent("program_runs", mark);
+                Ok(Some(exit))
+            }
         }
     })?;
     if exit == Some(Exit::Signal(sys::signal::SIGKILL)) {
         tell_out_of_memory(context, &folder)?;
     }
     if stay == Stay::Foreground {
+        let mark = context.mark();
         delete::delete_own(context, &store, &folder, &bundle.spec)?;
+        context.spent("delete", mark);
     }
     Ok(exit)
 }

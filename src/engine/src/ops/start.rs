@@ -23,6 +23,7 @@ use crate::step::HookPoint;
 /// The exec's own failure; [`Error::StartRunning`], [`Error::StartStopped`]; a failed hook (`startContainer` or
 /// `poststart`). A failed `poststart` hook also stops and deletes the container.
 pub fn start(context: &Context<'_>, id: &str, supervisor: Option<&str>) -> Result<()> {
+    let mark = context.mark();
     let (_, folder) = context.find(id)?;
     let lock = folder.lock()?;
     let (record, config) = folder.read()?;
@@ -42,7 +43,10 @@ pub fn start(context: &Context<'_>, id: &str, supervisor: Option<&str>) -> Resul
         (Some(proxy), Some(init)) => open_process(&context.proc, init)?.map(|pidfd| (proxy, init.pid, pidfd)),
         _ => None,
     };
+    context.spent("read_record", mark);
+    let mark = context.mark();
     release(&folder)?;
+    context.spent("start_program", mark);
     for name in [START_FIFO, RESULT_FIFO] {
         sys::fs::unlink_at(folder.as_fd(), name)?;
     }

@@ -63,6 +63,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     if let Some(bytes) = definition.limits.disk {
         quota::limit_again(&folder, bytes)?;
     }
+    let mark = manager.clock.mark();
     let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
     let shown = copied::shown(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
@@ -118,17 +119,23 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     }
     network::complete(manager, definition, &mut config)?;
     write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
+    manager.clock.spent("prepare_bundle", mark);
     if again.is_none() {
         monitor::set_log_aside(&follow::log_path(manager, name), definition.log.files)?;
     }
     let run = Run::new(again.map_or(0, |run| run.restarts))?;
     run.write(&manager.places, name)?;
     let log = monitor::open_log(&follow::log_path(manager, name))?;
+    let mark = manager.clock.mark();
     let prepared = lxc::run_hooks(definition, "pre-start", &[], Some(&log));
     let started = prepared.and_then(|()| network::raise(manager, definition)).and_then(|links| {
         network::write_files(manager, definition, &folder)?;
         network::tell_neighbours(manager, definition);
-        launch(manager, definition, &run, &links, false)
+        manager.clock.spent("network", mark);
+        let mark = manager.clock.mark();
+        launch(manager, definition, &run, &links, false)?;
+        manager.clock.spent("launch", mark);
+        Ok(())
     });
     if let Err(error) = started {
         if manager.runtime.state(name)?.is_some() {
