@@ -19,7 +19,7 @@ SOAK_CYCLES ?= 1000
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help build run test test-vm conformance check fmt bench soak clean
+.PHONY: help build run test test-vm conformance check fmt bench bench-check soak clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
@@ -55,8 +55,14 @@ fmt: ## formats all Rust code
 	@cargo fmt --all
 
 bench: ## whole commands of skep against the runtimes that are installed
-	@.ci/build
-	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --rounds $(ROUNDS)
+	@.ci/build bench
+	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --runtime floor=dist/bench/floor \
+	    --rounds $(ROUNDS) $(addprefix --containers ,$(CONTAINERS)) $(addprefix --save ,$(SAVE)) $(CASE)
+
+bench-check: ## fails where skep is slower than benches/budgets.toml allows, against the runtimes that are installed
+	@.ci/build bench
+	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --runtime floor=dist/bench/floor \
+	    --rounds $(ROUNDS) --check benches/budgets.toml
 
 soak: ## SOAK_CYCLES starts and stops without a leak, then the tests named by SOAK_FILTER, SOAK_ROUNDS times
 	@.ci/install-packages test

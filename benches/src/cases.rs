@@ -19,7 +19,7 @@ pub(crate) struct Settings {
 }
 
 /// The commands of one round, each under the name that its row gets.
-type Costs = Vec<(&'static str, Cost)>;
+pub(crate) type Costs = Vec<(&'static str, Cost)>;
 
 pub(crate) struct Case {
     pub(crate) name: &'static str,
@@ -30,43 +30,64 @@ pub(crate) struct Case {
     pub(crate) round: fn(&Runtime, &Settings) -> Result<Costs>,
 }
 
-pub(crate) const CASES: [Case; 6] = [
-    Case {
-        name: "run-isolated",
-        about: "run `true` with the `spec` bundle, the machine idle before it",
-        needs: |_| true,
-        set_up: nothing,
-        round: run_isolated,
-    },
-    Case {
-        name: "run-back-to-back",
-        about: "the same, ten in a row, the cost of one",
-        needs: |_| true,
-        set_up: nothing,
-        round: run_back_to_back,
-    },
+/// A case that needs nothing and prepares nothing.
+const fn case(name: &'static str, about: &'static str, round: fn(&Runtime, &Settings) -> Result<Costs>) -> Case {
+    Case { name, about, needs: |_| true, set_up: nothing, round }
+}
+
+pub(crate) const CASES: [Case; 14] = [
+    case("run-isolated", "run `true` with the `spec` bundle, the machine idle before it", |runtime, settings| {
+        run_isolated(runtime, settings, &settings.bundles.short)
+    }),
+    case("run-back-to-back", "the same, ten in a row, the cost of one", run_back_to_back),
     Case {
         name: "run-profile",
         about: "run `true` with the usual seccomp profile of engines, three architectures",
         needs: |settings| settings.bundles.profile.is_some(),
         set_up: nothing,
-        round: run_profile,
+        round: |runtime, settings| {
+            run_isolated(runtime, settings, settings.bundles.profile.as_deref().context("no profile")?)
+        },
     },
-    Case {
-        name: "run-four-at-once",
-        about: "four callers, each with five runs in a row; the wall time of one, so 1000 / it are containers per second",
-        needs: |_| true,
-        set_up: nothing,
-        round: run_four_at_once,
-    },
-    Case {
-        name: "lifecycle",
-        about: "each command of a container's life, the machine idle before it",
-        needs: |_| true,
-        set_up: nothing,
-        round: lifecycle,
-    },
+    case("run-large", "run `true` with a definition of 23 KB", |runtime, settings| {
+        run_isolated(runtime, settings, &settings.bundles.large)
+    }),
+    case("run-masked", "run `true` with 300 masked paths", |runtime, settings| {
+        run_isolated(runtime, settings, &settings.bundles.masked)
+    }),
+    case("run-userns", "run `true` in a user namespace", |runtime, settings| {
+        run_isolated(runtime, settings, &settings.bundles.userns)
+    }),
+    case("run-overlay", "mount an overlay, run `true` on it and unmount it, as an engine does", run_overlay),
+    case(
+        "run-one-caller",
+        "ten runs in a row of one caller; 1000 / wall ms are containers per second",
+        |runtime, settings| run_at_once(runtime, settings, 1),
+    ),
+    case(
+        "run-two-callers",
+        "two callers, each with ten runs in a row; the wall time of one run",
+        |runtime, settings| run_at_once(runtime, settings, 2),
+    ),
+    case(
+        "run-four-callers",
+        "four callers, each with ten runs in a row; the wall time of one run",
+        |runtime, settings| run_at_once(runtime, settings, 4),
+    ),
+    case(
+        "run-eight-callers",
+        "eight callers, each with ten runs in a row; the wall time of one run",
+        |runtime, settings| run_at_once(runtime, settings, 8),
+    ),
+    case("lifecycle", "each command of a container's life, the machine idle before it", lifecycle),
     Case { name: "list", about: "list while many containers exist", needs: |_| true, set_up: create_many, round: list },
+    Case {
+        name: "run-among-many",
+        about: "run `true` while many containers exist",
+        needs: |_| true,
+        set_up: create_many,
+        round: |runtime, settings| run_isolated(runtime, settings, &settings.bundles.short),
+    },
 ];
 
 fn nothing(_: &Runtime, _: &Settings) -> Result<()> {
@@ -74,12 +95,12 @@ fn nothing(_: &Runtime, _: &Settings) -> Result<()> {
 }
 
 /// An id that no other container of this process has.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn path_text(path: &Path) -> Result<&str> {
+pub(crate) fn path_text(path: &Path) -> Result<&str> {
     path.to_str().context("a path is not UTF-8")
 }
 
@@ -87,15 +108,18 @@ fn run_bundle(runtime: &Runtime, bundle: &Path) -> Result<Cost> {
     runtime.measure(&["run", "--bundle", path_text(bundle)?, &new_id()])
 }
 
-fn run_isolated(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
-    thread::sleep(settings.gap);
-    Ok(vec![("run", run_bundle(runtime, &settings.bundles.short)?)])
-}
-
-fn run_profile(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
-    let bundle = settings.bundles.profile.as_deref().context("no profile")?;
+fn run_isolated(runtime: &Runtime, settings: &Settings, bundle: &Path) -> Result<Costs> {
     thread::sleep(settings.gap);
     Ok(vec![("run", run_bundle(runtime, bundle)?)])
+}
+
+/// The mount and its end are the same for every runtime, and stay out of the cost.
+fn run_overlay(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
+    let mounted = settings.bundles.mount_overlay()?;
+    thread::sleep(settings.gap);
+    let cost = run_bundle(runtime, &mounted.bundle)?;
+    mounted.unmount()?;
+    Ok(vec![("run", cost)])
 }
 
 fn run_back_to_back(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
@@ -111,13 +135,12 @@ fn run_back_to_back(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
     Ok(vec![("run", cost)])
 }
 
-fn run_four_at_once(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
-    const CALLERS: u32 = 4;
-    const RUNS: u32 = 5;
-    let cost = measure_shared(CALLERS * RUNS, || {
+fn run_at_once(runtime: &Runtime, settings: &Settings, callers: u32) -> Result<Costs> {
+    const RUNS: u32 = 10;
+    let cost = measure_shared(callers * RUNS, || {
         thread::scope(|scope| {
             let caller = || (0..RUNS).try_for_each(|_| run_bundle(runtime, &settings.bundles.short).map(|_| ()));
-            let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
+            let callers: Vec<_> = (0..callers).map(|_| scope.spawn(caller)).collect();
             callers
                 .into_iter()
                 .try_for_each(|caller| caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))?)
@@ -137,6 +160,8 @@ fn lifecycle(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
     let mut costs = vec![("create", timed(&["create", "--bundle", bundle, "--pid-file", path_text(&pid_file)?, &id])?)];
     costs.push(("start", timed(&["start", &id])?));
     costs.push(("exec", timed(&["exec", &id, "true"])?));
+    costs.push(("pause", timed(&["pause", &id])?));
+    costs.push(("resume", timed(&["resume", &id])?));
     costs.push(("state", timed(&["state", &id])?));
     costs.push(("kill", timed(&["kill", &id, "KILL"])?));
     wait_for_end(&read_pid(&pid_file)?)?;

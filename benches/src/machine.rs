@@ -2,10 +2,19 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Today's date and the time, in UTC.
+pub(crate) fn now() -> (String, String) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let text = runtime_spec::clock::render_seconds(since);
+    text.split_once('T').map_or((text.clone(), String::new()), |(date, time)| (date.to_owned(), time.to_owned()))
+}
 
 /// Lines on the kernel, the CPUs, the cgroup layout and the load.
 pub(crate) fn describe() -> String {
-    let mut text = String::new();
+    let (date, time) = now();
+    let mut text = format!("# {date} {time}\n");
     let kernel = read("/proc/sys/kernel/osrelease");
     let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZeroUsize::get);
     let cpuinfo = read("/proc/cpuinfo");

@@ -72,6 +72,23 @@ pub(crate) fn render(samples: &[Samples]) -> String {
     text
 }
 
+/// The first runtime's median wall time over another one's, of one command.
+pub(crate) fn ratio(samples: &[Samples], command: &str, runtime: &str) -> Option<f64> {
+    let median = |samples: &Samples| samples.row(command).map(|row| median_wall(row).as_secs_f64());
+    let other = samples.iter().find(|samples| samples.runtime == runtime)?;
+    Some(median(samples.first()?)? / median(other)?)
+}
+
+/// Median wall times of a case: a command with its runtimes, in the order of the table.
+pub(crate) fn medians(samples: &[Samples]) -> Vec<(&'static str, Vec<(String, Duration)>)> {
+    let names = samples.iter().find(|samples| !samples.rows.is_empty()).map(|samples| &samples.rows);
+    let of = |name: &'static str| {
+        let rows = samples.iter().filter_map(|s| s.row(name).map(|row| (s.runtime.clone(), median_wall(row))));
+        (name, rows.collect())
+    };
+    names.into_iter().flatten().map(|(name, _)| of(name)).collect()
+}
+
 fn median_wall(row: &[Cost]) -> Duration {
     quantile(&walls(row), 0.5)
 }

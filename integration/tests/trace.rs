@@ -34,7 +34,8 @@ fn a_run_is_told_phase_by_phase_and_step_by_step() {
         call.run().code_is(3);
         let events = events(&file);
         let (host, child) = (names(&events, 1), names(&events, 2));
-        for phase in ["protect", "arguments", "command", "read_config", "probe_host", "plan", "program_runs", "delete"] {
+        for phase in ["protect", "arguments", "command", "read_config", "probe_host", "plan", "program_runs", "delete"]
+        {
             assert_eq!(host.iter().filter(|name| **name == phase).count(), 1, "{phase}");
         }
         for step in plan["host"].as_array().expect("steps") {

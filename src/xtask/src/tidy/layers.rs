@@ -9,7 +9,7 @@ use super::Finding;
 ///
 /// 0 knows no other crate; 1 does one job each; 2 joins the jobs into a container; 3 is what people and programs start;
 /// 4 builds and tests the rest, and nothing depends on it.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("runtime-spec", 0),
     ("sys", 0),
     ("security", 1),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, u8); 18] = [
     ("cgroup-cross-check", 4),
     ("integration", 4),
     ("benches", 4),
+    ("floor", 4),
 ];
 
 /// Crates that may know some lower crates only. The supervisor, the manager and the monitor drive `skep` as a program; what is pure makes no calls.
