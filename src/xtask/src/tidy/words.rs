@@ -21,7 +21,7 @@ const WORDS: [(&str, &str); 9] = [
 /// Hosts that an address in the tree may name: specifications, documentation, and names reserved for examples.
 ///
 /// An address of a registry or a mirror would tie the tree to one network; package managers know theirs.
-const HOSTS: [&str; 17] = [
+const HOSTS: [&str; 18] = [
     "github.com",
     "docs.kernel.org",
     "www.kernel.org",
@@ -36,6 +36,8 @@ const HOSTS: [&str; 17] = [
     "www.freedesktop.org",
     "nvd.nist.gov",
     "rustsec.org",
+    // The name space of SVG, which is an address.
+    "www.w3.org",
     "localhost",
     "127.0.0.1",
     "example.com",
