@@ -69,6 +69,8 @@ pub enum Need {
     LazyPages,
     /// Root file systems with an init can be made of Debian's packages, or have been.
     Systems,
+    /// The same of root file systems with services.
+    Services,
 }
 
 impl Need {
@@ -102,6 +104,7 @@ impl Need {
             Need::DebianMirror => "debian-mirror".into(),
             Need::LazyPages => "criu-lazy-pages".into(),
             Need::Systems => "systems".into(),
+            Need::Services => "services".into(),
         }
     }
 
@@ -141,6 +144,7 @@ impl Need {
             Need::DebianMirror => host::debian_mirror().is_some(),
             Need::LazyPages => criu_agrees(&["check", "--feature", "uffd-noncoop"]),
             Need::Systems => crate::systems::roots().is_some(),
+            Need::Services => crate::systems::services().is_some(),
         }
     }
 }

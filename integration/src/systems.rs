@@ -13,24 +13,35 @@ use crate::{Running, host};
 const BOOT: Duration = Duration::from_secs(60);
 
 const SCRIPT: &str = include_str!("systems.sh");
+const SERVICES: &str = include_str!("services.sh");
 
 /// The folder with a root file system for each init, made by the first who asks; `None` where it cannot be made, for want of
 /// mmdebstrap, of a network or of root.
 ///
 /// It is below `XDG_CACHE_HOME`, else `~/.cache`, for as long as the script that makes it is the same.
 pub fn roots() -> Option<PathBuf> {
+    kept("systems", &[SCRIPT], &[])
+}
+
+/// The same with systems that have services: `postgres`, and `engines` for docker and podman.
+pub fn services() -> Option<PathBuf> {
+    kept("services", &[SERVICES, SCRIPT], &[&roots()?.join("systemd")])
+}
+
+/// The folder that the first of some scripts makes. All of them decide whether it is still the right one.
+fn kept(kind: &str, scripts: &[&str], args: &[&Path]) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
-    let cache = cache.join("skep/systems");
+    let cache = cache.join("skep").join(kind);
     if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/mmdebstrap").exists() {
         return None;
     }
     fs::create_dir_all(&cache).expect("make the cache");
     let lock = File::create(cache.join("lock")).expect("make the lock");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the cache");
-    let key = SCRIPT
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let bytes = scripts.iter().flat_map(|script| script.bytes());
+    let key =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let folder = cache.join(format!("{key:x}"));
     let failed = folder.with_extension("failed");
     if !folder.exists() && !was_just_now(&failed) {
@@ -39,17 +50,17 @@ pub fn roots() -> Option<PathBuf> {
                 fs::remove_dir_all(entry.path()).expect("remove what is old");
             }
         }
-        make(&cache, &folder, &failed);
+        make(&cache, scripts[0], args, &folder, &failed);
     }
     folder.exists().then_some(folder)
 }
 
 /// Half of them must not be taken for all.
-fn make(cache: &Path, folder: &Path, failed: &Path) {
+fn make(cache: &Path, script: &str, args: &[&Path], folder: &Path, failed: &Path) {
     let unfinished = cache.join("unfinished");
     let log = File::create(cache.join("log")).expect("make the log");
     let mut command = Command::new("sh");
-    command.args(["-euc", SCRIPT, "systems"]).arg(&unfinished).stdin(Stdio::null());
+    command.args(["-euc", script, "roots"]).arg(&unfinished).args(args).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("share the log")).stderr(log);
     if command.status().expect("run sh").success() {
         fs::rename(&unfinished, folder).expect("name the folder");

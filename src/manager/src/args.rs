@@ -366,6 +366,9 @@ pub struct CreateArgs {
     /// With --init: no user namespace. Root inside is root outside then, held back by little; not for what you do not trust.
     #[arg(long, requires = "init", conflicts_with = "ids")]
     pub privileged: bool,
+    /// With --init: prepare it for engines that run containers inside, with folders for their layers and all of /proc.
+    #[arg(long, requires = "init")]
+    pub nesting: bool,
     /// Put a small first process before the program, which reaps and passes signals on.
     #[arg(long, conflicts_with = "init")]
     pub with_init: bool,

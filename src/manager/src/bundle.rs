@@ -23,6 +23,8 @@ pub struct Surroundings<'a> {
     pub lower: &'a [PathBuf],
     /// Whether systemd makes the cgroup.
     pub systemd: bool,
+    /// Whether all this is in a user namespace.
+    pub nested: bool,
     /// Whom the process runs as.
     pub user: &'a User,
     /// Devices of the host: type, major and minor number, in the order of the definition.
@@ -67,6 +69,9 @@ pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 
 /// Length of a period of the processor quota in microseconds: the kernel's default.
 pub const CPU_PERIOD_US: u64 = 100_000;
+
+/// Devices that anybody may open, as udev has it: what can be done with them is decided by what is done, not by who opens.
+const EVERYBODYS: [&str; 2] = ["/dev/fuse", "/dev/net/tun"];
 
 /// The group that the groups of all containers are below.
 const CGROUP_PARENT: &str = "/skep";
@@ -215,8 +220,9 @@ fn devices(definition: &Definition, around: &Surroundings<'_>) -> (Vec<Value>, V
     rules.extend(["c", "b"].map(|kind| json!({ "allow": true, "type": kind, "access": "m" })));
     let mut nodes = Vec::new();
     for (device, (kind, major, minor)) in definition.devices.iter().zip(around.devices) {
+        let mode = if EVERYBODYS.contains(&device.source.as_str()) { 0o666 } else { 0o660 };
         nodes.push(json!({
-            "path": device.destination, "type": kind, "major": major, "minor": minor, "fileMode": 0o660, "uid": 0, "gid": 0,
+            "path": device.destination, "type": kind, "major": major, "minor": minor, "fileMode": mode, "uid": 0, "gid": 0,
         }));
         rules.push(json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": device.access }));
     }
@@ -258,6 +264,9 @@ fn render_overlay(definition: &Definition, around: &Surroundings<'_>) -> Value {
         return json!({ "lower": lower, "upper": path, "work": adopted_work(path), "idmap": idmap });
     }
     let mut layers = json!({ "lower": around.lower, "hide": around.hidden, "idmap": definition.ids.is_some() });
+    if around.nested {
+        layers["userXattr"] = json!(true);
+    }
     match definition.upper {
         Upper::Disk => {
             layers["upper"] = json!(around.folder.join(UPPER));
@@ -321,6 +330,7 @@ mod tests {
                 folder: Path::new("/data/containers/web1"),
                 lower: &lower,
                 systemd: false,
+                nested: false,
                 user: &user,
                 devices: &[('c', 10, 229)],
                 files: &[("hosts", "/etc/hosts")],
@@ -328,9 +338,8 @@ mod tests {
                 covers: &[("/usr/secret".into(), true), ("/usr/key".into(), false)],
                 parts: &[Part { path: "/usr".to_owned() }],
                 guest: definition.system.is_some().then_some(Guest {
-                    host: Path::new("/data/containers/web1/host"),
                     systemd: Some(258),
-                    unified: false,
+                    ..Guest::new(Path::new("/data/containers/web1"), Path::new("/data/containers/web1/host"))
                 }),
                 init: (definition.process.first == First::SkepInit).then_some(Path::new("/libexec/skep-init")),
             },
@@ -407,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_whole_system_can_be_rendered() {
-        let system = Some(System { machine_id: "0123456789abcdef0123456789abcdef".to_owned() });
+        let system = Some(System { machine_id: "0123456789abcdef0123456789abcdef".to_owned(), ..System::default() });
         let config = render(&Definition { system: system.clone(), ids: Some((100_000, 65_536)), ..definition() });
         let env = config["process"]["env"].as_array().unwrap();
         assert!(env.contains(&json!("container=lxc")));
@@ -422,6 +431,29 @@ mod tests {
         let privileged = render(&Definition { system, ..definition() });
         assert!(!has(&privileged, "CAP_SYS_RESOURCE"));
         assert!(privileged["linux"]["readonlyPaths"].as_array().unwrap().contains(&json!("/proc/sys/kernel")));
+    }
+
+    #[test]
+    fn nesting_adds_what_engines_need() {
+        let system = Some(System { machine_id: "0".repeat(32), nesting: true });
+        let volume = Volume { source: "/srv".to_owned(), destination: "/var/lib/docker".to_owned(), read_only: false };
+        let nesting = Definition { system, volumes: vec![volume], ..definition() };
+        let places = |config: &Value| -> Vec<(String, String)> {
+            let mounts = config["mounts"].as_array().unwrap().iter();
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            mounts.map(|mount| (text(&mount["destination"]), text(&mount["source"]))).collect()
+        };
+        let has =
+            |config: &Value, place: &str, source: &str| places(config).contains(&(place.to_owned(), source.to_owned()));
+        let console = json!({ "allow": true, "type": "c", "major": 5, "minor": 1, "access": "rwm" });
+        let may_console =
+            |config: &Value| config["linux"]["resources"]["devices"].as_array().unwrap().contains(&console);
+        let privileged = render(&nesting);
+        assert!(has(&privileged, "/var/lib/skep", "/data/containers/web1/own/nested/skep"));
+        assert!(has(&privileged, "/dev/.skep/proc", "proc") && may_console(&privileged));
+        assert_eq!(places(&privileged).iter().filter(|(place, _)| place == "/var/lib/docker").count(), 1);
+        let mapped = render(&Definition { ids: Some((100_000, 65_536)), upper: Upper::Memory(0), ..nesting });
+        assert!(has(&mapped, "/var/lib/containers", "tmpfs") && !may_console(&mapped));
     }
 
     #[test]

@@ -116,6 +116,10 @@ pub fn file_system(data: &Path) -> Result<StatFs> {
 /// # Errors
 /// What the kernel says.
 pub fn probe_refusal(data: &Path) -> Result<Option<String>> {
+    if in_user_namespace()? {
+        // The marks would be `user.overlay.*`, which anybody may set who owns a file.
+        return Ok(Some("in a user namespace the marks of layers on disk cannot be trusted".to_owned()));
+    }
     let kind = u64::try_from(file_system(data)?.f_type).unwrap_or(0);
     if let Some(name) = plan_refusal(kind) {
         return Ok(Some(format!("the kernel takes no upper layer from {}, which is on {name}", data.display())));
@@ -126,6 +130,19 @@ pub fn probe_refusal(data: &Path) -> Result<Option<String>> {
         return Ok(Some("this kernel has no overlay file system".to_owned()));
     }
     Ok(None)
+}
+
+/// Whether this process is in a user namespace that has not all ids of the machine: a container inside another one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn in_user_namespace() -> Result<bool> {
+    const MAP: &str = "/proc/self/uid_map";
+    match fs::read_to_string(MAP) {
+        // A kernel without user namespaces.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        other => Ok(!sys::namespace::maps_every_id(&other.with_context(|| format!("cannot read {MAP}"))?)),
+    }
 }
 
 /// The name of a file system that cannot have the upper layer.

@@ -29,7 +29,7 @@ struct Key {
 }
 
 /// All keys but those of variables (`env.NAME`), which are any number.
-static KEYS: [Key; 17] = [
+static KEYS: [Key; 18] = [
     Key {
         name: "memory",
         get: |d| json!(d.limits.memory),
@@ -125,6 +125,20 @@ static KEYS: [Key; 17] = [
         live: false,
     },
     Key {
+        name: "nesting",
+        get: |d| json!(d.system.as_ref().is_some_and(|system| system.nesting)),
+        set: |d, text| {
+            let wanted = parse_bool(text)?;
+            match &mut d.system {
+                Some(system) => system.nesting = wanted,
+                None if wanted => return Err("only a whole system can have it (create --init)".to_owned()),
+                None => {}
+            }
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
         name: "stop-signal",
         get: |d| json!(d.stop_signal),
         set: |d, text| {
@@ -162,10 +176,9 @@ static KEYS: [Key; 17] = [
         name: "autostart",
         get: |d| json!(d.autostart.is_some()),
         set: |d, text| {
-            match text {
-                Some("true") => drop(d.autostart.get_or_insert_default()),
-                None | Some("false") => d.autostart = None,
-                Some(other) => return Err(format!("{other:?}: want true or false")),
+            match parse_bool(text)? {
+                true => drop(d.autostart.get_or_insert_default()),
+                false => d.autostart = None,
             }
             Ok(())
         },
@@ -225,6 +238,15 @@ fn parse_number(text: &str, min: i64, max: i64) -> Result<i64, String> {
     match text.parse() {
         Ok(number) if (min..=max).contains(&number) => Ok(number),
         _ => Err(format!("{text:?}: want a number from {min} to {max}")),
+    }
+}
+
+/// `false` for nothing.
+fn parse_bool(text: Option<&str>) -> Result<bool, String> {
+    match text {
+        Some("true") => Ok(true),
+        None | Some("false") => Ok(false),
+        Some(other) => Err(format!("{other:?}: want true or false")),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::messages;
-use crate::system::{Guest, System, files, render_uuid};
+use crate::system::{Guest, System, files, nesting, render_uuid};
 use crate::template;
 
 /// The step of the runtime that fails where the kernel cannot stack layers.
@@ -86,7 +86,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     }
     let host = folder.join("host");
     let guest = match &definition.system {
-        Some(system) => Some(prepare_system(definition, system, &shown, Guest::new(&host))?),
+        Some(system) => Some(prepare_system(definition, system, &shown, Guest::new(&folder, &host))?),
         None => None,
     };
     let init = match definition.process.first {
@@ -99,6 +99,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             folder: &folder,
             lower: &shown[1..],
             systemd: manager.runtime.uses_systemd(),
+            nested: copied::in_user_namespace()?,
             user: &user,
             devices: &devices,
             // LXC leaves these files to the container.
@@ -215,6 +216,9 @@ fn prepare_system<'a>(
         files::write_own(upper, lower, system)?;
     }
     files::write_host(guest.host, &render_uuid(&system.machine_id))?;
+    if system.nesting {
+        nesting::make_folders(guest.folder, definition)?;
+    }
     guest.systemd = files::probe_systemd(layers)?;
     guest.unified = files::probe_unified()?;
     Ok(guest)

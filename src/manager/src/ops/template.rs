@@ -183,6 +183,7 @@ fn run_scripts(
             folder: &bundle,
             lower: &rootfs,
             systemd: manager.runtime.uses_systemd(),
+            nested: crate::copied::in_user_namespace()?,
             user: &user,
             devices: &[],
             files: &[],

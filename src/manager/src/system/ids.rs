@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail};
 
+use crate::copied::in_user_namespace;
 use crate::definition::Definition;
 use crate::places::{Lock, Places, read_or_empty};
 
@@ -78,6 +79,11 @@ fn common(uids: &[Range], gids: &[Range]) -> Vec<Range> {
 /// The kernel allows no user namespaces; no block is free; a file cannot be read.
 pub fn allocate(places: &Places) -> Result<(Range, Lock)> {
     need_namespaces()?;
+    if in_user_namespace()? {
+        bail!(
+            "in a container there are no ids to give to another one: --privileged shares those of this one, --ids names some"
+        );
+    }
     let lock = places.lock_own(LOCK)?;
     let mut taken = Vec::new();
     for name in Definition::names(places)? {

@@ -12,6 +12,7 @@
 pub mod files;
 pub mod ids;
 pub mod init;
+pub mod nesting;
 
 use std::path::Path;
 
@@ -23,11 +24,14 @@ use crate::definition::{Definition, Seccomp};
 use crate::seccomp;
 
 /// What a definition keeps of a whole system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct System {
     /// Its `/etc/machine-id`: 32 hexadecimal digits, its own for as long as it is defined.
     pub machine_id: String,
+    /// Whether it is prepared for engines that run containers inside ([`nesting`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nesting: bool,
 }
 
 /// What is known when it starts, besides the definition.
@@ -35,6 +39,8 @@ pub struct System {
 pub struct Guest<'a> {
     /// A folder that becomes `/run/host`.
     pub host: &'a Path,
+    /// The container's folder.
+    pub folder: &'a Path,
     /// The version of systemd in its files, if there is one.
     pub systemd: Option<u32>,
     /// Whether the host has cgroup2 alone.
@@ -44,8 +50,8 @@ pub struct Guest<'a> {
 impl<'a> Guest<'a> {
     /// One of which nothing is known yet.
     #[must_use]
-    pub fn new(host: &'a Path) -> Guest<'a> {
-        Guest { host, systemd: None, unified: false }
+    pub fn new(folder: &'a Path, host: &'a Path) -> Guest<'a> {
+        Guest { host, folder, systemd: None, unified: false }
     }
 }
 
@@ -136,6 +142,9 @@ pub fn render_system(config: &mut Value, definition: &Definition, system: &Syste
         linux["seccomp"] = seccomp::render_system_filter();
     }
     let unified_only = !guest.unified && guest.systemd.is_some_and(|version| version >= UNIFIED_SYSTEMD);
+    if system.nesting {
+        nesting::render(config, definition, guest);
+    }
     config["annotations"][guest_cgroups::ANNOTATION] = json!(if unified_only { "unified" } else { "all" });
 }
 
@@ -204,7 +213,7 @@ mod tests {
             { "destination": "/sys/fs/cgroup", "options": ["nosuid", "ro"] },
             { "destination": "/run/app", "options": ["ro"] },
         ]);
-        let guest = Guest { host: Path::new("/c/host"), systemd: None, unified: false };
+        let guest = Guest::new(Path::new("/c"), Path::new("/c/host"));
         let rendered = render_mounts(mounts, &guest);
         let places: Vec<&str> =
             rendered.as_array().unwrap().iter().map(|mount| mount["destination"].as_str().unwrap()).collect();
