@@ -186,6 +186,43 @@ fn each_system_has_ids_and_a_machine_id_of_its_own() {
     });
 }
 
+/// Root inside is root of the machine, and writes to every file of a v1 group that it sees.
+#[test]
+fn limits_hold_root_back_without_a_user_namespace() {
+    case_with(&[Need::Skep, Need::Systems, Need::V1("memory"), Need::V1("devices")], |sb| {
+        let options = ["--privileged", "--memory", "64M", "--pids", "40"];
+        let (d, name) = define(sb, "busybox", &options, &[]);
+        d.call(&["start", &name]).ok();
+        // What it raises are groups of its own, by the mounts that are there and by new ones.
+        let raise = "cd /tmp; mkdir memory devices pids
+            for name in memory devices pids; do mount -t cgroup -o $name $name /tmp/$name; done
+            for top in /sys/fs/cgroup /tmp; do
+                echo -1 >$top/memory/memory.limit_in_bytes; echo -1 >$top/memory/memory.memsw.limit_in_bytes
+                echo max >$top/pids/pids.max; echo a >$top/devices/devices.allow
+            done 2>/dev/null
+            find /sys/fs/cgroup /tmp -name guest";
+        assert_eq!(sb.exec_sh(&name, raise).ok(), "");
+        sb.cgroup_is("memory", &name, "memory.limit_in_bytes", &(64 << 20).to_string());
+        sb.cgroup_is("pids", &name, "pids.max", "40");
+        let fill = sb.exec_sh(&name, "busybox dd if=/dev/zero of=/dev/null bs=200M count=1 2>/dev/null; echo ended $?");
+        assert_eq!(fill.stdout.trim(), "ended 137");
+        let forks = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done 2>&1 | grep -c fork || :";
+        assert_ne!(sb.exec_sh(&name, forks).ok(), "0");
+        // Writing to the log of the kernel takes no capability, but a rule.
+        let log = "mknod /kmsg c 1 11; { : >/kmsg; } 2>&1 | grep -o 'not permitted'";
+        assert_eq!(sb.exec_sh(&name, log).ok(), "not permitted");
+        // Changes from outside count for what is in there.
+        sb.call(&["update", "--memory", "128M", &name]).run().ok();
+        sb.cgroup_is("memory", &name, "memory.limit_in_bytes", &(128 << 20).to_string());
+        let fill = sb.exec_sh(&name, "busybox dd if=/dev/zero of=/dev/null bs=80M count=1 2>/dev/null; echo ended $?");
+        assert_eq!(fill.stdout.trim(), "ended 0");
+        d.call(&["freeze", &name]).ok();
+        assert_eq!(d.listed(&name)["state"], "paused");
+        d.call(&["unfreeze", &name]).ok();
+        stop(&d, &name);
+    });
+}
+
 #[test]
 fn what_an_init_does_not_follow_ends_it_all_the_same() {
     case_with(&NEEDS, |sb| {

@@ -492,6 +492,13 @@ impl NamespaceKind {
 }
 
 impl ContainerSpec {
+    /// Whether its root could change the limits of its own v1 groups: a whole system that shares the host's user namespace. Its
+    /// processes are in groups below those that have the limits then.
+    #[must_use]
+    pub fn guest_is_below(&self) -> bool {
+        self.guest_cgroups.is_some() && self.namespace(NamespaceKind::User).is_none()
+    }
+
     /// The entry for a kind of namespace, if the definition has one.
     #[must_use]
     pub fn namespace(&self, kind: NamespaceKind) -> Option<&Namespace> {

@@ -46,6 +46,8 @@ pub enum HostStep {
         /// Files and values.
         writes: Vec<FileWrite>,
     },
+    /// Makes v1 groups below the container's for a guest whose root could change limits, and opens what it needs to join them.
+    MakeGuestCgroups,
     /// Opens a folder of the root file system.
     OpenRootfs {
         /// Absolute path.

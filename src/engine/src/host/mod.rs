@@ -144,6 +144,7 @@ impl<'a> Host<'a> {
         match step {
             HostStep::MakeCgroups { below } => self.make_cgroups(*below),
             HostStep::WriteEarlyLimits { writes } => Ok(self.group()?.apply_attach(writes)?),
+            HostStep::MakeGuestCgroups => self.make_guest_cgroups(),
             HostStep::OpenRootfs { path, slot, detached } => {
                 self.slots[*slot] = Some(source::open_rootfs(path, *detached)?);
                 Ok(())
@@ -219,6 +220,13 @@ impl<'a> Host<'a> {
         let group = cgroup::Group::create(&self.plan.groups, below)?;
         self.attach = Some(group.open_attach(&[])?);
         self.group = Some(group);
+        Ok(())
+    }
+
+    fn make_guest_cgroups(&mut self) -> Result<()> {
+        let group = self.group()?;
+        let subs = group.make_guest()?;
+        self.attach = Some(group.open_attach(&subs)?);
         Ok(())
     }
 
@@ -595,6 +603,7 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
     match step {
         HostStep::MakeCgroups { .. } => "make_cgroups",
         HostStep::WriteEarlyLimits { .. } => "write_early_limits",
+        HostStep::MakeGuestCgroups => "make_guest_cgroups",
         HostStep::OpenRootfs { .. } => "open_rootfs",
         HostStep::OpenContainerRoot { .. } => "open_container_root",
         HostStep::OpenNamespace { .. } => "open_namespace",

@@ -93,7 +93,11 @@ pub fn exec(context: &Context<'_>, id: &str, program: Program, options: &ExecOpt
     if !record.groups.is_empty() {
         let group = cgroup::Group::open_all(&record.groups)?;
         host.beside = options.cgroups.is_empty().then_some(init.pid);
-        host.attach = Some(group.open_attach(&options.cgroups)?);
+        let guest = match spec.guest_is_below() && record.unit().is_none() && options.cgroups.is_empty() {
+            true => group.guest(),
+            false => options.cgroups.clone(),
+        };
+        host.attach = Some(group.open_attach(&guest)?);
         host.group = Some(group);
     }
     context.spent("open_container", mark);

@@ -8,7 +8,7 @@ use runtime_spec::state::Status;
 use security::devices;
 use systemd::property::Hierarchy;
 
-use super::Context;
+use super::{Context, spec_of};
 use crate::error::{Error, Result};
 use crate::plan::{cgroups, unit};
 use crate::state::{Folder, Record};
@@ -55,6 +55,9 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
     }
     group.apply_attach(&writes.attach)?;
     group.apply(&writes.rest)?;
+    if record.unit().is_none() && spec_of(id, &config)?.guest_is_below() {
+        group.apply_guest_devices(&writes.rest)?;
+    }
     if group.dir("devices").is_none() && !resources.devices.is_empty() {
         put_device_program(context, &folder, record, &config, (&group, resources))?;
     }

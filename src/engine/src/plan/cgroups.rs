@@ -47,8 +47,20 @@ pub(super) fn plan_groups(
     let limited = plan.limits.attach.iter().chain(&plan.limits.rest).map(|write| write.controller.as_ref());
     let below = Below::for_limits(limited);
     plan.host_from("/linux/cgroupsPath", HostStep::MakeCgroups { below });
+    let guest = spec.guest_is_below() && !is_unified(facts);
+    if guest {
+        // A group that is made later takes them over; one that is there keeps them from being denied.
+        let (rules, rest) = std::mem::take(&mut plan.limits.rest).into_iter().partition(cgroup::group::is_device_rule);
+        plan.limits.rest = rest;
+        plan.limits.attach.extend::<Vec<_>>(rules);
+    }
     let writes = std::mem::take(&mut plan.limits.attach);
     plan.host_from("/linux/resources", HostStep::WriteEarlyLimits { writes });
+    if guest {
+        plan.note("the container's processes are in v1 groups below those that have its limits");
+        let from = format!("/annotations/{}", runtime_spec::guest_cgroups::ANNOTATION);
+        plan.host_from(from, HostStep::MakeGuestCgroups);
+    }
     Ok(())
 }
 
