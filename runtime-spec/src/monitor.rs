@@ -28,6 +28,26 @@ pub mod file {
     pub const END: &str = "end";
 }
 
+/// Files that tell a container of itself what would tell of the machine: name, and place inside.
+pub const VIEWS: [(&str, &str); 5] = [
+    ("cpuinfo", "/proc/cpuinfo"),
+    ("loadavg", "/proc/loadavg"),
+    ("meminfo", "/proc/meminfo"),
+    ("online", "/sys/devices/system/cpu/online"),
+    ("stat", "/proc/stat"),
+];
+
+/// Reads a list such as `0-2,5`.
+#[must_use]
+pub fn parse_cpus(list: &str) -> Vec<usize> {
+    let range = |part: &str| -> Option<std::ops::RangeInclusive<usize>> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    // No machine has more; a list is the kernel's.
+    list.trim().split(',').filter_map(range).flatten().take(8192).collect()
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -369,6 +369,9 @@ pub struct CreateArgs {
     /// With --init: prepare it for engines that run containers inside, with folders for their layers and all of /proc.
     #[arg(long, requires = "init")]
     pub nesting: bool,
+    /// Show /proc/meminfo, /proc/stat and such of the whole machine, not of the container.
+    #[arg(long)]
+    pub no_view: bool,
     /// Put a small first process before the program, which reaps and passes signals on.
     #[arg(long, conflicts_with = "init")]
     pub with_init: bool,

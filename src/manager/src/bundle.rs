@@ -12,7 +12,8 @@ use crate::definition::{Definition, From, Network, Seccomp, Upper};
 use crate::host::Part;
 use crate::places::{UPPER, WORK};
 use crate::seccomp;
-use crate::system::{Guest, render_system};
+use crate::system::{Guest, nesting, render_system};
+use crate::view;
 
 /// What a bundle is made from, besides the definition.
 #[derive(Debug)]
@@ -39,6 +40,12 @@ pub struct Surroundings<'a> {
     pub parts: &'a [Part],
     /// What a whole system is told.
     pub guest: Option<Guest<'a>>,
+    /// Where the files are that tell it of itself.
+    pub view: Option<&'a Path>,
+    /// The processors that it is held to.
+    pub cpus: Option<&'a str>,
+    /// Its clocks, as `linux.timeOffsets`.
+    pub offsets: Option<&'a Value>,
     /// The program that starts others, where the definition wants it.
     pub init: Option<&'a Path>,
 }
@@ -86,7 +93,7 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
     let mut linux = json!({
         "namespaces": namespaces(definition),
         "cgroupsPath": cgroups_path(definition, around.systemd),
-        "resources": resources(definition, rules),
+        "resources": resources(definition, around, rules),
         "devices": devices,
         "maskedPaths": [
             "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -121,6 +128,18 @@ pub fn render_config(definition: &Definition, around: &Surroundings<'_>) -> Valu
     if let (Some(system), Some(guest)) = (&definition.system, &around.guest) {
         render_system(&mut config, definition, system, guest);
     }
+    if let (Some(mounts), Some(place)) = (config["mounts"].as_array_mut(), around.view) {
+        mounts.extend(view::render_mounts(place));
+    }
+    if let (Some(mounts), Some(system)) = (config["mounts"].as_array_mut(), &definition.system)
+        && (system.nesting || (around.view.is_some() && definition.ids.is_some()))
+    {
+        mounts.extend(nesting::render_whole());
+    }
+    if let (Some(namespaces), Some(offsets)) = (config["linux"]["namespaces"].as_array_mut(), around.offsets) {
+        namespaces.push(json!({ "type": "time" }));
+        config["linux"]["timeOffsets"] = offsets.clone();
+    }
     if definition.oci.is_object() {
         fragment::merge(&mut config, &definition.oci);
     }
@@ -153,7 +172,8 @@ pub fn read_lower(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     Ok(layers.map(|layers| layers.lower))
 }
 
-fn cgroups_path(definition: &Definition, systemd: bool) -> String {
+/// Where its groups are, or what systemd is told of them.
+pub(crate) fn cgroups_path(definition: &Definition, systemd: bool) -> String {
     let (parent, name) = (definition.cgroup_parent.as_deref(), &definition.name);
     if systemd {
         let slice = parent.filter(|parent| !parent.starts_with('/')).unwrap_or(SLICE);
@@ -199,7 +219,7 @@ fn namespaces(definition: &Definition) -> Vec<Value> {
     kinds.into_iter().map(|kind| json!({ "type": kind })).collect()
 }
 
-fn resources(definition: &Definition, rules: Vec<Value>) -> Value {
+fn resources(definition: &Definition, around: &Surroundings<'_>, rules: Vec<Value>) -> Value {
     let limits = definition.limits;
     let mut resources = json!({ "devices": rules });
     if let Some(bytes) = limits.memory {
@@ -207,6 +227,9 @@ fn resources(definition: &Definition, rules: Vec<Value>) -> Value {
     }
     if let Some(millicpus) = limits.millicpus {
         resources["cpu"] = json!({ "quota": millicpus * CPU_PERIOD_US / 1000, "period": CPU_PERIOD_US });
+    }
+    if let Some(cpus) = around.cpus {
+        resources["cpu"]["cpus"] = json!(cpus);
     }
     if let Some(pids) = limits.pids {
         resources["pids"] = json!({ "limit": pids });
@@ -313,6 +336,7 @@ mod tests {
             seccomp: Seccomp::Default,
             stop_signal: "TERM".to_owned(),
             monitor: true,
+            view: true,
             autostart: None,
             log: crate::definition::LogBounds::default(),
             oci: Value::Null,
@@ -341,6 +365,9 @@ mod tests {
                     systemd: Some(258),
                     ..Guest::new(Path::new("/data/containers/web1"), Path::new("/data/containers/web1/host"))
                 }),
+                view: definition.limits.memory.map(|_| Path::new("/data/containers/web1/own/view")),
+                cpus: None,
+                offsets: None,
                 init: (definition.process.first == First::SkepInit).then_some(Path::new("/libexec/skep-init")),
             },
         );
@@ -365,7 +392,8 @@ mod tests {
         assert_eq!(config["process"]["env"], json!(["PATH=/x", "HOME=/", "container=skep"]));
         let mounts: Vec<&str> =
             config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
-        assert_eq!(mounts[7..], ["/usr", "/usr/secret", "/usr/key", "/etc/hosts", "/www"]);
+        assert_eq!(mounts[7..12], ["/usr", "/usr/secret", "/usr/key", "/etc/hosts", "/www"]);
+        assert_eq!(mounts[12..15], ["/proc/cpuinfo", "/proc/loadavg", "/proc/meminfo"]);
         let layers: Value = serde_json::from_str(config["annotations"][overlay::ANNOTATION].as_str().unwrap()).unwrap();
         assert_eq!(
             layers,

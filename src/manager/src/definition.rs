@@ -83,6 +83,9 @@ pub struct Definition {
     /// Whether a monitor stays with it while it runs.
     #[serde(default = "yes")]
     pub monitor: bool,
+    /// Whether files such as `/proc/meminfo` tell it of itself ([`crate::view`]). Left out of the document where they do.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub view: bool,
     /// Whether it begins with the machine, and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autostart: Option<Autostart>,

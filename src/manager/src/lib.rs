@@ -62,3 +62,4 @@ pub mod system;
 pub mod template;
 pub mod trace;
 pub mod validate;
+pub mod view;

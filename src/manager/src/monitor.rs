@@ -49,7 +49,11 @@ pub fn launch(name: &str, folder: &Path, orders: &Orders, messages: &Path, attac
     }
 }
 
-fn program() -> Result<PathBuf> {
+/// The monitor's program, which is installed beside this one.
+///
+/// # Errors
+/// The kernel does not say where this one is.
+pub(crate) fn program() -> Result<PathBuf> {
     Ok(std::env::current_exe().context("cannot tell where this program is")?.with_file_name(NAME))
 }
 

@@ -11,7 +11,9 @@
 //! | [`log`] | the log with its rotation, and the last of the output in memory |
 //! | [`serve`] | the one loop: output, input, people, the end |
 //! | [`start`] | how it comes to life, with a container or for one that runs |
+//! | [`view`] | files of `/proc` that tell a container of itself, by a process of their own |
 
 pub mod log;
 pub mod serve;
 pub mod start;
+pub mod view;

@@ -29,7 +29,7 @@ struct Key {
 }
 
 /// All keys but those of variables (`env.NAME`), which are any number.
-static KEYS: [Key; 18] = [
+static KEYS: [Key; 19] = [
     Key {
         name: "memory",
         get: |d| json!(d.limits.memory),
@@ -134,6 +134,15 @@ static KEYS: [Key; 18] = [
                 None if wanted => return Err("only a whole system can have it (create --init)".to_owned()),
                 None => {}
             }
+            Ok(())
+        },
+        live: false,
+    },
+    Key {
+        name: "view",
+        get: |d| json!(d.view),
+        set: |d, text| {
+            d.view = text.is_none() || parse_bool(text)?;
             Ok(())
         },
         live: false,

@@ -218,6 +218,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
             .or(base.stop_signal.filter(|_| !args.init))
             .unwrap_or_else(|| STOP_SIGNAL.to_owned()),
         monitor: !args.no_monitor,
+        view: !args.no_view,
         autostart: args.autostart.autostart(),
         log: LogBounds { size: args.log_size, files: args.log_files },
         oci: serde_json::Value::Null,

@@ -11,6 +11,7 @@ use crate::output::tell;
 use crate::pending;
 use crate::quota;
 use crate::run::Manager;
+use crate::view;
 
 /// Removes a container. The rename is the moment from which it is gone; what is left after an interruption is removed by
 /// the next command. With `force` also one whose documents cannot be used.
@@ -58,6 +59,7 @@ pub(crate) fn remove(manager: &Manager, name: &str) -> Result<()> {
     if !folder.exists() {
         return Ok(());
     }
+    view::lower(&manager.places, name)?;
     let gone = manager.places.containers().join(format!(".{name}.gone"));
     remove_tree(&gone)?;
     fs::rename(&folder, &gone).with_context(|| format!("cannot remove {}", folder.display()))?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::fragment;
@@ -11,7 +11,7 @@ use runtime_spec::monitor::Orders;
 use serde_json::{Value, json};
 
 use crate::base;
-use crate::bundle::{Surroundings, render_config};
+use crate::bundle::{Surroundings, cgroups_path, render_config};
 use crate::copied::{self, Storage};
 use crate::definition::{Definition, Device, First, From, Upper};
 use crate::host;
@@ -27,6 +27,7 @@ use crate::runs::Run;
 use crate::runtime::messages;
 use crate::system::{Guest, System, files, nesting, render_uuid};
 use crate::template;
+use crate::view;
 
 /// The step of the runtime that fails where the kernel cannot stack layers.
 const LAYERS_REFUSED: &str = "mount the layers of the root file system";
@@ -59,6 +60,32 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         // What an earlier run left.
         ended::clear(manager, definition, false)?;
     }
+    let run = Run::new(again.map_or(0, |run| run.restarts))?;
+    let group = cgroup_name(definition, manager.runtime.uses_systemd());
+    let view = view::raise(&manager.places, definition, &run, &group)?;
+    let started = start_run(manager, definition, again, &run, view.as_deref());
+    // The container has mounts of its own by now.
+    started.and(view::lower(&manager.places, name))
+}
+
+/// How the path of its group ends.
+fn cgroup_name(definition: &Definition, systemd: bool) -> String {
+    let path = cgroups_path(definition, systemd);
+    match path.split_once(':') {
+        Some((_slice, name)) if systemd => format!("/{}.scope", name.replace(':', "-")),
+        _ => path,
+    }
+}
+
+/// Starts a run, in which its files tell it of itself where `view` has them.
+fn start_run(
+    manager: &Manager,
+    definition: &Definition,
+    again: Option<&Run>,
+    run: &Run,
+    view: Option<&Path>,
+) -> Result<()> {
+    let name = &definition.name;
     let folder = manager.places.container(name);
     if let Some(bytes) = definition.limits.disk {
         quota::limit_again(&folder, bytes)?;
@@ -93,6 +120,8 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         First::Program => None,
         First::SkepInit => Some(find_init()?),
     };
+    let cpus = view::choose_cpus(&manager.places, definition)?;
+    let offsets = view::read_offsets(definition)?;
     let mut config = render_config(
         definition,
         &Surroundings {
@@ -108,6 +137,9 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
             parts: &parts,
             covers: &covers,
             guest,
+            view,
+            cpus: cpus.as_deref(),
+            offsets: offsets.as_ref(),
             init: init.as_deref(),
         },
     );
@@ -124,7 +156,6 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     if again.is_none() {
         monitor::set_log_aside(&follow::log_path(manager, name), definition.log.files)?;
     }
-    let run = Run::new(again.map_or(0, |run| run.restarts))?;
     run.write(&manager.places, name)?;
     let log = monitor::open_log(&follow::log_path(manager, name))?;
     let mark = manager.clock.mark();
@@ -134,7 +165,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
         network::tell_neighbours(manager, definition);
         manager.clock.spent("network", mark);
         let mark = manager.clock.mark();
-        launch(manager, definition, &run, &links, false)?;
+        launch(manager, definition, run, &links, false)?;
         manager.clock.spent("launch", mark);
         Ok(())
     });

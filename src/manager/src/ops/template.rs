@@ -191,6 +191,9 @@ fn run_scripts(
             covers: &[],
             parts: &[],
             guest: None,
+            view: None,
+            cpus: None,
+            offsets: None,
             init: None,
         };
         let mut config = render_config(&definition, &around);
@@ -233,6 +236,7 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
     };
     Definition {
         monitor: false,
+        view: false,
         autostart: None,
         log: LogBounds::default(),
         schema: Definition::SCHEMA,

@@ -58,6 +58,17 @@ pub fn make_folders(container: &Path, definition: &Definition) -> Result<()> {
     Ok(())
 }
 
+/// The file systems of the kernel that nothing covers.
+#[must_use]
+pub fn render_whole() -> [Value; 2] {
+    let whole = |kind: &str, options: &[&str]| {
+        let place = format!("{WHOLE}/{kind}");
+        json!({ "destination": place, "type": kind, "source": kind, "options": options })
+    };
+    let options = ["nosuid", "noexec", "nodev", "ro"];
+    [whole("proc", &options[..3]), whole("sysfs", &options)]
+}
+
 /// Adds it to what is rendered for a system.
 pub(super) fn render(config: &mut Value, definition: &Definition, guest: &Guest<'_>) {
     let Some(mounts) = config["mounts"].as_array_mut() else { return };
@@ -72,12 +83,6 @@ pub(super) fn render(config: &mut Value, definition: &Definition, guest: &Guest<
         }
     };
     mounts.extend(PLACES.iter().filter(|(_, place)| !taken(place)).map(mount));
-    let whole = |kind: &str, options: &[&str]| {
-        let place = format!("{WHOLE}/{kind}");
-        json!({ "destination": place, "type": kind, "source": kind, "options": options })
-    };
-    mounts.push(whole("proc", &["nosuid", "noexec", "nodev"]));
-    mounts.push(whole("sysfs", &["nosuid", "noexec", "nodev", "ro"]));
     if definition.ids.is_none()
         && let Some(rules) = config["linux"]["resources"]["devices"].as_array_mut()
     {
