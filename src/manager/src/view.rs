@@ -122,10 +122,26 @@ pub fn read_offsets(definition: &Definition) -> Result<Option<Value>> {
     {
         return Ok(None);
     }
+    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let offsets = fs::read_to_string("/proc/self/timens_offsets").context("cannot read /proc/self/timens_offsets")?;
+    if !may_shift_clocks(&status, &offsets) {
+        return Ok(None);
+    }
     let text = fs::read_to_string("/proc/uptime").context("cannot read /proc/uptime")?;
     let seconds: Option<u64> = text.split('.').next().and_then(|word| word.parse().ok());
     let seconds = seconds.with_context(|| format!("/proc/uptime makes no sense: {text:?}"))?;
     Ok(Some(json!({ "boottime": { "secs": -i64::try_from(seconds)?, "nanosecs": 0 } })))
+}
+
+/// Whether clocks can be shifted: it takes CAP_SYS_TIME, which a container has not, and shifts are counted from the machine's own
+/// clock, which nobody sees whose clock is shifted.
+fn may_shift_clocks(status: &str, offsets: &str) -> bool {
+    /// Its number (include/uapi/linux/capability.h).
+    const CAP_SYS_TIME: u32 = 25;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+    let is_own = offsets.lines().all(|line| line.split_whitespace().skip(1).all(|word| word == "0"));
+    effective & (1 << CAP_SYS_TIME) != 0 && is_own
 }
 
 /// Processors for a system with a quota: as many as it fills, those that the fewest others have been given. So programs inside
@@ -171,6 +187,15 @@ pub fn choose_cpus(places: &Places, definition: &Definition) -> Result<Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_are_shifted_from_the_machine_s_own_alone() {
+        let own = "monotonic           0         0\nboottime            0         0\n";
+        let shifted = "monotonic           0         0\nboottime         -120         0\n";
+        let may = |effective: &str, offsets| may_shift_clocks(&format!("Name:\tx\nCapEff:\t{effective}\n"), offsets);
+        assert!(may("000001fffeffffff", own));
+        assert!(!may("000001fffeffffff", shifted) && !may("00000000a80425fb", own));
+    }
 
     #[test]
     fn processors_are_those_that_the_fewest_have() {
