@@ -65,7 +65,11 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     let view = view::raise(&manager.places, definition, &run, &group)?;
     let started = start_run(manager, definition, again, &run, view.as_deref());
     // The container has mounts of its own by now.
-    started.and(view::lower(&manager.places, name))
+    let lowered = view::lower(&manager.places, name);
+    if let (Err(_), Err(also)) = (&started, &lowered) {
+        tell(&format!("note: {also:#}"));
+    }
+    started.and(lowered)
 }
 
 /// How the path of its group ends.
