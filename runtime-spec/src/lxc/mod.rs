@@ -19,7 +19,7 @@ mod source;
 mod value;
 
 pub use config::{Config, HOOKS, HookVersion, Setting, parse, read_entries};
-pub use lower::{Around, Hook, Kept, Layout, Lowered, Rootfs, lower};
+pub use lower::{Around, Hook, Kept, Layout, Lowered, Rootfs, lower, plan_resource};
 pub use network::{Net, NetKind};
 pub use report::{Fate, Item, Report};
 pub use seccomp::parse_profile;

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use engine::bundle::Bundle;
 use engine::ops::delete::{Force, delete};
 use engine::ops::exec::{Changes, Program, exec};
+use engine::ops::inside::Change;
 use engine::ops::kill::{Target as Recipient, kill};
 use engine::ops::run::{Stay, run};
 use engine::ops::{self, Context};
@@ -94,6 +95,7 @@ impl Session<'_> {
             Command::Pause(id) => done(ops::pause::pause(&self.engine, id)),
             Command::Resume(id) => done(ops::pause::resume(&self.engine, id)),
             Command::Update(args) => self.update(args),
+            Command::Inside(args) => done(ops::inside::change(&self.engine, &args.id, &self.absolute(&args.change))),
             Command::Events(args) => follow::events(&self.engine, args).map(|()| SUCCESS),
             Command::Plan(args) => self.plan(args),
             Command::Checkpoint(args) => self.checkpoint(args),
@@ -328,6 +330,15 @@ impl Session<'_> {
             ops::update::update_resctrl(&self.engine, &args.id, schemata)?;
         }
         Ok(SUCCESS)
+    }
+
+    /// The same change with the path on the host absolute.
+    fn absolute(&self, change: &Change) -> Change {
+        let mut change = change.clone();
+        if let Change::Mount { source, .. } | Change::Node { source, .. } = &mut change {
+            *source = self.caller.absolute(source);
+        }
+        change
     }
 
     fn plan(&self, args: &PlanArgs) -> anyhow::Result<u8> {

@@ -8,6 +8,7 @@ use crate::args_config::{self, ConfigVerb, EditArgs};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
+use crate::args_live::{self, CgroupVerb, DeviceVerb, MonitorArgs, MountVerb};
 use crate::args_network::ConnectionArgs;
 use crate::args_running::{
     self, AttachArgs, AutostartArgs, AutostartOptions, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs,
@@ -104,6 +105,18 @@ pub enum Verb {
     Edit(EditArgs),
     /// Say what this host can do, what is missing, and what to do about it.
     Doctor(DoctorArgs),
+    /// Print and set limits of a container by the names of their files.
+    #[command(subcommand, after_help = args_live::CGROUP_EXAMPLES)]
+    Cgroup(CgroupVerb),
+    /// Give a container a device or a link of the host, or take it away.
+    #[command(subcommand, after_help = args_live::DEVICE_EXAMPLES)]
+    Device(DeviceVerb),
+    /// Show a folder or file of the host in a container, or take it away.
+    #[command(subcommand, after_help = args_live::MOUNT_EXAMPLES)]
+    Mount(MountVerb),
+    /// Tell when containers change their states, until Control-c.
+    #[command(after_help = args_live::MONITOR_EXAMPLES)]
+    Monitor(MonitorArgs),
     /// Let no process of a container go on.
     Freeze(Names),
     /// Let them go on.
@@ -218,7 +231,18 @@ pub struct NetworkArgs {
 pub struct Printed {
     /// How it is printed.
     #[arg(long, short = 'o', alias = "output", value_name = "FORMAT", value_enum, default_value_t)]
-    pub format: Format,
+    format: Format,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl Printed {
+    /// The form that was asked for.
+    #[must_use]
+    pub fn format(self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }
 
 /// `image`.

@@ -274,7 +274,12 @@ fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {
     }
     for volume in &definition.volumes {
         let access = if volume.read_only { "rro" } else { "rw" };
-        mounts.push(mount(&volume.destination, "bind", &volume.source, &["rbind", "rprivate", access]));
+        let mut options = vec!["rbind", "rprivate", access];
+        // There is nothing to map without a user namespace, which may have been taken away since.
+        if volume.idmap && definition.ids.is_some() {
+            options.push("ridmap");
+        }
+        mounts.push(mount(&volume.destination, "bind", &volume.source, &options));
     }
     mounts
 }
@@ -381,7 +386,12 @@ mod tests {
         let mut all = definition();
         all.ids = Some((100_000, 65_536));
         all.limits = Limits { memory: Some(64 << 20), millicpus: Some(500), pids: Some(32), disk: Some(1 << 30) };
-        all.volumes = vec![Volume { source: "/srv/www".to_owned(), destination: "/www".to_owned(), read_only: true }];
+        all.volumes = vec![Volume {
+            source: "/srv/www".to_owned(),
+            destination: "/www".to_owned(),
+            read_only: true,
+            idmap: false,
+        }];
         let fuse = "/dev/fuse".to_owned();
         all.devices = vec![Device { source: fuse.clone(), destination: fuse, access: "rw".to_owned() }];
         all.process.env = vec!["PATH=/x".to_owned()];

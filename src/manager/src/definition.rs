@@ -313,6 +313,9 @@ pub struct Volume {
     /// Whether it can only be read.
     #[serde(default)]
     pub read_only: bool,
+    /// Whether the owners of its files are ids of the container's user namespace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idmap: bool,
 }
 
 /// A device of the host inside the container.
@@ -511,7 +514,7 @@ pub fn parse_volume(text: &str) -> Result<Volume, String> {
         return Err(format!("{text:?}: both paths must be absolute"));
     }
     validate_inside(destination)?;
-    Ok(Volume { source: source.to_owned(), destination: destination.to_owned(), read_only })
+    Ok(Volume { source: source.to_owned(), destination: destination.to_owned(), read_only, idmap: false })
 }
 
 /// Reads `PATH[:PATH INSIDE][:rwm]`.
@@ -558,7 +561,7 @@ mod tests {
     fn volumes_are_read() {
         assert_eq!(
             parse_volume("/a:/b:ro"),
-            Ok(Volume { source: "/a".to_owned(), destination: "/b".to_owned(), read_only: true })
+            Ok(Volume { source: "/a".to_owned(), destination: "/b".to_owned(), read_only: true, idmap: false })
         );
         assert!(!parse_volume("/a:/b").unwrap().read_only);
         for text in ["/a", "/a:/", "/a:/b/../..", "a:/b", "/a:b", "/a:/b:rx", "/a:/b:ro:z", ""] {

@@ -19,6 +19,7 @@
 //!   containers/NAME/snapshots         which frozen changes it had: see snapshots
 //!   containers/NAME/pending.json      a change of several steps that is under way: see pending
 //!   containers/NAME/rootfs            where the layers are mounted, inside the container alone
+//!   containers/NAME/own/run-ID/added.json   what was added since the start: see added
 //!   containers/NAME/own/run.json      the run that is under way, with its folder own/run-ID: see runs
 //!   containers/NAME/own/last.json     how the last one ended
 //!   containers/NAME/log               what the container wrote to its standard output and error
@@ -29,13 +30,16 @@
 //!   cni                               what CNI plugins have made, and network namespaces that are held: see cni
 //! ```
 
+pub mod added;
 pub mod args;
 pub mod args_config;
 pub mod args_kept;
+pub mod args_live;
 pub mod args_network;
 pub mod args_running;
 pub mod base;
 pub mod bundle;
+pub mod cgroup_file;
 pub mod changes;
 pub mod cni;
 pub mod copied;

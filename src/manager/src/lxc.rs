@@ -310,7 +310,8 @@ fn probe_halt(rootfs: &str) -> &'static str {
     }
 }
 
-fn probe_layout() -> Layout {
+/// Which version of cgroups has the controllers of this host.
+pub(crate) fn probe_layout() -> Layout {
     match Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         true => Layout::Unified,
         false => Layout::Legacy,

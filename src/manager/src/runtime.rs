@@ -1,6 +1,7 @@
 //! `skep` as a program: what it is asked and how it answers.
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -287,6 +288,37 @@ impl Runtime {
         let period = CPU_PERIOD_US.to_string();
         let options = ["--memory", &memory, "--cpu-quota", &quota, "--cpu-period", &period, "--pids-limit", &pids];
         self.ok("update", &[&options[..], &[name]].concat()).map(drop)
+    }
+
+    /// Replaces the rules for devices of a container that runs, as `linux.resources.devices` has them.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn set_device_rules(&self, name: &str, rules: &[serde_json::Value]) -> Result<()> {
+        let mut command = self.command("update");
+        command.args(["--resources", "-", name]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
+        let document = serde_json::to_vec(&serde_json::json!({ "devices": rules }))?;
+        // One that has ended before it read says itself why.
+        if let Some(mut input) = child.stdin.take()
+            && let Err(error) = input.write_all(&document)
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            return Err(error).context("cannot pass the rules for devices on");
+        }
+        let output = child.wait_with_output().context("cannot wait for the runtime")?;
+        if !output.status.success() {
+            bail!("{}", told("update", &output.stderr));
+        }
+        Ok(())
+    }
+
+    /// Changes what is mounted in a container that runs: the words of `inside` behind its name.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    pub fn inside(&self, name: &str, words: &[&str]) -> Result<()> {
+        self.ok("inside", &[&[name], words].concat()).map(drop)
     }
 
     /// Removes what is left at run time.

@@ -66,7 +66,7 @@ pub fn take_count(counter: BorrowedFd<'_>) -> Result<u64> {
     }
 }
 
-/// An inotify instance that watches files for changes of their content.
+/// An inotify instance that watches files for changes of their content, and folders for files that are closed.
 #[derive(Debug)]
 pub struct Modified {
     fd: OwnedFd,
@@ -80,11 +80,29 @@ impl Modified {
     pub fn watch(paths: &[&str]) -> Result<Modified> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let fd = inotify::init(flags).call(|| "inotify_init1()".to_owned())?;
-        for path in paths {
-            inotify::add_watch(&fd, *path, inotify::WatchFlags::MODIFY)
-                .call(|| format!("inotify_add_watch({path:?}, IN_MODIFY)"))?;
-        }
-        Ok(Modified { fd })
+        let watch = Modified { fd };
+        paths.iter().try_for_each(|path| watch.add(path))?;
+        Ok(watch)
+    }
+
+    /// A watch for IN_MODIFY on one more path. One that is there already stays as it is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add(&self, path: &str) -> Result<()> {
+        inotify::add_watch(&self.fd, path, inotify::WatchFlags::MODIFY)
+            .map(drop)
+            .call(|| format!("inotify_add_watch({path:?}, IN_MODIFY)"))
+    }
+
+    /// A watch for IN_CLOSE_WRITE on what is in a folder: somebody who could write to a file there has closed it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn add_closed_in(&self, folder: &str) -> Result<()> {
+        inotify::add_watch(&self.fd, folder, inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::ONLYDIR)
+            .map(drop)
+            .call(|| format!("inotify_add_watch({folder:?}, IN_CLOSE_WRITE)"))
     }
 
     /// Throws all pending events away and tells whether there was one.

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Layout, Lowering};
-use crate::lxc::report::Fate;
-use crate::lxc::{Config, Setting};
+use super::{Around, Layout, Lowered, Lowering};
+use crate::lxc::report::{Fate, Report};
+use crate::lxc::{Config, Log, Place, Setting};
+use crate::model::CapSet;
 
 /// A file of v1 as the field of `linux.resources` that it is, and how its text is read.
 const LEGACY: [(&str, &str, &str, Text); 18] = [
@@ -80,6 +81,39 @@ fn parse_bytes(text: &str) -> Option<i64> {
         _ => return None,
     };
     number.checked_mul(1 << shift)
+}
+
+/// What `linux.resources` says for one file of a group, by its kernel's name, on a host of this layout.
+///
+/// # Errors
+/// Why no field of config.json can say it.
+pub fn plan_resource(file: &str, value: &str, layout: Layout) -> Result<Value, String> {
+    let around = Around {
+        name: "",
+        file: "",
+        mount_point: "",
+        layout,
+        architectures: &[],
+        call_name: &|_| None,
+        capabilities: CapSet(0),
+        apparmor: false,
+        selinux: false,
+        halt: "",
+        variable: &|_| None,
+        addresses: &|_| Vec::new(),
+    };
+    let mut to =
+        Lowering { around: &around, lowered: Lowered::default(), report: Report::default(), log: Log::default() };
+    let setting = Setting { key: file.to_owned(), value: value.to_owned(), place: Place::default() };
+    let mut resources = Map::new();
+    match layout {
+        Layout::Legacy => lower_legacy(&setting, file, &mut resources, &mut to),
+        Layout::Unified => lower_unified(&setting, file, &mut resources, &mut to),
+    }
+    match to.report.not_possible.first() {
+        Some(item) => Err(item.what.clone()),
+        None => Ok(Value::Object(resources)),
+    }
 }
 
 /// Lowers all keys of control groups.

@@ -6,6 +6,8 @@ mod links;
 mod mounts;
 mod process;
 
+pub use limits::plan_resource;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

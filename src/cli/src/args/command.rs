@@ -156,6 +156,8 @@ pub enum Command {
     Resume(String),
     /// `update`.
     Update(Box<UpdateArgs>),
+    /// `inside`.
+    Inside(InsideArgs),
     /// `events`.
     Events(EventsArgs),
     /// `checkpoint`.
@@ -356,6 +358,15 @@ pub struct PsArgs {
     pub format: Format,
     /// Arguments for ps(1); empty means the default.
     pub options: Vec<String>,
+}
+
+/// Arguments of `inside`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InsideArgs {
+    /// The container.
+    pub id: String,
+    /// What is changed in it.
+    pub change: engine::ops::inside::Change,
 }
 
 /// Arguments of `update`.

@@ -257,6 +257,11 @@ pub static PRESSURE: Flag = Flag::new("pressure", Text("SPEC"), "report stalls, 
         "SPEC is RESOURCE:SHARE:STALL/WINDOW: cpu, memory or io; some or full; how long tasks have to stall within a window \
          of 500ms to 10s. One line of the type pressure is printed per window at most.",
     );
+/// Nothing can be written.
+pub static READ_ONLY: Flag = Flag::new("read-only", Nothing, "with mount: let nothing be written there");
+/// Owners as the host knows them.
+pub static HOST_OWNERS: Flag =
+    Flag::new("host-owners", Nothing, "with mount: show the owners of files as they are, in a user namespace too");
 /// For an unprivileged user.
 pub static SPEC_ROOTLESS: Flag = Flag::new("rootless", Nothing, "write one that an unprivileged user can run");
 /// JSON output.

@@ -1,5 +1,6 @@
 //! Turns options and operands into a [`Command`] and a [`Global`].
 
+use engine::ops::inside::{Change, Owners};
 use engine::options::{CgroupsMode, NetworkLock};
 use runtime_spec::signal::{Signal, parse_signal};
 
@@ -146,6 +147,25 @@ pub(super) fn update(m: &Matches) -> Result<Command> {
         l3_cache_schema: m.text(&L3_CACHE_SCHEMA),
         mem_bw_schema: m.text(&MEM_BW_SCHEMA),
     })))
+}
+
+pub(super) fn inside(m: &Matches) -> Result<Command> {
+    let text = |at: usize| m.operands.get(at).cloned().unwrap_or_default();
+    let (word, source, target) = (text(1), text(2), text(3));
+    let change = match (word.as_str(), m.operands.len()) {
+        ("mount", 4) => {
+            let owners = if m.is_on(&HOST_OWNERS) { Owners::Host } else { Owners::Container };
+            Change::Mount { source, target, read_only: m.is_on(&READ_ONLY), owners }
+        }
+        ("node", 4) => Change::Node { source, target },
+        ("unmount", 3) => Change::Unmount { target: source },
+        ("remove-node", 3) => Change::RemoveNode { target: source },
+        _ => {
+            let wanted = "want mount or node with SOURCE and TARGET, unmount or remove-node with TARGET";
+            return Err(UsageError::invalid_at(&word, "change", wanted));
+        }
+    };
+    Ok(Command::Inside(InsideArgs { id: id(m)?, change }))
 }
 
 pub(super) fn events(m: &Matches) -> Result<Command> {

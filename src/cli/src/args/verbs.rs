@@ -62,6 +62,7 @@ pub static VERBS: &[&Verb] = &[
     &PAUSE,
     &RESUME,
     &UPDATE,
+    &INSIDE,
     &EVENTS,
     &SPEC,
     &CHECK,
@@ -89,6 +90,10 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("config", "print and change values of a definition"),
     ("edit", "change a definition in your editor"),
     ("doctor", "say what this host can do and what is missing"),
+    ("cgroup", "print and set limits of a container by their files"),
+    ("device", "give a container a device or a link of the host, or take it away"),
+    ("mount", "show something of the host in a container, or take it away"),
+    ("monitor", "tell when containers change their states"),
     ("freeze", "let no process of a container go on"),
     ("unfreeze", "let them go on"),
     ("destroy", "remove definitions with all that the containers changed"),
@@ -333,6 +338,20 @@ pub static UPDATE: Verb = Verb {
     count: ONE,
     stop_after: None,
     read: typed::update,
+};
+
+/// Mounts and nodes of a container that runs.
+pub static INSIDE: Verb = Verb {
+    name: "inside",
+    about: "mount something in a running container, or take it away",
+    operands: "<container-id> mount|node <source> <target> | unmount|remove-node <target>",
+    more: "SOURCE is a folder, a file or a device of the host, TARGET an absolute path in the container, made where it is \
+           not there; links in it lead nowhere outside. A node belongs to root of the container; what may be opened is \
+           decided by its rules for devices, see update. In a user namespace the owners of files are mapped.",
+    flags: &[&READ_ONLY, &HOST_OWNERS],
+    count: Count::Between(3, 4),
+    stop_after: None,
+    read: typed::inside,
 };
 
 /// Statistics and out-of-memory notices.

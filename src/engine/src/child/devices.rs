@@ -89,7 +89,7 @@ impl Child<'_> {
 }
 
 /// A node that is there already serves when it is the same device.
-fn reuse_device(dir: BorrowedFd<'_>, name: &str, kind: FileType, device: &Device) -> Result<()> {
+pub(crate) fn reuse_device(dir: BorrowedFd<'_>, name: &str, kind: FileType, device: &Device) -> Result<()> {
     let stat = fs::stat_at(dir, name)?;
     let same_number =
         kind == FileType::Fifo || (fs::major(stat.st_rdev), fs::minor(stat.st_rdev)) == (device.major, device.minor);

@@ -16,7 +16,7 @@ const CAP_MAX: u32 = 63;
 
 /// Whoever makes files in the user namespace, with no group of the host's left. An id other than 0 keeps the capabilities
 /// too: where 0 is not mapped, no change of the user counts as leaving root (security/commoncap.c, `cap_emulate_setxuid`).
-pub(super) fn become_namespace_root(uid: u32, gid: u32, proc: &ProcFs) -> Result<()> {
+pub(crate) fn become_namespace_root(uid: u32, gid: u32, proc: &ProcFs) -> Result<()> {
     process::set_gid(gid)?;
     process::set_uid(uid)?;
     leave_groups(proc)

@@ -5,13 +5,13 @@
 //! root, paths under `/proc` from the host's procfs.
 
 mod criu;
-mod devices;
-mod identity;
+pub(crate) mod devices;
+pub(crate) mod identity;
 mod landlock;
 mod launcher;
 mod mounts;
 mod program;
-mod resolve;
+pub(crate) mod resolve;
 mod rootfs;
 mod terminal;
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 
 /// What a destination has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Want {
+pub(crate) enum Want {
     /// A folder; made where it is not there.
     Folder,
     /// Something that is no folder; an empty file is made where it is not there.
@@ -22,7 +22,7 @@ pub(super) enum Want {
 
 /// Whether symbolic links in a path are followed (inside the root) or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Links {
+pub(crate) enum Links {
     /// Followed, the container's root being `/`.
     Inside,
     /// Refused.
@@ -55,26 +55,30 @@ impl Child<'_> {
 
     /// The same, with whether it was there before.
     pub(super) fn find_or_make(&self, path: &str, want: Want, links: Links) -> Result<(OwnedFd, bool)> {
-        let root = self.root()?;
-        match open_at(root, path, OFlags::PATH, links) {
-            Ok(fd) => return check_kind(fd, path, want).map(|fd| (fd, true)),
-            Err(error) if error.is(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let (parent, name) = split(path);
-        let dir = make_folders(root, &parent, links)?;
-        let made = match want {
-            _ if name.is_empty() => dir,
-            Want::File => make_file(root, dir, &parent, &name, links, path)?,
-            // A path that ends with `..` is no name to make.
-            Want::Folder if name == ".." => make_folders(root, path, links)?,
-            Want::Folder => match make_folder(dir.as_fd(), &name)? {
-                Made::Folder(fd) => fd,
-                Made::DanglingLink(_) => make_folders(root, path, links)?,
-            },
-        };
-        check_kind(made, path, want).map(|fd| (fd, false))
+        find_or_make(self.root()?, path, want, links)
     }
+}
+
+/// Opens a destination below a root (O_PATH), making what is missing of it, and tells whether it was there before.
+pub(crate) fn find_or_make(root: BorrowedFd<'_>, path: &str, want: Want, links: Links) -> Result<(OwnedFd, bool)> {
+    match open_at(root, path, OFlags::PATH, links) {
+        Ok(fd) => return check_kind(fd, path, want).map(|fd| (fd, true)),
+        Err(error) if error.is(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (parent, name) = split(path);
+    let dir = make_folders(root, &parent, links)?;
+    let made = match want {
+        _ if name.is_empty() => dir,
+        Want::File => make_file(root, dir, &parent, &name, links, path)?,
+        // A path that ends with `..` is no name to make.
+        Want::Folder if name == ".." => make_folders(root, path, links)?,
+        Want::Folder => match make_folder(dir.as_fd(), &name)? {
+            Made::Folder(fd) => fd,
+            Made::DanglingLink(_) => make_folders(root, path, links)?,
+        },
+    };
+    check_kind(made, path, want).map(|fd| (fd, false))
 }
 
 /// Makes an empty file in a folder. A link that is there and leads to nothing is followed inside the root.
@@ -101,7 +105,7 @@ fn make_file(
 }
 
 /// Opens a folder, making what is missing of the path.
-pub(super) fn make_folders(root: BorrowedFd<'_>, path: &str, links: Links) -> Result<OwnedFd> {
+pub(crate) fn make_folders(root: BorrowedFd<'_>, path: &str, links: Links) -> Result<OwnedFd> {
     match open_at(root, path, OFlags::PATH | OFlags::DIRECTORY, links) {
         Err(error) if error.is(Errno::NOENT) => make_missing_folders(root, path, links),
         other => Ok(other?),
@@ -186,7 +190,7 @@ fn parts(path: &str) -> impl DoubleEndedIterator<Item = &str> {
 }
 
 /// The folder of a path and its last name.
-pub(super) fn split(path: &str) -> (String, String) {
+pub(crate) fn split(path: &str) -> (String, String) {
     let mut names: Vec<&str> = parts(path).collect();
     let last = names.pop().unwrap_or_default().to_owned();
     (names.join("/"), last)

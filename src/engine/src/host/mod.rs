@@ -7,7 +7,7 @@ mod hide;
 pub(crate) mod idmap;
 mod links;
 mod maker;
-mod nodes;
+pub(crate) mod nodes;
 mod overlay;
 pub(crate) mod resctrl;
 mod restore;

@@ -18,7 +18,7 @@ use crate::step::Slot;
 ///
 /// # Errors
 /// What the kernel says, with the node.
-pub(super) fn make(nodes: &[(Device, Slot)], label: Option<&str>) -> Result<Vec<OwnedFd>> {
+pub(crate) fn make(nodes: &[(Device, Slot)], label: Option<&str>) -> Result<Vec<OwnedFd>> {
     let wanted = nodes.iter().map(|(device, _)| format!("make node {}", device.path));
     maker::make(wanted, |sender| make_and_send(nodes, label, sender))
 }

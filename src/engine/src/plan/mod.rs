@@ -31,6 +31,7 @@ use crate::undo::Undo;
 use crate::unit::Unit;
 
 pub use exec::{Existing, plan_exec};
+pub(crate) use namespaces::root_ids;
 pub(crate) use restore::plan_restore;
 
 /// What will be done.

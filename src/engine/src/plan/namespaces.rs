@@ -108,12 +108,18 @@ pub(super) fn plan_id_maps(
 
 /// Root of the user namespace, or the process's user where the definition maps no root: files need an owner that exists.
 pub(super) fn become_root(spec: &ContainerSpec) -> ChildStep {
+    let (uid, gid) = root_ids(spec);
+    ChildStep::BecomeNamespaceRoot { uid, gid }
+}
+
+/// User and group that stand for root in the container's user namespace: those of its process where 0 is not mapped.
+pub(crate) fn root_ids(spec: &ContainerSpec) -> (u32, u32) {
     let root_or = |map: &[IdMapping], id: u32| {
         let mapped = map.is_empty() || IdMapping::host_id_of(0, map).is_some();
         if mapped { 0 } else { id }
     };
     let (uid, gid) = spec.process.as_ref().map_or((0, 0), |process| (process.user.uid, process.user.gid));
-    ChildStep::BecomeNamespaceRoot { uid: root_or(&spec.uid_mappings, uid), gid: root_or(&spec.gid_mappings, gid) }
+    (root_or(&spec.uid_mappings, uid), root_or(&spec.gid_mappings, gid))
 }
 
 /// Network devices that come from the host.

@@ -168,7 +168,7 @@ fn print(args: &AutostartArgs, waves: &[Vec<String>], all: &BTreeMap<String, Aut
             Row { name, wave, order: *order, after, groups, ready: ready.as_ref().map(Ready::render) }
         })
         .collect();
-    output::print(args.printed.format, &rows, || {
+    output::print(args.printed.format(), &rows, || {
         let header = ["WAVE", "NAME", "ORDER", "AFTER", "GROUPS", "READY"].map(str::to_owned).to_vec();
         let cells = |row: &Row<'_>| {
             vec![

@@ -310,8 +310,8 @@ pub fn config(manager: &Manager, verb: &ConfigVerb) -> Result<()> {
         ConfigVerb::Get { name, key, printed } => {
             let definition = Definition::need(&manager.places, name)?;
             match key {
-                Some(key) => print_one(printed.format, &get(&definition, key)?),
-                None => print_all(printed.format, &definition),
+                Some(key) => print_one(printed.format(), &get(&definition, key)?),
+                None => print_all(printed.format(), &definition),
             }
         }
         ConfigVerb::Set { name, entries } => {

@@ -48,7 +48,7 @@ pub fn diff(manager: &Manager, args: &DiffArgs) -> Result<()> {
     let kept = if args.all { definition.changes.len() } else { 0 };
     let above: Vec<_> = std::iter::once(upper).chain(layers[..kept].iter().cloned()).collect();
     let found = read_changes(&above, &layers[kept..])?;
-    if args.printed.format == Format::Table {
+    if args.printed.format() == Format::Table {
         return output::write(&found.iter().map(line).collect::<String>());
     }
     let row = |change: &Change| Row {
@@ -57,7 +57,7 @@ pub fn diff(manager: &Manager, args: &DiffArgs) -> Result<()> {
         folder: change.is_folder(),
         opaque: change.opaque,
     };
-    output::print(args.printed.format, &found.iter().map(row).collect::<Vec<_>>(), Vec::new)
+    output::print(args.printed.format(), &found.iter().map(row).collect::<Vec<_>>(), Vec::new)
 }
 
 fn line(change: &Change) -> String {

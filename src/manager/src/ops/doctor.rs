@@ -67,7 +67,7 @@ pub fn doctor(manager: &Manager, args: &DoctorArgs) -> Result<ExitCode> {
         rows.push(vec![format!("{good} of {all} are good{}", if args.all { "" } else { ", --all shows them" })]);
         rows
     };
-    output::print(args.printed.format, &findings, rows)?;
+    output::print(args.printed.format(), &findings, rows)?;
     let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

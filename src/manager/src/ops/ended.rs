@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+use crate::added;
 use crate::args_running::RunArgs;
 use crate::definition::Definition;
 use crate::monitor;
@@ -58,6 +59,7 @@ fn take_back(manager: &Manager, definition: &Definition, state: Option<&State>) 
     if state.is_some() {
         manager.runtime.delete(&definition.name)?;
     }
+    added::take_back(&manager.places, &definition.name)?;
     network::lower(manager, definition)
 }
 

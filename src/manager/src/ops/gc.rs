@@ -42,7 +42,7 @@ pub fn gc(manager: &Manager, args: &GcArgs) -> Result<()> {
     );
     rows.extend(cni::gc(manager, args.dry_run)?.into_iter().map(row("attachment")));
     changes::sweep(places)?;
-    print(args.printed.format, &rows)
+    print(args.printed.format(), &rows)
 }
 
 /// Versions of templates alone.

@@ -29,10 +29,10 @@ pub fn image(manager: &Manager, verb: &ImageVerb) -> Result<()> {
         ImageVerb::Import(args) => import_image(&store, args),
         ImageVerb::Pull(args) => pull(&store, args),
         ImageVerb::Bootstrap(args) => bootstrap(&store, args),
-        ImageVerb::List(printed) => list(&store, printed.format),
+        ImageVerb::List(printed) => list(&store, printed.format()),
         ImageVerb::Show { name, printed } => {
             let image = store.image(name)?;
-            output::print(printed.format, &image, || rows_of(&image))
+            output::print(printed.format(), &image, || rows_of(&image))
         }
         ImageVerb::Remove { names } => super::each(names, |name| Ok(store.remove_image(name)?)),
         ImageVerb::Gc => collect(manager, &store),

@@ -67,10 +67,10 @@ struct Link {
 /// One is not defined; what the runtime or the kernel says.
 pub fn info(manager: &Manager, args: &InfoArgs) -> Result<()> {
     let infos = args.names.iter().map(|name| read(manager, name)).collect::<Result<Vec<_>>>()?;
-    if args.printed.format != Format::Table {
+    if args.printed.format() != Format::Table {
         return match &infos[..] {
-            [one] => output::print(args.printed.format, one, Vec::new),
-            all => output::print(args.printed.format, &all, Vec::new),
+            [one] => output::print(args.printed.format(), one, Vec::new),
+            all => output::print(args.printed.format(), &all, Vec::new),
         };
     }
     let texts: Vec<String> = infos.iter().map(|info| output::render_table(&rows(info))).collect();

@@ -92,7 +92,7 @@ pub fn list(manager: &Manager, args: &LsArgs) -> Result<()> {
     if args.quiet {
         return output::write(&rows.iter().map(|row| format!("{}\n", row.name)).collect::<String>());
     }
-    output::print(args.printed.format, &rows, || table(&rows))
+    output::print(args.printed.format(), &rows, || table(&rows))
 }
 
 /// What a container takes on disk; nothing for one that is gone by now.

@@ -2,11 +2,13 @@
 
 pub mod attach;
 pub mod autostart;
+pub mod cgroup;
 pub mod config;
 pub mod console;
 pub mod copy;
 pub mod create;
 pub mod destroy;
+pub mod device;
 pub mod diff;
 pub mod doctor;
 pub mod ended;
@@ -17,6 +19,8 @@ pub mod gc;
 pub mod image;
 pub mod info;
 pub mod list;
+pub mod monitor;
+pub mod mount;
 pub mod network;
 pub mod refresh;
 pub mod snapshot;

@@ -36,8 +36,8 @@ pub fn network(manager: &Manager, verb: &NetworkVerb) -> Result<()> {
     let store = open(&manager.places)?;
     match verb {
         NetworkVerb::Create(args) => create(&store, args),
-        NetworkVerb::List(printed) => list(&store, printed.format),
-        NetworkVerb::Show { name, printed } => show(manager, &store, name, printed.format),
+        NetworkVerb::List(printed) => list(&store, printed.format()),
+        NetworkVerb::Show { name, printed } => show(manager, &store, name, printed.format()),
         NetworkVerb::Remove { names } => super::each(names, |name| {
             let exists = |container: &str| manager.places.container(container).exists();
             Ok(managed::remove(&store, &tools(), name, &exists)?)

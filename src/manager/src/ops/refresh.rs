@@ -165,14 +165,14 @@ fn print(args: &RefreshArgs, rows: &[Row]) -> Result<()> {
         Action::Current => "current",
         Action::Stopped => "stopped",
     };
-    if args.printed.format != Format::Table || !args.dry_run {
-        return output::print(args.printed.format, &rows, || {
+    if args.printed.format() != Format::Table || !args.dry_run {
+        return output::print(args.printed.format(), &rows, || {
             let header = ["NAME", "ACTION", "FROM"].map(str::to_owned).to_vec();
             let cells = |row: &Row| vec![row.name.clone(), action(row).to_owned(), row.from.clone()];
             std::iter::once(header).chain(rows.iter().map(cells)).collect()
         });
     }
-    output::print(args.printed.format, &rows, || {
+    output::print(args.printed.format(), &rows, || {
         let header = ["NAME", "ACTION", "FROM", "SHADOWED"].map(str::to_owned).to_vec();
         let mut table = vec![header];
         for row in rows {

@@ -26,7 +26,7 @@ pub fn snapshot(manager: &Manager, args: &SnapshotArgs) -> Result<()> {
     let places = &manager.places;
     if args.list {
         Definition::need(places, &args.name)?;
-        return print(args.printed.format, &snapshots::list(places, &args.name)?);
+        return print(args.printed.format(), &snapshots::list(places, &args.name)?);
     }
     let _lock = pending::lock(manager, &args.name)?;
     let definition = Definition::need(places, &args.name)?;

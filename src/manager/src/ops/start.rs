@@ -270,7 +270,7 @@ fn find_init() -> Result<PathBuf> {
 }
 
 /// Type and numbers of a device of the host.
-fn probe_device(device: &Device) -> Result<(char, u32, u32)> {
+pub(super) fn probe_device(device: &Device) -> Result<(char, u32, u32)> {
     let path = &device.source;
     let meta = fs::metadata(path).with_context(|| format!("cannot use the device {path}"))?;
     let kind = match meta.file_type() {

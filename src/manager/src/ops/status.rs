@@ -63,8 +63,8 @@ pub fn status(manager: &Manager, args: &StatusArgs) -> Result<()> {
         log: last_lines(&follow::log_path(manager, &args.name), args.lines)?,
         info,
     };
-    if args.printed.format != Format::Table {
-        return output::print(args.printed.format, &status, Vec::new);
+    if args.printed.format() != Format::Table {
+        return output::print(args.printed.format(), &status, Vec::new);
     }
     let mut text = output::render_table(&info::rows(&status.info));
     for (resource, shares) in &status.pressure {

@@ -34,13 +34,13 @@ const LAST_LINES: usize = 20;
 pub fn template(manager: &Manager, args: &TemplateArgs) -> Result<()> {
     match &args.verb {
         TemplateVerb::Build(args) => build(manager, args),
-        TemplateVerb::List(printed) => list(manager, printed.format),
+        TemplateVerb::List(printed) => list(manager, printed.format()),
         TemplateVerb::Show(args) => show(manager, args),
         TemplateVerb::Switch(args) => template::switch(&manager.places, &args.name, &args.to),
         TemplateVerb::Gc(args) => {
             let rows = gc::templates(manager, args)?;
             changes::sweep(&manager.places)?;
-            gc::print(args.printed.format, &rows)
+            gc::print(args.printed.format(), &rows)
         }
         TemplateVerb::Remove(args) => {
             template::remove(manager, &args.name, args.version.as_deref())?;
@@ -222,6 +222,7 @@ fn plan_builder(source: &Source, version: &Version, folder: &Path, builder: &str
         source: source.to_owned(),
         destination: destination.to_owned(),
         read_only: true,
+        idmap: false,
     };
     let mut volumes = vec![read_only(&folder.to_string_lossy(), SOURCE_INSIDE)];
     const RESOLVER: &str = "/etc/resolv.conf";

@@ -1,0 +1,337 @@
+//! What is changed in containers, and seen of them, while they run: mounts, devices, links, files of groups, states.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::time::Duration;
+
+use integration::defined::{Defined, text};
+use integration::host::{eventually, own_mounts};
+use integration::net::Net;
+use integration::requires::Need;
+use integration::{Sandbox, Value, case_with, json};
+
+const SLEEP: [&str; 3] = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"];
+
+/// Nothing is left of any container.
+#[track_caller]
+fn is_clean(sb: &Sandbox, d: &Defined<'_>) {
+    assert_eq!(d.call(&["ls", "-q"]).ok(), "");
+    let left: Vec<String> =
+        own_mounts().into_iter().map(|mount| mount.target).filter(|target| target.starts_with(text(&sb.dir))).collect();
+    assert_eq!(left, [""; 0]);
+    assert_eq!(sb.call(&["list", "-q"]).run().ok(), "");
+}
+
+/// A container with a user namespace and one without.
+const KINDS: [(&str, &[&str]); 2] = [("plain", &[]), ("mapped", &["--ids", "300000:65536"])];
+
+#[test]
+fn mounts_come_and_go_while_a_container_runs() {
+    case_with(&[Need::Skep], |sb| {
+        let (d, shared) = (Defined::new(sb), sb.host_dir("shared"));
+        fs::write(shared.join("file"), "of the host").expect("write");
+        let (folder, file) = (text(&shared), shared.join("file"));
+        for (kind, options) in KINDS {
+            let name = d.name(kind);
+            d.create(&name, text(&d.base()), options, &SLEEP).ok();
+            d.call(&["start", &name]).ok();
+            let added = d.call(&["mount", "add", &name, folder, "/new/deep", "--json"]).json();
+            assert_eq!((&added["active"], &added["saved"]), (&json!(true), &json!(false)));
+            // Owners are the container's in both: what it makes is root's on the host too.
+            let script = "cat /new/deep/file; echo mine > /new/deep/made; stat -c %u /new/deep/file";
+            assert_eq!(sb.exec_sh(&name, script).ok(), "of the host0");
+            let made = fs::metadata(shared.join("made")).expect("made");
+            assert_eq!((made.uid(), made.gid()), (0, 0), "{kind}");
+            fs::remove_file(shared.join("made")).expect("remove");
+
+            d.call(&["mount", "add", &name, text(&file), "/etc/one", "-r", "--save"]).ok();
+            assert_eq!(
+                sb.exec_sh(&name, "cat /etc/one; echo no > /etc/one || echo refused").ok(),
+                "of the hostrefused"
+            );
+            let listed = d.call(&["mount", "ls", &name, "--json"]).json();
+            let targets: Vec<&Value> = listed.as_array().expect("a list").iter().map(|row| &row["target"]).collect();
+            assert_eq!(targets, ["/etc/one", "/new/deep"]);
+            d.call(&["mount", "add", &name, folder, "/new//deep/"]).fails_saying("already");
+
+            d.call(&["mount", "del", &name, folder, "/new/deep"]).ok();
+            assert_eq!(sb.exec_sh(&name, "ls /new/deep").ok(), "");
+            d.call(&["mount", "del", &name, "/new/deep"]).fails_saying("has nothing of the host on /new/deep");
+            d.call(&["mount", "del", &name, "/proc"]).fails_saying("has nothing of the host");
+
+            d.call(&["mount", "add", &name, folder, "/passing"]).ok();
+            d.call(&["restart", "-t", "0", &name]).ok();
+            let script = "ls /passing; cat /etc/one; echo no > /etc/one || echo refused; stat -c %u /etc/one";
+            assert_eq!(
+                sb.exec_sh(&name, script).ok(),
+                "of the hostrefused\n0",
+                "{kind}: what was saved is there again"
+            );
+            d.call(&["mount", "del", &name, "/etc/one"]).ok();
+            d.call(&["restart", "-t", "0", &name]).ok();
+            assert_eq!(sb.exec_sh(&name, "cat /etc/one").ok(), "of the host");
+            d.call(&["mount", "del", &name, "/etc/one", "--save"]).ok();
+            d.call(&["stop", "-t", "0", &name]).ok();
+            assert_eq!(d.call(&["mount", "ls", &name, "--json"]).json(), json!([]));
+
+            // A stopped one gets it with its next start.
+            d.call(&["mount", "add", &name, folder, "/later"]).ok();
+            d.call(&["start", &name]).ok();
+            assert_eq!(sb.exec_sh(&name, "cat /later/file").ok(), "of the host");
+            d.call(&["stop", "-t", "0", &name]).ok();
+            d.call(&["mount", "del", &name, "/later"]).ok();
+            d.call(&["destroy", &name]).ok();
+            is_clean(sb, &d);
+        }
+    });
+}
+
+#[test]
+fn the_place_of_a_mount_is_below_the_root_of_the_container() {
+    case_with(&[Need::Skep], |sb| {
+        let (d, shared, outside) = (Defined::new(sb), sb.host_dir("shared"), sb.host_dir("outside"));
+        fs::write(shared.join("file"), "of the host").expect("write");
+        let (base, name) = (d.base(), d.name("a"));
+        symlink(&outside, base.join("absolute")).expect("link");
+        symlink("../../../../../../../../..", base.join("up")).expect("link");
+        symlink("/proc/1/root", base.join("magic")).expect("link");
+        d.create(&name, text(&base), &[], &SLEEP).ok();
+        d.call(&["start", &name]).ok();
+        d.call(&["mount", "add", &name, text(&shared), "/absolute/x"]).ok();
+        assert_eq!(fs::read_dir(&outside).expect("read").count(), 0, "a link leads nowhere outside");
+        assert_eq!(sb.exec_sh(&name, &format!("cat {}/x/file", outside.display())).ok(), "of the host");
+        d.call(&["mount", "add", &name, text(&shared), "/up/top"]).ok();
+        assert_eq!(sb.exec_sh(&name, "cat /top/file").ok(), "of the host");
+        let top = std::path::Path::new("/top");
+        assert!(!top.exists(), "{}", top.display());
+        d.call(&["mount", "add", &name, text(&shared), "/magic/x"]).fails_saying("/magic/x in container");
+
+        for (words, said) in [
+            (["mount", "add", &name, text(&shared), "relative"], "must be an absolute path"),
+            (["mount", "add", &name, text(&shared), "/a/../.."], "have no \"..\""),
+            (["mount", "add", &name, text(&shared), "/"], "must lie below /"),
+            (["mount", "add", &name, "/no/such", "/x"], "cannot use /no/such"),
+            (["mount", "add", "nobody", text(&shared), "/x"], "is not defined"),
+            (["mount", "add", &name, text(&shared.join("file")), "/etc"], "/etc"),
+        ] {
+            d.call(&words).fails_saying(said);
+        }
+        d.call(&["destroy", "-f", &name]).ok();
+        is_clean(sb, &d);
+    });
+}
+
+/// Opens a device by its number, without its node.
+const OPEN_ANOTHER: &str =
+    "mknod /tmp/other c 10 229; (: < /tmp/other) 2>/dev/null && echo open || echo shut; rm /tmp/other";
+
+#[test]
+fn a_device_is_there_with_its_rule_and_goes_with_it() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        for (kind, options) in KINDS {
+            let name = d.name(kind);
+            d.create(&name, text(&d.base()), options, &SLEEP).ok();
+            d.call(&["start", &name]).ok();
+            let can_make = kind == "plain";
+            let is_open =
+                || sb.exec_sh(&name, "mkdir -p /tmp; (: < /dev/fuse) 2>/dev/null && echo open || echo shut").ok();
+            if can_make {
+                assert_eq!(sb.exec_sh(&name, &format!("mkdir -p /tmp; {OPEN_ANOTHER}")).ok(), "shut");
+            }
+            let added = d.call(&["device", "add", &name, "/dev/fuse", "--json"]).json();
+            assert_eq!((&added["kind"], &added["access"]), (&json!("device"), &json!("rwm")));
+            assert_eq!(is_open(), "open", "{kind}");
+            assert_eq!(sb.exec_sh(&name, "stat -c '%a %u %g' /dev/fuse").ok(), "660 0 0");
+            if can_make {
+                assert_eq!(sb.exec_sh(&name, OPEN_ANOTHER).ok(), "open");
+            }
+            d.call(&["device", "add", &name, "/dev/fuse"]).fails_saying("already");
+            d.call(&["device", "add", &name, "/dev/zero", "/opt/nothing", "--access", "r", "--save"]).ok();
+            assert_eq!(sb.exec_sh(&name, "head -c 3 /opt/nothing | wc -c").ok(), "3");
+            let listed = d.call(&["device", "ls", &name, "--json"]).json();
+            assert_eq!(listed.as_array().expect("a list").len(), 2);
+
+            d.call(&["device", "del", &name, "/dev/fuse"]).ok();
+            assert_eq!(sb.exec_sh(&name, "test -e /dev/fuse || echo gone").ok(), "gone");
+            if can_make {
+                assert_eq!(sb.exec_sh(&name, OPEN_ANOTHER).ok(), "shut");
+            }
+            assert_eq!(sb.exec_sh(&name, "head -c 3 /opt/nothing | wc -c").ok(), "3", "others stay as they are");
+            d.call(&["device", "del", &name, "/dev/fuse"]).fails_saying("has no device of the host on /dev/fuse");
+            d.call(&["device", "add", &name, "/dev/fuse"]).ok();
+            d.call(&["restart", "-t", "0", &name]).ok();
+            assert_eq!(is_open(), "shut", "{kind}: it was not saved");
+            let is_saved = "test -c /opt/nothing || test -c /dev/fuse || echo none";
+            if kind == "plain" {
+                assert_eq!(sb.exec_sh(&name, &format!("head -c 3 /opt/nothing | wc -c; {is_saved}")).ok(), "3");
+            }
+            d.call(&["stop", "-t", "0", &name]).ok();
+            d.call(&["device", "del", &name, "/opt/nothing"]).ok();
+            d.call(&["device", "add", &name, "/dev/fuse"]).ok();
+            d.call(&["start", &name]).ok();
+            assert_eq!(is_open(), "open", "{kind}: a stopped one has it with its next start");
+            d.call(&["device", "del", &name, "/dev/fuse"]).ok();
+            assert_eq!(is_open(), "shut", "{kind}");
+            for (words, said) in [
+                (vec!["/no/such"], "cannot use the device /no/such"),
+                (vec!["/etc/passwd"], "it is no device"),
+                (vec!["/dev/full", "x"], "must be an absolute path"),
+                (vec!["/dev/full", "/dev/full", "--access", "x"], "want some of r, w and m"),
+            ] {
+                d.call(&[&["device", "add", &name], &words[..]].concat()).fails_saying(said);
+            }
+            d.call(&["destroy", "-f", &name]).ok();
+            is_clean(sb, &d);
+        }
+    });
+}
+
+#[test]
+fn a_link_of_the_host_goes_in_and_comes_back() {
+    let needs = [Need::Skep, Need::Program("/usr/bin/nsenter"), Need::Program("/usr/sbin/ip")];
+    case_with(&needs, |sb| {
+        let net = Net::new(sb);
+        let (d, name) = (Defined::within(sb, &net), Defined::new(sb).name("a"));
+        net.ip("link add wan type veth peer name wan2");
+        net.ip("addr add 10.35.0.1/24 dev wan");
+        net.ip("link set wan up");
+        let devices = net.names();
+        let is_back = || net.names() == devices && net.ip("addr show wan").contains("10.35.0.1/24");
+        d.create(&name, text(&d.base()), &[], &SLEEP).ok();
+        d.call(&["start", &name]).ok();
+        d.call(&["device", "add", &name, "no0"]).fails_saying("no0");
+        d.call(&["device", "add", &name, "wan", "up/link"]).fails();
+        let added = d.call(&["device", "add", &name, "wan", "inside", "--json"]).json();
+        assert_eq!((&added["kind"], &added["inside"]), (&json!("link"), &json!("inside")));
+        assert!(sb.exec(&name, &["busybox", "ip", "addr", "show", "inside"]).ok().contains("10.35.0.1/24"));
+        assert!(!net.names().contains(&"wan".to_owned()));
+        d.call(&["device", "del", &name, "wan"]).fails_saying("no link of the host called \"wan\"");
+        d.call(&["device", "del", &name, "inside"]).ok();
+        assert!(is_back());
+
+        // Whatever ends the container, the link is not lost with its namespace.
+        for end in ["stop", "crash"] {
+            d.call(&["device", "add", &name, "wan"]).ok();
+            if end == "stop" {
+                d.call(&["stop", "-t", "0", &name]).ok();
+            } else {
+                sb.call(&["kill", &name, "KILL"]).run().ok();
+                eventually("it is dead", || d.listed(&name)["state"] == "stopped");
+            }
+            eventually("the link is back", is_back);
+            d.call(&["start", &name]).ok();
+        }
+        d.call(&["device", "add", &name, "wan", "--save"]).ok();
+        d.call(&["restart", "-t", "0", &name]).ok();
+        assert!(sb.exec(&name, &["busybox", "ip", "link"]).ok().contains("wan"), "it was saved");
+        d.call(&["device", "del", &name, "wan"]).fails_saying("came with the start");
+        d.call(&["device", "del", &name, "wan", "--save"]).ok();
+        d.call(&["destroy", "-f", &name]).ok();
+        eventually("the link is back", is_back);
+        is_clean(sb, &d);
+    });
+}
+
+#[test]
+fn files_of_a_group_are_read_and_written_by_their_names() {
+    case_with(&[Need::Skep], |sb| {
+        let (d, name) = (Defined::new(sb), Defined::new(sb).name("a"));
+        d.create(&name, text(&d.base()), &[], &SLEEP).ok();
+        let get = |key: &str| d.call(&["cgroup", "get", &name, key]);
+        let set = |words: &[&str]| d.call(&[&["cgroup", "set", &name], words].concat());
+        get("pids.max").fails_saying("does not run");
+        set(&["pids.max", "30"]).fails_saying("--save keeps a limit for its next start");
+        set(&["pids.max", "30", "--save"]).ok();
+        d.call(&["start", &name]).ok();
+        assert_eq!(get("pids.max").ok(), "30");
+        set(&["pids.max", "40"]).ok();
+        assert_eq!(d.call(&["cgroup", "get", &name, "pids.max", "--json"]).json()["value"], "40");
+        // A weight has other names in the two versions.
+        let (weight, value) = if get("cpu.weight").code == 0 { ("cpu.weight", "50") } else { ("cpu.shares", "512") };
+        set(&[weight, value, "--save"]).ok();
+        for key in ["../pids.max", "a/b.c", "tasks", ".hidden", "pids..max", ""] {
+            get(key).fails_saying("is no file of a group");
+            set(&[key, "1"]).fails_saying("is no file of a group");
+        }
+        get("no.such").fails_saying("has a file no.such");
+        set(&["pids.max", "many"]).fails_saying("cannot set pids.max");
+        set(&["memory.stat", "1", "--save"]).fails_saying("memory.stat");
+        d.call(&["restart", "-t", "0", &name]).ok();
+        assert_eq!((get("pids.max").ok(), get(weight).ok()), ("30".to_owned(), value.to_owned()));
+        assert_eq!(d.call(&["config", "get", &name, "pids", "--json"]).json(), json!(30));
+        set(&["pids.max", "max", "--save"]).ok();
+        assert_eq!(d.call(&["config", "get", &name, "pids", "--json"]).json(), json!(null));
+        d.call(&["destroy", "-f", &name]).ok();
+        is_clean(sb, &d);
+    });
+}
+
+#[test]
+fn changes_of_states_are_told_as_they_happen() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let (web, other) = (d.name("web"), d.name("other"));
+        let glob = format!("{}*", &web[..web.len() - 1]);
+        let all = d.prepare(&["monitor"]).spawn();
+        let one = d.prepare(&["monitor", &glob, "--json", "--initial"]).spawn();
+        for name in [&web, &other] {
+            d.create(name, text(&d.base()), &[], &["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"]).ok();
+        }
+        let told = |word: &str| all.stdout().lines().filter(|line| line.starts_with(&format!("{web} {word}"))).count();
+        eventually("the definition is told", || told("stopped") == 1);
+        d.call(&["start", &web]).ok();
+        d.call(&["start", &other]).ok();
+        eventually("the start is told", || told("running") == 1);
+        d.call(&["freeze", &web]).ok();
+        eventually("the freeze is told", || told("paused") == 1);
+        d.call(&["unfreeze", &web]).ok();
+        eventually("that it goes on is told", || told("running") == 2);
+        // By the runtime's own verbs too, of which the manager knows nothing.
+        sb.call(&["pause", &web]).run().ok();
+        eventually("the pause is told", || told("paused") == 2);
+        sb.call(&["resume", &web]).run().ok();
+        eventually("the resume is told", || told("running") == 3);
+        sb.call(&["kill", &web, "KILL"]).run().ok();
+        eventually("the death is told", || told("stopped") == 2);
+        d.call(&["destroy", "-f", &web, &other]).ok();
+        eventually("the removal is told", || told("destroyed") == 1);
+
+        let lines: Vec<Value> = one.stdout().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert!(lines.iter().all(|line| line["name"] == json!(web)), "{lines:?}");
+        let states: Vec<&Value> = lines.iter().map(|line| &line["state"]).collect();
+        assert_eq!(states, ["stopped", "running", "paused", "running", "paused", "running", "stopped", "destroyed"]);
+        assert!(lines[1]["pid"].is_u64() && lines[6]["pid"].is_null());
+        for running in [all, one] {
+            rustix::process::kill_process(
+                rustix::process::Pid::from_raw(running.pid()).expect("a pid"),
+                rustix::process::Signal::INT,
+            )
+            .expect("kill");
+            running.wait(Duration::from_secs(10)).ok();
+        }
+        d.call(&["monitor", "--regex", "("]).fails_saying("is no regular expression");
+        is_clean(sb, &d);
+    });
+}
+
+/// Whoever waits for changes uses no processor meanwhile.
+#[test]
+fn waiting_for_changes_costs_nothing() {
+    case_with(&[Need::Skep], |sb| {
+        let (d, name) = (Defined::new(sb), Defined::new(sb).name("a"));
+        d.create(&name, text(&d.base()), &["--start"], &SLEEP).ok();
+        let monitor = d.prepare(&["monitor", "--initial"]).spawn();
+        eventually("it has looked", || monitor.stdout().contains("running"));
+        std::thread::sleep(Duration::from_millis(300));
+        let switches = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", monitor.pid())).expect("proc");
+            status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).expect("a line").to_owned()
+        };
+        let before = switches();
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(switches(), before, "it has not been woken");
+        drop(monitor);
+        d.call(&["destroy", "-f", &name]).ok();
+    });
+}
