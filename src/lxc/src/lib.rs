@@ -2,15 +2,19 @@
 //!
 //! `skep` hands over to this program when it is called by the name of such a tool, or as `skep lxc-ls …`. A container is a
 //! folder with a `config` below the path of containers (`-P`, /var/lib/lxc); each start reads it anew, as LXC does, by
-//! `skep create --lxc-config`. All that runs is `skep`'s: this program drives it by its command line and its JSON, reads
-//! counters and files of control groups, and never makes a namespace or a mount.
+//! `skep create --lxc-config`. All that runs in a container is `skep`'s: this program drives it by its command line and its
+//! JSON, and reads counters. It makes namespaces for the two tools alone that are for that and for no container.
 //!
 //! ```text
 //! argv -> options (a table for each tool) -> tools/* ──► places: which containers there are, what their configs say
+//!                                                   ├──► clone: a container from another
 //!                                                   ├──► skep: create, start, stop, state, exec, …
+//!                                                   ├──► changes: what skep monitor tells
 //!                                                   └──► usage: what they use
 //! ```
 
+pub mod changes;
+pub mod clone;
 pub mod options;
 pub mod output;
 pub mod places;

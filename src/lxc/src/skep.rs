@@ -1,14 +1,14 @@
 //! `skep` as a program.
 
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::state::{State, Status};
 use serde_json::Value;
 
 /// The variable by which `skep` says where it is.
-const PROGRAM: &str = "SKEP_PROGRAM";
+pub(crate) const PROGRAM: &str = "SKEP_PROGRAM";
 /// What `state` says of a container that there is not (a text that callers rely on).
 const NOT_THERE: &str = "container does not exist";
 
@@ -25,6 +25,37 @@ impl Skep {
     pub fn found(options: Vec<String>) -> Skep {
         let program = std::env::var_os(PROGRAM).map_or_else(|| PathBuf::from("skep"), PathBuf::from);
         Skep { program, options }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
+    /// The options that all of its verbs get.
+    #[must_use]
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
+    /// A verb that goes on while this program reads what it prints.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn reading(&self, args: &[&str]) -> Result<Child> {
+        let started = self.command(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        started.with_context(|| format!("cannot run {}", self.program.display()))
+    }
+
+    /// How the last run of a defined container ended; `None` where it has had none.
+    ///
+    /// # Errors
+    /// What `skep` tells.
+    pub fn last(&self, name: &str) -> Result<Option<Value>> {
+        let text = self.ok(&["info", name, "--json"])?;
+        let info: Value = serde_json::from_str(&text).context("cannot read the answer of info")?;
+        Ok(Some(info["last"].clone()).filter(|last| !last.is_null()))
     }
 
     fn command(&self, args: &[&str]) -> Command {

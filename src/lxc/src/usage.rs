@@ -1,11 +1,10 @@
 //! What a running container uses, and its addresses.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use runtime_spec::stats::{Usage, parse_usage};
 
 use crate::skep::Skep;
@@ -63,39 +62,6 @@ fn is_local(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.segments()[0] & 0xffc0 == 0xfe80,
     }
-}
-
-/// The file of a container's group by its name, such as `memory.limit_in_bytes` or `memory.max`.
-///
-/// # Errors
-/// No hierarchy has such a file for the container.
-pub fn cgroup_file(pid: u32, file: &str) -> Result<PathBuf> {
-    let path = format!("/proc/{pid}/cgroup");
-    let groups = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
-    if file.contains('/') || file.starts_with('.') {
-        bail!("{file:?} is no file of a group");
-    }
-    let controller = file.split('.').next().unwrap_or_default();
-    for mount in sys::mountinfo::parse(&mountinfo) {
-        for line in groups.lines() {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
-            let is_here = match mount.kind.as_str() {
-                "cgroup2" => controllers.is_empty(),
-                "cgroup" => {
-                    controllers.split(',').any(|name| name == controller)
-                        && mount.options.split(',').any(|option| option == controller)
-                }
-                _ => false,
-            };
-            let found = Path::new(&mount.mountpoint).join(group.trim_start_matches('/')).join(file);
-            if is_here && found.exists() {
-                return Ok(found);
-            }
-        }
-    }
-    bail!("no group of it has a file {file}")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::clone::{self, Place};
 use crate::options::Call;
 use crate::places;
 use crate::skep::Skep;
@@ -79,8 +80,27 @@ fn fill(call: &Call, template: &str, folder: &Path, config: &Path) -> Result<()>
     Ok(())
 }
 
-/// Removes a container with its folder. A root file system that lies elsewhere stays.
+/// Why a container may not be removed: files of others are above its own, or it has snapshots that nobody gave up.
+fn refusal(call: &Call) -> Result<Option<String>> {
+    let lxcpath = std::path::absolute(&call.lxcpath).context("cannot tell the current folder")?;
+    let place = Place { lxcpath, name: call.name.clone() };
+    if clone::has_clones(&place)? {
+        return Ok(Some(format!("{} has clones", call.name)));
+    }
+    let has_snapshots = !places::names(&place.folder().join("snaps"))?.is_empty();
+    Ok((has_snapshots && !call.has("snapshots")).then(|| format!("{} has snapshots", call.name)))
+}
+
+/// Removes a container with its folder, unless others need it.
 pub(super) fn destroy(skep: &Skep, call: &Call) -> Result<u8> {
+    match refusal(call)? {
+        Some(reason) => bail!("Destroying {} failed: {reason}", call.name),
+        None => take_away(skep, call),
+    }
+}
+
+/// Removes a container with its folder. A root file system that lies elsewhere stays.
+pub(super) fn take_away(skep: &Skep, call: &Call) -> Result<u8> {
     let target = find(skep, call)?;
     if !target.exists() {
         bail!("Container is not defined");
@@ -108,6 +128,8 @@ pub(super) fn destroy(skep: &Skep, call: &Call) -> Result<u8> {
         skep.ok(&["destroy", &call.name])?;
     }
     if folder.exists() {
+        let lxcpath = std::path::absolute(&call.lxcpath).context("cannot tell the current folder")?;
+        clone::leave_origin(&Place { lxcpath, name: call.name.clone() })?;
         remove(folder)?;
     }
     if let Some(root) = elsewhere {
@@ -117,7 +139,7 @@ pub(super) fn destroy(skep: &Skep, call: &Call) -> Result<u8> {
 }
 
 /// Removes a folder in which nothing is mounted.
-fn remove(folder: &Path) -> Result<()> {
+pub(super) fn remove(folder: &Path) -> Result<()> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
     let folder = fs::canonicalize(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     if let Some(mount) =

@@ -4,10 +4,16 @@ mod attach;
 mod autostart;
 mod cgroup;
 mod config;
+mod console;
+mod copy;
 mod create;
 mod info;
 mod list;
+mod namespaces;
+mod processes;
 mod run;
+mod snapshot;
+mod top;
 mod wait;
 
 use std::path::PathBuf;
@@ -45,7 +51,7 @@ impl Tool {
 const NAME: Opt = opt(Some('n'), "name", Some("NAME"), "the container");
 
 /// All of them, by name.
-pub static TOOLS: [Tool; 15] = [
+pub static TOOLS: [Tool; 26] = [
     Tool {
         name: "attach",
         form: "--name=NAME [-- COMMAND]",
@@ -91,6 +97,59 @@ pub static TOOLS: [Tool; 15] = [
         run: config::config,
     },
     Tool {
+        name: "clone",
+        form: "[-s] [OPTIONS] ORIGINAL NEW",
+        takes_name: false,
+        options: &[
+            opt(Some('o'), "orig", Some("NAME"), "the original"),
+            opt(Some('n'), "new", Some("NAME"), "the new container"),
+            opt(Some('s'), "snapshot", None, "a layer above the files of the original"),
+            opt(Some('B'), "backingstorage", Some("STORE"), "where it lies: dir, overlay"),
+            opt(Some('K'), "keepname", None, "keep the host name"),
+            opt(Some('M'), "keepmac", None, "keep hardware addresses"),
+            opt(Some('L'), "fssize", Some("SIZE"), "accepted: a folder has none"),
+            opt(Some('H'), "copyhooks", None, "copy hooks that lie in its folder, as is done without it"),
+            opt(Some('p'), "lxcpath", Some("PATH"), "containers are below PATH"),
+            opt(Some('P'), "newpath", Some("PATH"), "the new one is below PATH"),
+        ],
+        run: copy::clone,
+    },
+    Tool {
+        name: "console",
+        form: "--name=NAME [--tty NUMBER]",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('t'), "tty", Some("NUMBER"), "0: the console"),
+            opt(Some('e'), "escape", Some("PREFIX"), "the key that with Control begins a command: then q leaves"),
+        ],
+        run: console::console,
+    },
+    Tool {
+        name: "copy",
+        form: "--name=NAME -N NEWNAME [-s|-R|-e] [OPTIONS] [-- HOOKS' OPTIONS]",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('N'), "newname", Some("NEWNAME"), "the new container"),
+            opt(Some('p'), "newpath", Some("PATH"), "the new one is below PATH"),
+            opt(Some('R'), "rename", None, "only give it another name"),
+            opt(Some('s'), "snapshot", None, "a layer above the files of the original"),
+            opt(Some('a'), "allowrunning", None, "with -s: of one that runs, too"),
+            opt(Some('F'), "foreground", None, "with -e: wait for its end"),
+            opt(Some('d'), "daemon", None, "with -e: in the background, as is done without it"),
+            opt(Some('e'), "ephemeral", None, "start it, and remove it when it ends"),
+            opt(Some('m'), "mount", Some("bind=/SOURCE[:/DESTINATION]"), "with -e: show this inside; may be repeated"),
+            opt(Some('B'), "backingstorage", Some("STORE"), "where it lies: dir, overlay"),
+            opt(Some('t'), "tmpfs", None, "not possible"),
+            opt(Some('L'), "fssize", Some("SIZE"), "accepted: a folder has none"),
+            opt(Some('D'), "keepdata", None, "with -e: keep it when it ends"),
+            opt(Some('K'), "keepname", None, "keep the host name"),
+            opt(Some('M'), "keepmac", None, "keep hardware addresses"),
+        ],
+        run: copy::copy,
+    },
+    Tool {
         name: "create",
         form: "--name=NAME --template=TEMPLATE [OPTIONS] [-- TEMPLATE'S OPTIONS]",
         takes_name: true,
@@ -107,8 +166,33 @@ pub static TOOLS: [Tool; 15] = [
         name: "destroy",
         form: "--name=NAME [-f]",
         takes_name: true,
-        options: &[NAME, opt(Some('f'), "force", None, "stop it first")],
+        options: &[
+            NAME,
+            opt(Some('f'), "force", None, "stop it first"),
+            opt(Some('s'), "snapshots", None, "its snapshots too"),
+        ],
         run: create::destroy,
+    },
+    Tool {
+        name: "device",
+        form: "--name=NAME -- add|del DEV [NAME]",
+        takes_name: true,
+        options: &[NAME],
+        run: console::device,
+    },
+    Tool {
+        name: "execute",
+        form: "--name=NAME -- COMMAND",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('d'), "daemon", None, "in the background"),
+            opt(Some('f'), "rcfile", Some("FILE"), "read the configuration from FILE"),
+            opt(Some('s'), "define", Some("KEY=VALUE"), "set a key of the configuration; may be repeated"),
+            opt(Some('u'), "uid", Some("UID"), "run as this user"),
+            opt(Some('g'), "gid", Some("GID"), "run as this group"),
+        ],
+        run: console::execute,
     },
     Tool { name: "freeze", form: "--name=NAME", takes_name: true, options: &[NAME], run: run::freeze },
     Tool {
@@ -157,6 +241,33 @@ pub static TOOLS: [Tool; 15] = [
         run: wait::monitor,
     },
     Tool {
+        name: "ps",
+        form: "[--name=NAME[,NAME]|--lxc] [-- OPTIONS OF ps]",
+        takes_name: false,
+        options: &[
+            opt(Some('n'), "name", Some("NAMES"), "processes of these containers, with commas between"),
+            opt(None, "lxc", None, "processes of all containers"),
+            opt(None, "host", None, "all processes, as without it"),
+        ],
+        run: processes::ps,
+    },
+    Tool { name: "reap", form: "--name=NAME", takes_name: true, options: &[NAME], run: copy::reap },
+    Tool {
+        name: "snapshot",
+        form: "--name=NAME [-L [-C]] [-c FILE] [-r SNAPSHOT [-N NEWNAME]] [-d SNAPSHOT]",
+        takes_name: true,
+        options: &[
+            NAME,
+            opt(Some('L'), "list", None, "list them"),
+            opt(Some('r'), "restore", Some("SNAPSHOT"), "take the container back to it, or make one of it with -N"),
+            opt(Some('N'), "newname", Some("NEWNAME"), "the container that is made of it"),
+            opt(Some('d'), "destroy", Some("SNAPSHOT"), "remove it; ALL removes all of them"),
+            opt(Some('c'), "comment", Some("FILE"), "keep FILE as its comment"),
+            opt(Some('C'), "showcomments", None, "with -L: show comments"),
+        ],
+        run: snapshot::snapshot,
+    },
+    Tool {
         name: "start",
         form: "--name=NAME [-- COMMAND]",
         takes_name: true,
@@ -185,7 +296,54 @@ pub static TOOLS: [Tool; 15] = [
         ],
         run: run::stop,
     },
+    Tool {
+        name: "top",
+        form: "[OPTIONS]",
+        takes_name: false,
+        options: &[
+            opt(Some('d'), "delay", Some("SECONDS"), "seconds between two looks"),
+            opt(Some('b'), "batch", None, "lines for a file"),
+            opt(
+                Some('s'),
+                "sort",
+                Some("KEY"),
+                "n name, c processor, b block I/O, m memory, s with swap, k of the kernel",
+            ),
+            opt(Some('r'), "reverse", None, "the other way round"),
+        ],
+        run: top::top,
+    },
     Tool { name: "unfreeze", form: "--name=NAME", takes_name: true, options: &[NAME], run: run::unfreeze },
+    Tool {
+        name: "unshare",
+        form: "-s NAMESPACES COMMAND",
+        takes_name: false,
+        options: &[
+            opt(
+                Some('s'),
+                "namespaces",
+                Some("KINDS"),
+                "MOUNT, PID, UTSNAME, IPC, USER, NETWORK, CGROUP, TIME, with | between",
+            ),
+            opt(Some('u'), "user", Some("UID"), "with USER: the id inside"),
+            opt(Some('H'), "hostname", Some("NAME"), "the host name inside"),
+            opt(Some('i'), "ifname", Some("LINK"), "move this link in; may be repeated"),
+            opt(Some('d'), "daemon", None, "do not wait for its end"),
+            opt(Some('M'), "remount", None, "mount /proc, /dev/shm and /dev/mqueue anew"),
+        ],
+        run: namespaces::unshare,
+    },
+    Tool {
+        name: "usernsexec",
+        form: "[-m MAP] [-s] [-- COMMAND]",
+        takes_name: false,
+        options: &[
+            opt(Some('m'), "map", Some("[u|g|b]:INSIDE:OUTSIDE:COUNT"), "map these ids; may be repeated"),
+            opt(Some('s'), "self", None, "map the caller's own ids behind them"),
+            opt(Some('h'), "help", None, "print this"),
+        ],
+        run: namespaces::usernsexec,
+    },
     Tool {
         name: "wait",
         form: "--name=NAME --state=STATE[|STATE]",

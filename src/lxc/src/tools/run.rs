@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::state::Status;
 
 use crate::options::Call;
+use crate::places;
 use crate::skep::Skep;
 use crate::tools::find;
 
@@ -15,8 +15,6 @@ use crate::tools::find;
 const TIMEOUT: u64 = 60;
 /// Exit code of a stop of what does not run.
 const NOT_RUNNING: u8 = 2;
-/// How often an end is looked for.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The signal that asks a container to end, as its bundle has it.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
@@ -43,17 +41,26 @@ pub(super) fn start(skep: &Skep, call: &Call) -> Result<u8> {
 
 /// Defines a container, in the place of what was defined by the same configuration.
 pub(super) fn create(skep: &Skep, call: &Call, config: &Path, start: bool) -> Result<()> {
+    let command = if start { call.operands.as_slice() } else { &[] };
+    // As in LXC the first process has the console as its terminal, unless the configuration wants none.
+    let has_console = places::read(config)?.get("lxc.console.path").is_none_or(|setting| setting.value != "none");
+    let mut options = Vec::new();
+    options.extend(has_console.then_some("--tty"));
+    options.extend(start.then_some("--start"));
+    define(skep, call, config, &options, command)
+}
+
+/// Defines a container with these options and this command, in the place of what was defined by the same configuration.
+pub(super) fn define(skep: &Skep, call: &Call, config: &Path, options: &[&str], command: &[String]) -> Result<()> {
     let config = config.to_str().context("the path of the configuration is no text")?;
     let mut args = vec!["create", &call.name, "--lxc-config", config, "--replace"];
-    if start {
-        args.push("--start");
-    }
+    args.extend(options);
     for setting in call.all("define") {
         args.extend(["--lxc-set", setting]);
     }
-    if start && !call.operands.is_empty() {
+    if !command.is_empty() {
         args.push("--");
-        args.extend(call.operands.iter().map(String::as_str));
+        args.extend(command.iter().map(String::as_str));
     }
     skep.ok(&args).map(drop)
 }
@@ -81,7 +88,7 @@ pub(super) fn stop(skep: &Skep, call: &Call) -> Result<u8> {
         if call.has("nowait") {
             return Ok(0);
         }
-        if !ends_within(skep, &call.name, Duration::from_secs(seconds))? {
+        if !ends_within(skep, &call.name, seconds)? {
             return Ok(1);
         }
     }
@@ -93,15 +100,12 @@ pub(super) fn stop(skep: &Skep, call: &Call) -> Result<u8> {
     Ok(0)
 }
 
-fn ends_within(skep: &Skep, name: &str, limit: Duration) -> Result<bool> {
-    let end = Instant::now() + limit;
-    while skep.state(name)?.as_ref().is_some_and(|state| state.status.is_alive()) {
-        if Instant::now() >= end {
-            return Ok(false);
-        }
-        std::thread::sleep(PAUSE);
+fn ends_within(skep: &Skep, name: &str, seconds: u64) -> Result<bool> {
+    if skep.ok(&["wait", "--time", &seconds.to_string(), name]).is_ok() {
+        return Ok(true);
     }
-    Ok(true)
+    // The time is up, or nobody could wait.
+    Ok(!skep.state(name)?.as_ref().is_some_and(|state| state.status.is_alive()))
 }
 
 /// Freezes a container. One that is frozen is as it should be.

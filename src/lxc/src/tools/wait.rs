@@ -1,11 +1,13 @@
-//! `lxc-wait` and `lxc-monitor`: both look again and again.
+//! `lxc-wait` and `lxc-monitor`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sys::regex::Regex;
 
+use crate::changes::{Changes, Next};
 use crate::options::Call;
 use crate::output;
 use crate::places::config_path;
@@ -14,8 +16,8 @@ use crate::tools::find;
 
 /// The states that can be waited for.
 const STATES: [&str; 8] = ["STOPPED", "STARTING", "RUNNING", "STOPPING", "ABORTING", "FREEZING", "FROZEN", "THAWED"];
-/// How often a state is looked at.
-const PAUSE: Duration = Duration::from_millis(100);
+/// What a shell shows of a program that a signal ended, without the signal's number.
+const BY_SIGNAL: i32 = 128;
 
 /// Waits until a container is in one of some states; 1 when it is not in time.
 pub(super) fn wait(skep: &Skep, call: &Call) -> Result<u8> {
@@ -33,17 +35,26 @@ pub(super) fn wait(skep: &Skep, call: &Call) -> Result<u8> {
         Some(Ok(seconds)) => u64::try_from(seconds).ok().map(Duration::from_secs),
         Some(Err(_)) => bail!("the timeout is no number of seconds"),
     };
-    let begun = Instant::now();
+    // What has thawed runs.
+    let fits = |now: &str| wanted.contains(&now) || (now == "RUNNING" && wanted.contains(&"THAWED"));
+    let until = limit.map(|limit| Instant::now() + limit);
+    if fits(render_status(find(skep, call)?.state.as_ref())) {
+        return Ok(0);
+    }
+    if limit.is_some_and(|limit| limit.is_zero()) {
+        return Ok(1);
+    }
+    let mut changes = Changes::listen(skep, Some(&call.name))?;
     loop {
-        let now = render_status(find(skep, call)?.state.as_ref());
-        // What has thawed runs.
-        if wanted.contains(&now) || (now == "RUNNING" && wanted.contains(&"THAWED")) {
-            return Ok(0);
+        match changes.next(until.map(|until| until.saturating_duration_since(Instant::now())))? {
+            // A container of another kind may have the name.
+            Next::Change { state, .. } if fits(state) && fits(render_status(find(skep, call)?.state.as_ref())) => {
+                return Ok(0);
+            }
+            Next::Change { .. } => {}
+            Next::Late => return Ok(1),
+            Next::Signal(signal) => return Ok(u8::try_from(BY_SIGNAL + signal).unwrap_or(1)),
         }
-        if limit.is_some_and(|limit| begun.elapsed() >= limit) {
-            return Ok(1);
-        }
-        std::thread::sleep(PAUSE);
     }
 }
 
@@ -55,24 +66,57 @@ pub(super) fn monitor(skep: &Skep, call: &Call) -> Result<u8> {
     let text = call.get("name").or(call.operands.first().map(String::as_str)).unwrap_or(".*");
     let pattern = Regex::new(&format!("^({text})$")).context("the name is no regular expression")?;
     let lxcpath = std::path::absolute(&call.lxcpath).context("cannot tell the current folder")?;
-    let look = || -> Result<BTreeMap<String, &'static str>> {
-        let states: BTreeMap<String, &'static str> =
-            skep.states()?.iter().map(|state| (state.id.clone(), render_status(Some(state)))).collect();
-        let is_ours = |(name, from): &(String, Option<std::path::PathBuf>)| {
-            from.as_ref() == Some(&config_path(&lxcpath, name)) && pattern.is_match(name)
-        };
-        let ours = skep.defined()?.into_iter().filter(is_ours);
-        Ok(ours.map(|(name, _)| (name.clone(), states.get(&name).copied().unwrap_or("STOPPED"))).collect())
-    };
-    let mut known = look()?;
+    let mut changes = Changes::listen(skep, None)?;
+    // A start defines a container anew: for a moment there is none.
+    let mut known: BTreeMap<String, &'static str> = BTreeMap::new();
     loop {
-        std::thread::sleep(PAUSE);
-        let now = look()?;
-        for (name, state) in &now {
-            if known.get(name).copied().unwrap_or("STOPPED") != *state {
-                output::write(&format!("'{name}' changed state to [{state}]\n"))?;
-            }
+        let (name, state, initial, code) = match changes.next(None)? {
+            Next::Change { name, state, initial, code } => (name, state, initial, code),
+            Next::Late => continue,
+            Next::Signal(signal) => return Ok(u8::try_from(BY_SIGNAL + signal).unwrap_or(1)),
+        };
+        if !pattern.is_match(&name) || !(known.contains_key(&name) || is_below(skep, &lxcpath, &name)?) {
+            continue;
         }
-        known = now;
+        let before = known.insert(name.clone(), state).unwrap_or("STOPPED");
+        if !initial && before != state {
+            output::write(&render(&name, (before, state), code))?;
+        }
+    }
+}
+
+fn is_below(skep: &Skep, lxcpath: &Path, name: &str) -> Result<bool> {
+    let config = config_path(lxcpath, name);
+    Ok(skep.defined()?.iter().any(|(known, from)| known == name && from.as_ref() == Some(&config)))
+}
+
+/// The steps that LXC tells on the way from one state to another.
+fn render(name: &str, (before, state): (&str, &str), code: Option<i64>) -> String {
+    let steps: &[&str] = match (before, state) {
+        ("STOPPED", "RUNNING") => &["STARTING", "RUNNING"],
+        (_, "FROZEN") => &["FREEZING", "FROZEN"],
+        ("FROZEN", "RUNNING") => &["THAWED", "RUNNING"],
+        (_, "STOPPED") => &["STOPPING", "STOPPED"],
+        _ => std::slice::from_ref(&state),
+    };
+    let exited = code.map_or(String::new(), |code| format!("'{name}' exited with status [{code}]\n"));
+    let steps: String = steps.iter().map(|step| format!("'{name}' changed state to [{step}]\n")).collect();
+    exited + &steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_are_those_of_lxc() {
+        assert_eq!(
+            render("a", ("RUNNING", "STOPPED"), Some(0)),
+            "'a' exited with status [0]\n'a' changed state to [STOPPING]\n'a' changed state to [STOPPED]\n"
+        );
+        assert_eq!(
+            render("a", ("STOPPED", "RUNNING"), None),
+            "'a' changed state to [STARTING]\n'a' changed state to [RUNNING]\n"
+        );
     }
 }

@@ -40,6 +40,8 @@ struct Change<'a> {
     state: &'a str,
     /// What it was before; null of one that is new, and of the first states.
     before: Option<&'a str>,
+    /// Whether it is one of the first states, and no change.
+    initial: bool,
     /// Its first process as the host numbers it; null when it has none.
     pid: Option<u32>,
     /// How its run ended, where it has just ended and that is known already.
@@ -69,7 +71,7 @@ pub fn monitor(manager: &Manager, args: &MonitorArgs) -> Result<()> {
     let mut known = look(manager, &is_wanted)?;
     if args.initial {
         for (name, seen) in &known {
-            if print(manager, args.json, (name, None, Some(seen)))? == Reader::Gone {
+            if print(manager, args.json, true, (name, None, Some(seen)))? == Reader::Gone {
                 return Ok(());
             }
         }
@@ -184,7 +186,7 @@ fn tell(
 ) -> Result<Option<BTreeMap<String, Seen>>> {
     let now = look(manager, is_wanted)?;
     for (name, seen, next) in plan_changes(&known, &now) {
-        if print(manager, json, (&name, seen.as_ref(), next.as_ref()))? == Reader::Gone {
+        if print(manager, json, false, (&name, seen.as_ref(), next.as_ref()))? == Reader::Gone {
             return Ok(None);
         }
     }
@@ -219,7 +221,12 @@ enum Reader {
     Gone,
 }
 
-fn print(manager: &Manager, json: bool, (name, before, now): (&str, Option<&Seen>, Option<&Seen>)) -> Result<Reader> {
+fn print(
+    manager: &Manager,
+    json: bool,
+    initial: bool,
+    (name, before, now): (&str, Option<&Seen>, Option<&Seen>),
+) -> Result<Reader> {
     let state = now.map_or("destroyed", |seen| seen.state);
     let ended = before.filter(|before| before.pid.is_some() && now.is_some_and(|now| now.pid.is_none()));
     let last = match ended {
@@ -234,6 +241,7 @@ fn print(manager: &Manager, json: bool, (name, before, now): (&str, Option<&Seen
             name,
             state,
             before: before.map(|seen| seen.state),
+            initial,
             pid: now.and_then(|seen| seen.pid),
             last,
         };

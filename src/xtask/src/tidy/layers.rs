@@ -37,7 +37,7 @@ const KNOWS_ONLY: [(&str, &[&str]); 5] = [
     ("security", &["runtime-spec"]),
     ("skep-manager", &["runtime-spec", "sys", "security", "rootfs-tools", "network"]),
     ("skep-monitor", &["runtime-spec", "sys"]),
-    ("skep-lxc", &["runtime-spec", "sys", "network"]),
+    ("skep-lxc", &["runtime-spec", "sys", "network", "rootfs-tools"]),
 ];
 
 /// Libraries that bring an executor; only the supervisor has one.

@@ -1,5 +1,8 @@
 //! LXC's command lines: `lxc-start`, `lxc-ls` and the others.
 
+mod copies;
+mod running;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -221,14 +224,50 @@ fn answers_are_those_of_lxc() {
             "autostart -L -A",
             "autostart -L -a",
             "autostart -L -g onboot",
+            "console one",
+            "console",
+            "device one",
+            "device one add /dev/null",
+            "device nobody add /dev/null",
+            "execute nobody -- true",
+            "execute",
+            "snapshot one -L",
+            "snapshot one -L -C",
+            "snapshot nobody -L",
+            "snapshot nobody",
+            "snapshot one -d snap0",
+            "snapshot one -d ALL",
+            "copy one",
+            "copy nobody -N other",
+            "copy one -N one",
+            "copy nobody -N other -R",
+            "top",
+            "unshare",
+            "unshare -s",
+            "unshare -s UTSNAME",
+            "unshare -s FOO true",
+            "unshare -s UTSNAME,MOUNT true",
+            "unshare -s UTSNAME|MOUNT -H inside -- hostname",
+            "unshare -s UTSNAME -- false",
+            "unshare -s UTSNAME -- no-such-program",
+            "unshare -s UTSNAME -i none0 -- true",
+            "unshare -s MOUNT -H inside -- true",
+            "unshare -s UTSNAME -M -- true",
+            "unshare -s PID -- sh -c echo\t$$",
+            "unshare -s USER -u 5 -- id -u",
+            "unshare -s USER -- id",
+            "unshare -s NETWORK -- ip -br link",
+            "unshare -d -s UTSNAME -- true",
         ];
         for line in lines {
             let mut words = line.split(' ');
             let tool = format!("lxc-{}", words.next().expect("a tool"));
-            let args: Vec<&str> = words.collect();
-            let theirs = Command::new(format!("/usr/bin/{tool}")).args(&args).args(["-P", text(&face.path)]).output();
+            // A tab stands for a blank within a word.
+            let args: Vec<String> = words.map(|word| word.replace('\t', " ")).collect();
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let theirs = Command::new(format!("/usr/bin/{tool}")).args(["-P", text(&face.path)]).args(&args).output();
             let theirs = theirs.expect("run");
-            let ours = face.d.call(&[&[tool.as_str()], args.as_slice(), &["-P", text(&face.path)]].concat());
+            let ours = face.d.call(&[&[tool.as_str(), "-P", text(&face.path)], args.as_slice()].concat());
             let expected = (theirs.status.code(), String::from_utf8_lossy(&theirs.stdout).into_owned());
             assert_eq!((Some(ours.code), ours.stdout_now().to_owned()), expected, "lxc-{line}: {}", ours.stderr);
         }
