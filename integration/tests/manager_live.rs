@@ -121,6 +121,31 @@ fn the_place_of_a_mount_is_below_the_root_of_the_container() {
     });
 }
 
+/// What is shown read-only stays so for root of a user namespace too, who may mount.
+#[test]
+fn a_mount_that_is_read_only_cannot_be_made_writable_inside() {
+    case_with(&[Need::Skep], |sb| {
+        let (d, shared, name) = (Defined::new(sb), sb.host_dir("shared"), Defined::new(sb).name("a"));
+        fs::write(shared.join("file"), "of the host").expect("write");
+        let options = ["--ids", "300000:65536", "--seccomp", "unconfined", "--start"];
+        d.create(&name, text(&d.base()), &options, &SLEEP).ok();
+        let admin = |args: &[&str]| sb.exec_with(&name, &["--cap", "CAP_SYS_ADMIN"], &[&["busybox"], args].concat());
+        for (source, target) in [(text(&shared), "/folder"), (text(&shared.join("file")), "/one")] {
+            d.call(&["mount", "add", &name, source, target, "--read-only"]).ok();
+            admin(&["mount", "-o", "remount,bind,rw", target]).fails();
+            assert_eq!(sb.exec_sh(&name, &format!("grep -c ' {target} ro' /proc/self/mountinfo")).ok(), "1");
+            admin(&["umount", target]).ok();
+            d.call(&["mount", "del", &name, target]).ok();
+        }
+        // One that may be written is not locked up: the same calls work there.
+        d.call(&["mount", "add", &name, text(&shared), "/folder"]).ok();
+        admin(&["mount", "-o", "remount,bind,ro", "/folder"]).ok();
+        admin(&["mount", "-o", "remount,bind,rw", "/folder"]).ok();
+        d.call(&["destroy", "-f", &name]).ok();
+        is_clean(sb, &d);
+    });
+}
+
 /// Opens a device by its number, without its node.
 const OPEN_ANOTHER: &str =
     "mknod /tmp/other c 10 229; (: < /tmp/other) 2>/dev/null && echo open || echo shut; rm /tmp/other";

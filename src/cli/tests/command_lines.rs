@@ -212,6 +212,21 @@ mod conmon_podman_crio {
     }
 
     #[test]
+    fn what_is_changed_inside() {
+        use engine::ops::inside::{Change, Owners};
+        let inside = |change| Command::Inside(InsideArgs { id: "web".to_owned(), change });
+        let (source, target) = ("/a".to_owned(), "/b".to_owned());
+        let mount = Change::Mount { source, target: target.clone(), read_only: true, owners: Owners::Container };
+        check("skep inside web mount /a /b --read-only", inside(mount));
+        check("skep inside web unmount /b", inside(Change::Unmount { target }));
+        for (word, line) in [("mount", "mount /a"), ("unmount", "unmount /a /b"), ("look", "look /a")] {
+            let wanted = "want mount or node with SOURCE and TARGET, unmount or remove-node with TARGET";
+            let expected = format!("invalid value {word:?} for change: {wanted}");
+            check_refused(&format!("skep inside web {line}"), &expected);
+        }
+    }
+
+    #[test]
     fn checkpoint_and_restore_as_podman_and_containerd_ask_for_them() {
         let criu =
             CriuArgs { image_path: text("/i"), work_path: text("/w"), tcp_established: true, ..CriuArgs::default() };

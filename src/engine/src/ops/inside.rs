@@ -13,7 +13,7 @@ use runtime_spec::model::{Device, DeviceKind, IdMapping, MountAttr, NamespaceKin
 use runtime_spec::state::Status;
 use sys::Errno;
 use sys::fs::{FileType, OFlags};
-use sys::mount::{AttrChange, Depth, Propagation, UnmountFlags};
+use sys::mount::{AttrChange, Depth, FsContext, Propagation, UnmountFlags};
 
 use super::{Context, spec_of};
 use crate::child::devices::reuse_device;
@@ -42,7 +42,7 @@ pub enum Change {
         /// In a user namespace: whose ids the owners of files are.
         owners: Owners,
     },
-    /// Takes the uppermost mount of a path away. What is open goes on.
+    /// Takes the uppermost mount of a path away, if there is one. What is open goes on.
     Unmount {
         /// Path inside.
         target: String,
@@ -117,8 +117,7 @@ pub fn change(context: &Context<'_>, id: &str, change: &Change) -> Result<()> {
     }
     // What runs inside may not look into what is still open of the host.
     sys::process::set_dumpable(false)?;
-    let user = if has_user { NamespaceKind::User.clone_flag() } else { 0 };
-    sys::namespace::join(process.as_fd(), user | NamespaceKind::Mount.clone_flag())?;
+    let made = enter(context, init.pid, has_user, made)?;
     sys::process::chdir_fd(root.as_fd())?;
     sys::process::chroot_here()?;
     if has_user {
@@ -126,6 +125,48 @@ pub fn change(context: &Context<'_>, id: &str, change: &Change) -> Result<()> {
         become_namespace_root(uid, gid, &context.proc)?;
     }
     perform(change, &made, &root).map_err(|error| error.in_step(format!("{} in container {id}", change.target())))
+}
+
+/// Enters the container's user and mount namespaces.
+fn enter(context: &Context<'_>, pid: i32, has_user: bool, mut made: Made) -> Result<Made> {
+    let mounts = context.proc.open_namespace(pid, "mnt")?;
+    if has_user {
+        let user = context.proc.open_namespace(pid, "user")?;
+        let join = || sys::namespace::join(user.as_fd(), NamespaceKind::User.clone_flag());
+        match made {
+            Made::Mount(mount) => made = Made::Mount(lock_attributes(&mount, join)?),
+            _ => join()?,
+        }
+    }
+    sys::namespace::join(mounts.as_fd(), NamespaceKind::Mount.clone_flag())?;
+    Ok(made)
+}
+
+/// Copies a mount so that its attributes are locked: root of a user namespace may change those of every mount, unless the
+/// kernel has copied it from a mount namespace of more rights. Ends in the user namespace.
+///
+/// Kernel: mount_namespaces(7), restrictions on mount namespaces.
+fn lock_attributes(mount: &OwnedFd, join: impl FnOnce() -> sys::Result<()>) -> Result<OwnedFd> {
+    const NAME: &str = "mount";
+    let own = NamespaceKind::Mount.clone_flag();
+    sys::namespace::unshare(own)?;
+    let private = AttrChange { propagation: Some(Propagation::Private), ..AttrChange::default() };
+    sys::mount::set_attr(sys::mount::open_mount("/")?.as_fd(), private, Depth::Tree)?;
+    // The current folder is followed from one namespace to the next.
+    let context = FsContext::open("tmpfs")?;
+    context.set_string("source", "inside")?;
+    let folder = context.mount(0)?;
+    sys::mount::attach(folder.as_fd(), sys::fs::open_dir("/")?.as_fd())?;
+    sys::process::chdir_fd(folder.as_fd())?;
+    if sys::fs::file_type(&sys::fs::stat(mount.as_fd())?) == FileType::Directory {
+        sys::fs::mkdir_at(folder.as_fd(), NAME, 0o755)?;
+    } else {
+        sys::fs::open_at(folder.as_fd(), NAME, OFlags::CREATE | OFlags::WRONLY, 0o644)?;
+    }
+    sys::mount::attach(mount.as_fd(), sys::fs::open(NAME, OFlags::PATH)?.as_fd())?;
+    join()?;
+    sys::namespace::unshare(own)?;
+    Ok(sys::mount::clone_path(NAME, Depth::Tree, false)?)
 }
 
 /// What is brought from outside.
@@ -153,8 +194,12 @@ fn perform(change: &Change, made: &Made, root: &OwnedFd) -> Result<()> {
     Ok(sys::mount::attach(mount.as_fd(), place.as_fd())?)
 }
 
+/// Somebody inside may have taken the mount away before.
 fn unmount(target: &str) -> Result<()> {
-    Ok(sys::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?)
+    match sys::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Err(error) if error.is(Errno::INVAL) || error.is(Errno::NOENT) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 fn make_node(device: &Device, root: &OwnedFd) -> Result<()> {
@@ -170,10 +215,7 @@ fn make_node(device: &Device, root: &OwnedFd) -> Result<()> {
 
 /// Somebody inside may have taken the node away before.
 fn remove_node(target: &str, root: &OwnedFd) -> Result<()> {
-    match unmount(target) {
-        Err(error) if matches!(error.errno(), Some(Errno::INVAL | Errno::NOENT)) => {}
-        other => other?,
-    }
+    unmount(target)?;
     let (parent, name) = split(target);
     let parent = if parent.is_empty() { "." } else { &parent };
     let dir = match sys::fs::open_in_root(root.as_fd(), parent, OFlags::PATH | OFlags::DIRECTORY) {
