@@ -89,6 +89,7 @@ fn limit(pid: i32, files: &[&str]) -> String {
 
 const MEMORY: &[&str] = &["memory.max", "memory.limit_in_bytes"];
 const QUOTA: &[&str] = &["cpu.max", "cpu.cfs_quota_us"];
+const PERIOD: &[&str] = &["cpu.max", "cpu.cfs_period_us"];
 const PIDS: &[&str] = &["pids.max"];
 
 fn limited(sb: &Sandbox) -> Bundle {
@@ -193,6 +194,26 @@ fn an_update_is_told_and_written() {
             assert!(limit(c.pid, QUOTA).starts_with("50000"), "{}", limit(c.pid, QUOTA));
             systemctl(&["daemon-reload"]);
         }
+    });
+}
+
+/// systemd writes the default period for a group without a quota, with whatever property it is told.
+#[test]
+fn an_update_without_a_quota_keeps_the_period() {
+    with_systemd(|sb| {
+        let c = detached(sb, &bundle(sb).set("/linux/resources/cpu", json!({ "quota": 450_000, "period": 1_000_000 })));
+        let bandwidth = || (limit(c.pid, QUOTA), limit(c.pid, PERIOD));
+        let check = |options: &[&str], (quota, period): (&str, &str)| {
+            sb.call(&[&["update"], options, &[&c.id]].concat()).run().ok();
+            let (first, second) = bandwidth();
+            let expected = if second == first { format!("{quota} {period}") } else { quota.replace("max", "-1") };
+            assert_eq!(first, expected, "{options:?}");
+            assert!(second.ends_with(period), "{options:?}: {second}");
+        };
+        check(&["--cpu-period", "900000"], ("450000", "900000"));
+        check(&["--cpu-quota", "-1"], ("max", "900000"));
+        check(&["--pids-limit", "30"], ("max", "900000"));
+        check(&["--cpu-quota", "450000"], ("450000", "900000"));
     });
 }
 

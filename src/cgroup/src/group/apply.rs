@@ -83,6 +83,21 @@ impl Group {
         Ok(current)
     }
 
+    /// Reads quota and period of the group; nothing where it has no such files.
+    ///
+    /// # Errors
+    /// [`Error::Sys`], [`Error::Parse`].
+    pub fn read_bandwidth(&self) -> Result<Option<(Limit, u64)>> {
+        let Some(member) = self.member("cpu") else { return Ok(None) };
+        let file = if member.place.is_unified() { "cpu.max" } else { "cpu.cfs_period_us" };
+        if member.optional(file)?.is_none() {
+            return Ok(None);
+        }
+        let mut current = Current::default();
+        member.read_current_cpu(&mut current)?;
+        Ok(Some((current.quota_us, current.period_us)))
+    }
+
     /// Gives ancestors without realtime bandwidth as much as the group is about to get.
     fn lend_realtime(&self, runtime: &str, period: Option<&str>) -> Result<()> {
         let Some(member) = self.member("cpu").filter(|member| !member.place.is_unified()) else { return Ok(()) };

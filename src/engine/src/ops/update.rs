@@ -47,11 +47,16 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
         context.warn(&format!("linux.resources.{} is ignored: {}", ignored.field, ignored.reason));
     }
     if let Some(unit) = record.unit() {
+        // Before it is told anything: it then writes quota and period itself.
+        let bandwidth = group.read_bandwidth()?;
         tell_manager(context, unit, (&record.groups, &group), resources, &mut writes, &current)?;
         // It has written its own list of devices by now, which the lines are to start from.
         let lines = device_lines(&group, resources)?;
         writes.rest = render(&cgroup::limit::Context { device_lines: &lines, ..limits })?.rest;
         unit::round_quotas(&mut writes, &current);
+        if let Some((quota, period_us)) = bandwidth {
+            unit::keep_period(&mut writes, unit::hierarchy_of(&record.groups), quota, period_us);
+        }
     }
     group.apply_attach(&writes.attach)?;
     group.apply(&writes.rest)?;

@@ -172,6 +172,41 @@ pub(crate) fn round_quotas(limits: &mut cgroup::Limits, current: &cgroup::Curren
     }
 }
 
+/// Adds the write of the period that a group has, where only its quota is changed, or neither.
+///
+/// With every property that it is told, systemd writes quota and period of the unit's group too. Where there is no quota it
+/// takes the default period, whatever `CPUQuotaPeriodUSec` says, and one before version 242 does so always. A quota that is
+/// set alone later would be one per another period than the container had.
+pub(crate) fn keep_period(limits: &mut cgroup::Limits, kind: Hierarchy, quota: Limit, period_us: u64) {
+    let file = match kind {
+        Hierarchy::Unified => "cpu.max",
+        Hierarchy::Legacy => "cpu.cfs_period_us",
+    };
+    let written = limits.rest.iter_mut().rfind(|write| write.file == file);
+    let value = match (kind, written) {
+        (Hierarchy::Unified, Some(write)) if !write.value.trim().contains(' ') => {
+            write.value = format!("{} {period_us}", write.value.trim());
+            return;
+        }
+        (_, Some(_)) => return,
+        (_, None) if period_us == cgroup::limit::DEFAULT_PERIOD_US => return,
+        (Hierarchy::Legacy, None) => period_us.to_string(),
+        (Hierarchy::Unified, None) => match quota {
+            Limit::Max => format!("max {period_us}"),
+            Limit::Value(quota) => format!("{quota} {period_us}"),
+        },
+    };
+    let write = cgroup::FileWrite {
+        controller: "cpu".into(),
+        file: file.into(),
+        value,
+        field: "cpu.period".into(),
+        absent: cgroup::limit::Absent::Fails,
+    };
+    // Ahead of a quota of v1, so that there is no moment with the new quota and systemd's period.
+    limits.rest.insert(0, write);
+}
+
 /// The device rules as properties, and what has to be said of those that cannot be.
 ///
 /// What systemd has no words for is left to our own program on v2, which systemd never touches. v1 has one list for both,
@@ -346,6 +381,35 @@ mod tests {
             });
             assert!(written, "{mode:?}");
         }
+    }
+
+    #[test]
+    fn an_update_keeps_the_period_that_systemd_forgets() {
+        use systemd::property::Hierarchy as Kind;
+        let check = |kind, (quota, period), given: &[(&'static str, &str)], expected: &[&str]| {
+            let write = |(file, value): &(&'static str, &str)| cgroup::FileWrite {
+                controller: "cpu".into(),
+                file: (*file).into(),
+                value: (*value).to_owned(),
+                field: "".into(),
+                absent: cgroup::limit::Absent::Fails,
+            };
+            let mut limits = cgroup::Limits { rest: given.iter().map(write).collect(), ..cgroup::Limits::default() };
+            keep_period(&mut limits, kind, quota, period);
+            let written: Vec<String> =
+                limits.rest.iter().map(|write| format!("{}={}", write.file, write.value)).collect();
+            assert_eq!(written, expected);
+        };
+        let (odd, usual) = ((Limit::Max, 900_000), (Limit::Value(5_000), 100_000));
+        check(Kind::Unified, odd, &[("cpu.max", "max")], &["cpu.max=max 900000"]);
+        check(Kind::Unified, odd, &[("cpu.max", "max 5000")], &["cpu.max=max 5000"]);
+        check(Kind::Unified, odd, &[("cpu.weight", "7")], &["cpu.max=max 900000", "cpu.weight=7"]);
+        check(Kind::Unified, (Limit::Value(10), 900_000), &[], &["cpu.max=10 900000"]);
+        check(Kind::Unified, usual, &[("cpu.weight", "7")], &["cpu.weight=7"]);
+        let quota = ("cpu.cfs_quota_us", "-1");
+        check(Kind::Legacy, odd, &[quota], &["cpu.cfs_period_us=900000", "cpu.cfs_quota_us=-1"]);
+        check(Kind::Legacy, odd, &[("cpu.cfs_period_us", "5000")], &["cpu.cfs_period_us=5000"]);
+        check(Kind::Legacy, usual, &[quota], &["cpu.cfs_quota_us=-1"]);
     }
 
     #[test]
