@@ -12,6 +12,8 @@ ROUNDS ?= 30
 SOAK_ROUNDS ?= 20
 # The folder of `make conformance` with the checkouts runtime-tools, runc and crun.
 SUITES ?=
+# Another runtime that runs the failures of `make conformance` too, such as /usr/sbin/runc.
+ORACLE ?=
 # Names of the tests that `make soak` repeats, as a substring.
 SOAK_FILTER ?= lifecycle
 # Starts and stops of one container with networks and links, after which `make soak` looks for what is left; 50 in `make test`.
@@ -46,7 +48,7 @@ conformance: ## the suites of runtime-tools, runc and crun from checkouts in SUI
 	@[ -n "$(SUITES)" ] || { echo "hint: make conformance SUITES=DIR, see CONTRIBUTING.md" >&2; exit 2; }
 	.ci/install-packages conformance
 	.ci/build
-	RUNTIME="$(RUNTIME)" cargo xtask conformance "$(SUITES)" $(addprefix --boot ,$(BOOT)) $(addprefix --only ,$(ONLY))
+	RUNTIME="$(RUNTIME)" cargo xtask conformance "$(SUITES)" $(addprefix --boot ,$(BOOT)) $(addprefix --only ,$(ONLY)) $(addprefix --oracle ,$(ORACLE))
 
 check: ## formatting, lints, the rules of the tree, unit tests, the size of the binary, aarch64
 	@.ci/check

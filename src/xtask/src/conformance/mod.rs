@@ -9,7 +9,7 @@ mod known;
 mod suites;
 mod tap;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,9 @@ pub(crate) struct Options {
     /// These alone, also those that a lane leaves out: SUITE or SUITE/PROGRAM, separated by commas, such as runc/update
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Another runtime, which then runs what has a failure, in the same lane: each failure tells whether it shares it
+    #[arg(long, value_name = "PATH")]
+    oracle: Option<PathBuf>,
 }
 
 /// The lane that is this machine.
@@ -76,6 +79,9 @@ struct Outcome {
     tests: Vec<Test>,
 }
 
+/// The oracle's results: by suite, program and test.
+type Judgement = BTreeMap<(String, String, String), Status>;
+
 pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     let found: Vec<Suite> = SUITES.into_iter().filter(|suite| options.dir.join(suite.name()).is_dir()).collect();
     ensure!(
@@ -107,8 +113,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     for lane in &options.boot {
         let steps = run.plan(lane, &found, &options.only, &left_out, &mut report)?;
         ensure!(!steps.is_empty() || options.only.is_empty(), "no program is called {}", options.only.join(", "));
-        for outcome in run.perform(lane, &steps)? {
-            report.add(lane, &outcome, &known);
+        let outcomes = run.perform(lane, lane, &steps)?;
+        let judge = options.oracle.as_deref().map(|oracle| run.judge(lane, oracle, &steps, &outcomes)).transpose()?;
+        for outcome in &outcomes {
+            report.add(lane, outcome, &known, judge.as_ref());
         }
     }
     print!("{}", report.render());
@@ -159,8 +167,25 @@ impl Run<'_> {
         Ok(steps)
     }
 
-    fn perform(&self, lane: &str, steps: &[Step]) -> Result<Vec<Outcome>> {
-        let dir = self.store.join(lane);
+    /// Runs what has a failure with another runtime.
+    fn judge(&self, lane: &str, oracle: &Path, steps: &[Step], outcomes: &[Outcome]) -> Result<Judgement> {
+        let fails = |outcome: &Outcome| outcome.tests.iter().any(|test| test.status == Status::Failed);
+        let failed = |step: &&Step| {
+            outcomes.iter().any(|one| one.label == step.label && one.program == step.program && fails(one))
+        };
+        let steps: Vec<Step> = steps.iter().filter(failed).cloned().collect();
+        println!("{lane}: {} programs with {}", steps.len(), oracle.display());
+        let other = Run { store: self.store.clone(), checkouts: self.checkouts, runtime: oracle };
+        let mut judgement = Judgement::new();
+        for Outcome { label, program, tests } in other.perform(lane, &format!("{lane}-oracle"), &steps)? {
+            judgement.extend(tests.into_iter().map(|test| ((label.clone(), program.clone(), test.name), test.status)));
+        }
+        Ok(judgement)
+    }
+
+    /// Runs steps in a lane; logs are in this folder below the store.
+    fn perform(&self, lane: &str, folder: &str, steps: &[Step]) -> Result<Vec<Outcome>> {
+        let dir = self.store.join(folder);
         suites::remove(&dir)?;
         let guest = if lane == NATIVE { None } else { Some(Guest::open(lane)?) };
         let mut outcomes = Vec::new();
@@ -268,10 +293,11 @@ impl Report {
         self.lines.push(format!("left out {lane} {}/{}: {what}: {reason}", step.label, step.program));
     }
 
-    fn add(&mut self, lane: &str, outcome: &Outcome, known: &Known) {
+    fn add(&mut self, lane: &str, outcome: &Outcome, known: &Known, judge: Option<&Judgement>) {
         let mut counts = [0; 4];
         for test in &outcome.tests {
             let name = format!("{lane} {}/{}: {}", outcome.label, outcome.program, test.name);
+            let verdict = judge.map_or("", |judge| render_verdict(judge, outcome, &test.name));
             let entry = known.find_failure(lane, &outcome.label, &outcome.program, &test.name);
             let column = match (&test.status, entry) {
                 (Status::Skipped(_), _) => 3,
@@ -281,11 +307,11 @@ impl Report {
                     0
                 }
                 (Status::Failed, Some(entry)) => {
-                    self.lines.push(format!("known {name}: {}", entry.reason));
+                    self.lines.push(format!("known {name}{verdict}: {}", entry.reason));
                     2
                 }
                 (Status::Failed, None) => {
-                    self.lines.push(format!("FAILED {name}"));
+                    self.lines.push(format!("FAILED {name}{verdict}"));
                     1
                 }
             };
@@ -306,6 +332,16 @@ impl Report {
             format!("{name}: {passed} passed, {failed} failed, {known} failed as known, {skipped} skipped\n")
         });
         lines.chain(rows).collect()
+    }
+}
+
+/// What the oracle says of a test that fails.
+fn render_verdict(judge: &Judgement, outcome: &Outcome, test: &str) -> &'static str {
+    match judge.get(&(outcome.label.clone(), outcome.program.clone(), test.to_owned())) {
+        Some(Status::Passed) => " (the oracle passes)",
+        Some(Status::Failed) => " (the oracle fails too)",
+        Some(Status::Skipped(_)) => " (the oracle skips it)",
+        None => " (the oracle has no result)",
     }
 }
 
@@ -340,10 +376,14 @@ mod tests {
             vec![test("a", Status::Passed), test("b", Status::Failed), test("c", Status::Skipped("why".to_owned()))];
         let mut report = Report::default();
         let outcome = Outcome { label: "runc".to_owned(), program: "exec".to_owned(), tests };
-        report.add("native", &outcome, &Known::default());
-        report.add("native", &outcome, &Known::default());
-        let expected = "FAILED native runc/exec: b\nFAILED native runc/exec: b\n\
-                        native runc: 2 passed, 2 failed, 0 failed as known, 2 skipped\n";
-        assert_eq!((report.render().as_str(), report.failed), (expected, 2));
+        report.add("native", &outcome, &Known::default(), None);
+        let key = ("runc".to_owned(), "exec".to_owned(), "b".to_owned());
+        let judge = Judgement::from([(key, Status::Failed)]);
+        report.add("native", &outcome, &Known::default(), Some(&judge));
+        report.add("native", &outcome, &Known::default(), Some(&Judgement::new()));
+        let expected = "FAILED native runc/exec: b\nFAILED native runc/exec: b (the oracle fails too)\n\
+                        FAILED native runc/exec: b (the oracle has no result)\n\
+                        native runc: 3 passed, 3 failed, 0 failed as known, 3 skipped\n";
+        assert_eq!((report.render().as_str(), report.failed), (expected, 3));
     }
 }
