@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Another runtime, which then runs what has a failure, in the same lane: each failure tells whether it shares it
     #[arg(long, value_name = "PATH")]
     oracle: Option<PathBuf>,
+    /// How long each run of the virtual machine may take; what has not ended by then has no result
+    #[arg(long, value_name = "NUMBER", default_value_t = 60)]
+    minutes: u64,
 }
 
 /// The lane that is this machine.
@@ -99,7 +102,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
     ensure!(missing.is_empty(), "the suites need {}", missing.join(", "));
     let runtime = std::env::var_os("RUNTIME").filter(|value| !value.is_empty());
     let runtime = runtime.map_or_else(|| root.join("dist/bin/skep"), PathBuf::from);
-    let run = Run { store: root.join("target/conformance"), checkouts: &options.dir, runtime: &runtime };
+    let run = Run {
+        store: root.join("target/conformance"),
+        checkouts: &options.dir,
+        runtime: &runtime,
+        guest_limit: Duration::from_secs(60 * options.minutes),
+    };
     fs::create_dir_all(&run.store).with_context(|| format!("cannot make {}", run.store.display()))?;
     for suite in &found {
         println!("building what {} needs", suite.name());
@@ -128,6 +136,8 @@ struct Run<'a> {
     store: PathBuf,
     checkouts: &'a Path,
     runtime: &'a Path,
+    /// Of one run of the virtual machine.
+    guest_limit: Duration,
 }
 
 impl Run<'_> {
@@ -175,7 +185,7 @@ impl Run<'_> {
         };
         let steps: Vec<Step> = steps.iter().filter(failed).cloned().collect();
         println!("{lane}: {} programs with {}", steps.len(), oracle.display());
-        let other = Run { store: self.store.clone(), checkouts: self.checkouts, runtime: oracle };
+        let other = Run { store: self.store.clone(), runtime: oracle, ..*self };
         let mut judgement = Judgement::new();
         for Outcome { label, program, tests } in other.perform(lane, &format!("{lane}-oracle"), &steps)? {
             judgement.extend(tests.into_iter().map(|test| ((label.clone(), program.clone(), test.name), test.status)));
@@ -195,10 +205,7 @@ impl Run<'_> {
             let mut say = |line: &str| print_progress(lane, line);
             let ended = match &guest {
                 None => run_here(&job, &mut say),
-                Some(guest) => {
-                    let limit = Duration::from_secs(60 * 60);
-                    guest.run(&job, limit, &mut say).map(drop)
-                }
+                Some(guest) => guest.run(&job, self.guest_limit, &mut say).map(drop),
             };
             if let Err(error) = ended {
                 println!("error: {lane}: {error:#}");
