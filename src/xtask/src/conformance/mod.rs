@@ -218,7 +218,9 @@ impl Run<'_> {
     fn fill(&self, lane: &str, job: &Path, group: &[Step]) -> Result<()> {
         fs::create_dir_all(job.join("out")).with_context(|| format!("cannot make {}", job.display()))?;
         let name = self.runtime.file_name().and_then(|name| name.to_str()).context("RUNTIME names no file")?;
-        suites::strip(self.runtime, &job.join(name), &self.store.join("pack.log"))?;
+        // A folder of its own: two suites and their runtimes have the same name.
+        fs::create_dir_all(job.join("runtime")).context("cannot make a folder")?;
+        suites::strip(self.runtime, &job.join("runtime").join(name), &self.store.join("pack.log"))?;
         for suite in SUITES.into_iter().filter(|suite| group.iter().any(|step| step.suite == *suite)) {
             suite.fill(&self.checkouts.join(suite.name()), &self.store, job)?;
         }

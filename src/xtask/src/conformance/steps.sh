@@ -7,7 +7,7 @@ set -a
 set +a
 job=$PWD
 PATH=$job/shim:$PATH
-runtime=$job/$RUNTIME_NAME
+runtime=$job/runtime/$RUNTIME_NAME
 # The machine that is thrown away sends each result at once, so that one that dies later has told it.
 port=
 if [ "$LANE" != native ]; then

@@ -3,7 +3,8 @@
 //! Nothing is written into the checkouts. What is built lies in `target/conformance`, and one job's folder is
 //!
 //! ```text
-//! run.sh  steps  environment  RUNTIME     see steps.sh
+//! run.sh  steps  environment    see steps.sh
+//! runtime/NAME                  the runtime under test
 //! shim/go                       answers `go env GOARCH`, which runc's tests ask
 //! runtime-tools/bin/PROGRAM     started there, beside runtimetest and its root file system
 //! runc/tests/integration        the bats files, with images in testdata
