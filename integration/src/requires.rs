@@ -71,6 +71,8 @@ pub enum Need {
     Systems,
     /// The same of root file systems with services.
     Services,
+    /// One of them has the newest systemd that Debian has.
+    NewestSystemd,
 }
 
 impl Need {
@@ -105,6 +107,7 @@ impl Need {
             Need::LazyPages => "criu-lazy-pages".into(),
             Need::Systems => "systems".into(),
             Need::Services => "services".into(),
+            Need::NewestSystemd => "newest-systemd".into(),
         }
     }
 
@@ -145,6 +148,7 @@ impl Need {
             Need::LazyPages => criu_agrees(&["check", "--feature", "uffd-noncoop"]),
             Need::Systems => crate::systems::roots().is_some(),
             Need::Services => crate::systems::services().is_some(),
+            Need::NewestSystemd => crate::systems::newest().is_some(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Root file systems with an init, made once on a machine, and people at consoles.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -55,6 +55,11 @@ fn kept(kind: &str, scripts: &[&str], args: &[&Path]) -> Option<PathBuf> {
     folder.exists().then_some(folder)
 }
 
+/// The root file system with the newest systemd of Debian; `None` where it cannot be made.
+pub fn newest() -> Option<PathBuf> {
+    roots().map(|roots| roots.join("newest")).filter(|root| root.exists())
+}
+
 /// Half of them must not be taken for all.
 fn make(cache: &Path, script: &str, args: &[&Path], folder: &Path, failed: &Path) {
     let unfinished = cache.join("unfinished");
@@ -75,11 +80,11 @@ fn was_just_now(failed: &Path) -> bool {
     age.is_some_and(|age| age < Duration::from_secs(600))
 }
 
-/// Somebody at the console of a container that runs: `skep console`, whose input is a pipe.
+/// Somebody at a terminal of a container that runs: `skep console`, whose input is a pseudo terminal.
 #[derive(Debug)]
 pub struct AtConsole {
     joined: Running,
-    input: OwnedFd,
+    keyboard: OwnedFd,
     /// What had come when the last line was typed.
     before: usize,
 }
@@ -91,11 +96,28 @@ impl AtConsole {
     /// When it does not run in time.
     #[track_caller]
     pub fn join(d: &Defined<'_>, name: &str) -> AtConsole {
+        AtConsole::join_with(d, name, &[])
+    }
+
+    /// The same, with options: `--tty N` is another terminal.
+    ///
+    /// # Panics
+    /// As [`AtConsole::join`].
+    #[track_caller]
+    pub fn join_with(d: &Defined<'_>, name: &str, options: &[&str]) -> AtConsole {
         let runs = || d.listed(name)["state"] == "running";
         assert!(host::within(BOOT, runs), "{name} does not run: {}", d.listed(name));
-        let (theirs, input) = rustix::pipe::pipe().expect("make a pipe");
-        let joined = d.prepare(&["console", name]).stdin(theirs).deadline(Duration::from_secs(240)).spawn();
-        AtConsole { joined, input, before: 0 }
+        let multiplexer = sys::fs::open("/dev/pts/ptmx", sys::fs::OFlags::PATH).expect("open the multiplexer");
+        let proc = sys::ProcFs::open().expect("open /proc");
+        let pty = sys::terminal::open_pty(&proc, multiplexer.as_fd()).expect("make a terminal");
+        let call = d.prepare(&[&["console", name], options].concat()).stdin(pty.slave);
+        let joined = call.deadline(Duration::from_secs(240)).spawn();
+        let mut console = AtConsole { joined, keyboard: pty.master, before: 0 };
+        // What is typed before the terminal is raw would be echoed and collected by it.
+        let raw = || console.joined.stderr().contains("leaves");
+        assert!(host::within(BOOT, raw), "{:?}", console.joined.stderr());
+        console.before = 0;
+        console
     }
 
     /// All that came so far.
@@ -120,7 +142,8 @@ impl AtConsole {
     #[track_caller]
     pub fn type_in(&mut self, line: &str, answer: &str) {
         self.before = self.seen().len();
-        rustix::io::write(&self.input, format!("{line}\n").as_bytes()).expect("write to the console");
+        // The key of a keyboard.
+        rustix::io::write(&self.keyboard, format!("{line}\r").as_bytes()).expect("write to the console");
         self.wait_for(answer);
     }
 

@@ -32,6 +32,22 @@ fn kill(pid: i32) {
     assert!(wait_pid(pid, Duration::from_secs(10)), "{pid} lives on");
 }
 
+/// Kills a container's monitor and its spare, so that neither sees the other die.
+fn kill_both(sb: &Sandbox, name: &str) {
+    let both: Vec<i32> = monitors(sb).into_iter().filter(|pid| is_of(*pid, name)).collect();
+    assert_eq!(both.len(), 2, "monitor and spare of {name}");
+    for signal in [sys::signal::SIGSTOP, sys::signal::SIGKILL] {
+        both.iter().for_each(|pid| sys::signal::kill(*pid, signal).expect("kill"));
+    }
+    assert!(both.iter().all(|pid| wait_pid(*pid, Duration::from_secs(10))));
+}
+
+/// Whether a process was called with a name.
+fn is_of(pid: i32, name: &str) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).any(|word| word == name.as_bytes())
+}
+
 fn shell(d: &Defined<'_>, suffix: &str, options: &[&str], script: &str) -> String {
     let name = d.name(suffix);
     d.create(&name, text(&d.base()), options, &["sh", "-c", script]).ok();
@@ -194,7 +210,7 @@ fn the_foreground_is_the_containers() {
 
 /// The container does not notice, its output waits, and another monitor goes on where the first one ended.
 #[test]
-fn a_container_outlives_its_monitor() {
+fn a_container_outlives_its_monitor_and_the_spare() {
     case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);
         let name = shell(
@@ -205,7 +221,7 @@ fn a_container_outlives_its_monitor() {
         );
         d.call(&["start", &name]).ok();
         let pid = d.listed(&name)["pid"].clone();
-        kill(monitor(&d, &name));
+        kill_both(sb, &name);
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(d.listed(&name)["pid"], pid);
         assert_eq!(d.call(&["info", &name, "-o", "json"]).json()["monitor"], "gone");
@@ -536,7 +552,7 @@ fn a_wait_ends_though_the_monitor_has_died() {
         let d = Defined::new(sb);
         let name = shell(&d, "lost", &["--restart", "always"], "exec sleep 1000");
         d.call(&["start", &name]).ok();
-        kill(monitor(&d, &name));
+        kill_both(sb, &name);
         sb.call(&["kill", &name, "KILL"]).run().ok();
         assert_eq!(d.call(&["wait", &name, "--time", "60"]).ok(), "ended, nobody saw how");
         assert_eq!(d.listed(&name)["state"], "stopped");

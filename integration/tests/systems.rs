@@ -68,6 +68,58 @@ fn leads_a_life(init: &str, options: &[&str], log_in: impl Fn(&mut AtConsole)) {
     });
 }
 
+/// From 258 on it knows cgroup v2 alone.
+#[test]
+fn the_newest_systemd_leads_a_life() {
+    if !integration::requires::skip_without(&[Need::Skep, Need::Systems, Need::NewestSystemd]) {
+        leads_a_life("newest", &[], AtConsole::log_in);
+        runs_systemd("newest", &[]);
+    }
+}
+
+/// Somebody logs in at a terminal besides the console, and again after they have left; the console has another one.
+fn has_ttys(init: &str, tty: u16, is_named: bool, prepare: impl Fn(&std::path::Path)) {
+    case_with(&NEEDS, |sb| {
+        let (d, name) = define(sb, init, &["--ttys", "2"], &[]);
+        prepare(&d.folder(&name).join("own/upper"));
+        d.call(&["start", &name]).ok();
+        let number = tty.to_string();
+        for _ in 0..2 {
+            let mut at_tty = AtConsole::join_with(&d, &name, &["--tty", &number]);
+            // A getty that has asked before nobody was there asks again.
+            at_tty.type_in("", "login:");
+            at_tty.log_in();
+            let own = if is_named { format!("/dev/tty{tty}") } else { format!("/dev/pts/{tty}") };
+            at_tty.type_in("tty; echo sum=$((40+2))", "sum=42");
+            assert!(at_tty.seen().contains(&own), "{:?}", at_tty.seen());
+            at_tty.type_in("exit", "login:");
+        }
+        assert!(!d.log(&name).contains("sum=42"), "the console has what the other terminal shows");
+        d.call(&["console", &name, "--tty", "3"]).fails_saying("has no terminal 3");
+        stop(&d, &name);
+        d.call(&["destroy", &name]).ok();
+    });
+}
+
+#[test]
+fn systemd_has_gettys_on_more_terminals() {
+    has_ttys("systemd", 2, false, |_| {});
+}
+
+#[test]
+fn sysvinit_has_gettys_on_more_terminals() {
+    has_ttys("sysvinit", 1, true, |_| {});
+}
+
+#[test]
+fn busybox_has_gettys_on_more_terminals() {
+    has_ttys("busybox", 2, true, |upper| {
+        fs::create_dir_all(upper.join("etc")).expect("make etc");
+        let table = "::respawn:-/bin/sh\ntty2::respawn:/bin/busybox getty -L tty2 38400 vt100\n";
+        fs::write(upper.join("etc/inittab"), table).expect("write");
+    });
+}
+
 #[test]
 fn systemd_leads_a_life() {
     leads_a_life("systemd", &[], AtConsole::log_in);
@@ -123,9 +175,9 @@ fn s6_boots_and_stops() {
 }
 
 /// Everything is up, and nothing has failed.
-fn runs_systemd(options: &[&str]) {
+fn runs_systemd(root: &str, options: &[&str]) {
     case_with(&NEEDS, |sb| {
-        let (d, name) = define(sb, "systemd", options, &[]);
+        let (d, name) = define(sb, root, options, &[]);
         d.call(&["start", &name]).ok();
         let mut console = AtConsole::join(&d, &name);
         console.log_in();
@@ -149,12 +201,12 @@ fn runs_systemd(options: &[&str]) {
 
 #[test]
 fn systemd_runs_with_no_failed_unit_in_a_user_namespace() {
-    runs_systemd(&[]);
+    runs_systemd("systemd", &[]);
 }
 
 #[test]
 fn systemd_runs_with_no_failed_unit_without_a_user_namespace() {
-    runs_systemd(&["--privileged"]);
+    runs_systemd("systemd", &["--privileged"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::validate::{HOOK_POINTS, memory_policy, mount_options, seccomp};
-use crate::{capabilities, guest_cgroups, landlock, model::NamespaceKind, overlay};
+use crate::{capabilities, guest_cgroups, landlock, model::NamespaceKind, overlay, ttys};
 
 /// The features document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -149,6 +149,7 @@ pub fn features() -> Features {
             guest_cgroups::ANNOTATION,
             landlock::ANNOTATION,
             overlay::ANNOTATION,
+            ttys::ANNOTATION,
             "org.criu.config",
             "org.systemd.property.",
         ],

@@ -27,6 +27,7 @@ pub mod signal;
 pub mod state;
 pub mod stats;
 pub mod timeline;
+pub mod ttys;
 pub mod validate;
 
 pub use finding::{Finding, Severity};

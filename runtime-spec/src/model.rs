@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::guest_cgroups::GuestCgroups;
 use crate::landlock::Landlock;
 use crate::overlay::Overlay;
+use crate::ttys::Ttys;
 
 /// One container, as the engine sees it, whichever language it was written in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -71,6 +72,8 @@ pub struct ContainerSpec {
     pub overlay: Option<Overlay>,
     /// What a whole system gets of its groups; `None` is what the specification says.
     pub guest_cgroups: Option<GuestCgroups>,
+    /// Terminals besides the console.
+    pub ttys: Option<Ttys>,
 }
 
 /// The root file system.

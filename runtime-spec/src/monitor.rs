@@ -112,9 +112,13 @@ impl End {
 pub enum Request<'a> {
     /// The output from now on, after the last of what there was.
     Attach,
+    /// The output from now on, for somebody whom another monitor served before.
+    Resume,
+    /// To be at a terminal besides the console, by its number from 1 on, and get what is written there.
+    Tty(u16),
     /// To be told, by output without content, whenever the log has grown.
     Follow,
-    /// Input for the terminal.
+    /// Input for the terminal that one is at.
     Input(&'a [u8]),
     /// The terminal's size in characters.
     Size {
@@ -133,6 +137,8 @@ impl<'a> Request<'a> {
     pub fn render(&self) -> Vec<u8> {
         match self {
             Request::Attach => b"A".to_vec(),
+            Request::Resume => b"R".to_vec(),
+            Request::Tty(number) => [&b"T"[..], &number.to_le_bytes()].concat(),
             Request::Follow => b"F".to_vec(),
             Request::Wait => b"W".to_vec(),
             Request::Input(data) => [b"I", *data].concat(),
@@ -145,6 +151,8 @@ impl<'a> Request<'a> {
     pub fn parse(message: &'a [u8]) -> Option<Request<'a>> {
         match message {
             b"A" => Some(Request::Attach),
+            b"R" => Some(Request::Resume),
+            [b'T', n0, n1] => Some(Request::Tty(u16::from_le_bytes([*n0, *n1]))),
             b"F" => Some(Request::Follow),
             b"W" => Some(Request::Wait),
             [b'I', data @ ..] => Some(Request::Input(data)),
@@ -197,6 +205,8 @@ pub struct Orders {
     pub log_files: u32,
     /// Whether the container has a terminal.
     pub terminal: bool,
+    /// How many it has besides.
+    pub ttys: u16,
     /// The command that starts the container, program first. It ends when the container runs.
     pub start: Vec<String>,
     /// The command that is run when the container has ended. It writes `again MILLISECONDS` where it is to be started again.
@@ -221,6 +231,7 @@ impl Orders {
         add("log-size", &self.log_size.to_string());
         add("log-files", &self.log_files.to_string());
         add("terminal", if self.terminal { "1" } else { "0" });
+        add("ttys", &self.ttys.to_string());
         for (key, command) in [("start", &self.start), ("ended", &self.ended), ("again", &self.again)] {
             command.iter().for_each(|arg| add(key, arg));
         }
@@ -242,6 +253,7 @@ impl Orders {
                 "log-size" => orders.log_size = value.parse().map_err(|_| wrong())?,
                 "log-files" => orders.log_files = value.parse().map_err(|_| wrong())?,
                 "terminal" => orders.terminal = value == "1",
+                "ttys" => orders.ttys = value.parse().map_err(|_| wrong())?,
                 "start" => orders.start.push(value.to_owned()),
                 "ended" => orders.ended.push(value.to_owned()),
                 "again" => orders.again.push(value.to_owned()),
@@ -275,9 +287,9 @@ mod tests {
         for text in ["", "exit", "exit x", "9", "signal 9 9"] {
             assert_eq!(End::parse(text), None, "{text}");
         }
-        let input = Request::Input(b"\0A");
+        let (input, size) = (Request::Input(b"\0A"), Request::Size { rows: 24, columns: 300 });
         for request in
-            [Request::Attach, Request::Follow, Request::Wait, input, Request::Size { rows: 24, columns: 300 }]
+            [Request::Attach, Request::Resume, Request::Tty(300), Request::Follow, Request::Wait, input, size]
         {
             assert_eq!(Request::parse(&request.render()), Some(request.clone()));
         }
@@ -293,6 +305,7 @@ mod tests {
             log_size: 10 << 20,
             log_files: 3,
             terminal: true,
+            ttys: 4,
             start: ["/bin/x", "--a=b", "", "ä\n"].map(str::to_owned).to_vec(),
             ended: vec!["/bin/y".to_owned()],
             again: Vec::new(),

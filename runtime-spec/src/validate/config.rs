@@ -11,6 +11,7 @@ use crate::finding::{Log, Path};
 use crate::guest_cgroups::{ANNOTATION, GuestCgroups, NAMES};
 use crate::model::{ContainerSpec, NamespaceKind, Personality, Propagation, Root};
 use crate::oci;
+use crate::ttys::{self, Ttys};
 
 /// Longest host and domain name that the kernel takes (__NEW_UTS_LEN, include/uapi/linux/utsname.h).
 const UTS_MAX: usize = 64;
@@ -39,6 +40,7 @@ pub(super) fn lower(config: &oci::Config, log: &mut Log) -> ContainerSpec {
     let linux = config.linux.as_ref().unwrap_or(&silent);
     lower_linux(linux, &root.key("linux"), &mut spec, log);
     spec.guest_cgroups = guest_cgroups(&spec, &root.key("annotations"), log);
+    spec.ttys = ttys(&spec, &root.key("annotations"), log);
     spec.overlay = overlay::lower(&spec, &root.key("annotations"), log);
     spec.hostname = uts_name(&config.hostname, &root.key("hostname"), &spec, "config.md, hostname", log);
     spec.domainname = uts_name(&config.domainname, &root.key("domainname"), &spec, "config.md, domainname", log);
@@ -62,6 +64,23 @@ fn guest_cgroups(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) -> Option<G
         log.error(at, SECTION, format_args!("must be \"all\" or \"unified\", not {}", quote(value)));
     }
     known.map(|(_, groups)| *groups)
+}
+
+/// Reads the annotation of [`crate::ttys`]. The process and the mounts have to be known.
+fn ttys(spec: &ContainerSpec, at: &Path<'_>, log: &mut Log) -> Option<Ttys> {
+    const SECTION: &str = "docs/systems.md, terminals";
+    let value = spec.annotations.get(ttys::ANNOTATION)?;
+    let at = &at.key(ttys::ANNOTATION);
+    if !spec.process.as_ref().is_some_and(|process| process.terminal) {
+        log.error(at, SECTION, "needs a process with a terminal");
+    }
+    let known = Ttys::parse(value);
+    if known.is_none() {
+        let range =
+            format_args!("must be \"tty:\" or \"pts:\" and 1 to {}, not {}", ttys::MAX, quote(value)).to_string();
+        log.error(at, SECTION, range);
+    }
+    known
 }
 
 /// Judges and lowers `linux`, namespaces first, because other rules depend on them.

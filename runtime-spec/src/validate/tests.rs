@@ -10,6 +10,7 @@ mod overlay;
 mod process;
 mod resources;
 mod seccomp;
+mod ttys;
 
 use serde_json::{Value, json};
 

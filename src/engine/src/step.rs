@@ -13,6 +13,7 @@ use runtime_spec::model::{
     NetDevice, PropagationKind, Rlimit, Scheduler, SuperFlags, TimeOffset, User,
 };
 use runtime_spec::overlay::Overlay;
+use runtime_spec::ttys::Ttys;
 use serde::Serialize;
 
 use crate::gate::Gate;
@@ -618,6 +619,9 @@ pub enum ChildStep {
         multiplexer: Option<Slot>,
         /// Whether `/dev/console` is made.
         console: bool,
+        /// Terminals besides.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ttys: Option<Ttys>,
     },
     /// Makes a mount read-only (or what else was put off until it was filled).
     SetMountAttributes {

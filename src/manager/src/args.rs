@@ -456,6 +456,9 @@ pub struct CreateArgs {
     /// Give it a terminal, which `console` reaches.
     #[arg(long, short)]
     pub tty: bool,
+    /// With --init: give it terminals besides the console, which `console --tty` reaches.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "init", conflicts_with = "no_monitor", value_parser = clap::value_parser!(u16).range(..=i64::from(runtime_spec::ttys::MAX)))]
+    pub ttys: u16,
     /// Put its log aside at this size, such as 10M; 0 for never.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "10M")]
     pub log_size: u64,

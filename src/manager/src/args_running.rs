@@ -75,6 +75,9 @@ pub struct LogsArgs {
 pub struct ConsoleArgs {
     /// The container.
     pub name: String,
+    /// Another terminal than the console: 1 is the first one of `create --ttys`.
+    #[arg(long, short, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=i64::from(runtime_spec::ttys::MAX)))]
+    pub tty: Option<u16>,
     /// The key that, with Control, begins a command: then q leaves, and the key itself sends it.
     #[arg(long, short, value_name = "KEY", default_value = "a", value_parser = parse_escape)]
     pub escape: char,

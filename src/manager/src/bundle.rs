@@ -454,7 +454,8 @@ mod tests {
 
     #[test]
     fn a_whole_system_can_be_rendered() {
-        let system = Some(System { machine_id: "0123456789abcdef0123456789abcdef".to_owned(), ..System::default() });
+        let system =
+            Some(System { machine_id: "0123456789abcdef0123456789abcdef".to_owned(), ttys: 2, ..System::default() });
         let config = render(&Definition { system: system.clone(), ids: Some((100_000, 65_536)), ..definition() });
         let env = config["process"]["env"].as_array().unwrap();
         assert!(env.contains(&json!("container=lxc")));
@@ -473,8 +474,9 @@ mod tests {
 
     #[test]
     fn nesting_adds_what_engines_need() {
-        let system = Some(System { machine_id: "0".repeat(32), nesting: true });
-        let volume = Volume { source: "/srv".to_owned(), destination: "/var/lib/docker".to_owned(), read_only: false };
+        let system = Some(System { machine_id: "0".repeat(32), nesting: true, ..System::default() });
+        let destination = "/var/lib/docker".to_owned();
+        let volume = Volume { source: "/srv".to_owned(), destination, read_only: false, idmap: false };
         let nesting = Definition { system, volumes: vec![volume], ..definition() };
         let places = |config: &Value| -> Vec<(String, String)> {
             let mounts = config["mounts"].as_array().unwrap().iter();

@@ -19,6 +19,8 @@ use crate::runtime::last_message;
 const NAME: &str = "skep-monitor";
 /// How long a monitor may take to notice an end, which the kernel tells it at once.
 const NOTICE: Duration = Duration::from_secs(5);
+/// How often it is looked whether a spare has taken its monitor's place.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Starts a monitor for a run, which starts the container; `attach` is for one that runs already. Returns when it runs.
 ///
@@ -124,6 +126,23 @@ impl Connection {
             Ok(socket) => Ok(Some(Connection(socket))),
             Err(error) if error.is(Errno::NOENT) || error.is(Errno::CONNREFUSED) => Ok(None),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Connects to the monitor that takes the place of one that is gone: its spare needs a moment. `None` where there is none.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn again(folder: &Path) -> Result<Option<Connection>> {
+        let until = Instant::now() + NOTICE;
+        loop {
+            if let Some(connection) = Connection::open(folder)? {
+                return Ok(Some(connection));
+            }
+            if !is_there(folder)? || Instant::now() > until {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK);
         }
     }
 

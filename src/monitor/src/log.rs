@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,19 @@ impl Tail {
         let surplus = (self.0.len() + data.len()).saturating_sub(TAIL);
         self.0.drain(..surplus);
         self.0.extend(data);
+    }
+
+    /// What stands at the end of a log.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn of_log(path: &Path) -> std::io::Result<Tail> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL as u64)))?;
+        let mut text = Vec::new();
+        file.take(TAIL as u64).read_to_end(&mut text)?;
+        Ok(Tail(text.into()))
     }
 
     /// All of it, the oldest first.
@@ -172,5 +185,12 @@ mod tests {
         assert!(text.len() == TAIL && text.ends_with("2998\n2999\n"));
         tail.push(&vec![b'y'; TAIL * 3]);
         assert_eq!(tail.read(), vec![b'y'; TAIL]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        for (text, expected) in [("short".to_owned(), "short"), (format!("{}end", "x".repeat(TAIL)), "xend")] {
+            fs::write(&path, &text).unwrap();
+            let read = String::from_utf8(Tail::of_log(&path).unwrap().read()).unwrap();
+            assert!(read.len() <= TAIL && read.ends_with(expected), "{} bytes", read.len());
+        }
     }
 }

@@ -8,11 +8,11 @@ use sys::Errno;
 use sys::process::{Exit, Ready, Wanted};
 
 use crate::log::{Log, Tail};
+use crate::spare::Spare;
+use crate::terminal::{self, Terminal};
 
 /// People that may be there at once; another one is turned away.
 const CLIENTS_MAX: usize = 32;
-/// Input that may wait for the terminal, in bytes. With as much nobody is listened to until it has gone.
-const INPUT_MAX: usize = 64 << 10;
 /// What one read takes, so that a message has room for it.
 const CHUNK: usize = MESSAGE_MAX - 1;
 
@@ -27,24 +27,24 @@ const NOTE_MS: u64 = 2000;
 pub enum Output {
     /// Both ends of the FIFO in one.
     Fifo(OwnedFd),
-    /// The terminal.
-    Terminal {
-        /// Its master, for as long as the container lives.
-        master: OwnedFd,
-        /// As long as it is open the master does not hang up (EIO) while nothing inside has the terminal open.
-        _slave: OwnedFd,
-    },
+    /// The terminal, kept from hanging up.
+    Terminal(Terminal),
     /// What the container wrote went to somebody who is gone.
     Lost,
 }
 
 impl Output {
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
+    fn fd(&self) -> Option<(BorrowedFd<'_>, Wanted)> {
         match self {
-            Output::Fifo(fd) | Output::Terminal { master: fd, .. } => Some(fd.as_fd()),
+            Output::Fifo(fd) => Some((fd.as_fd(), Wanted::Reading)),
+            Output::Terminal(terminal) => Some((terminal.master(), wanted_of(terminal))),
             Output::Lost => None,
         }
     }
+}
+
+fn wanted_of(terminal: &Terminal) -> Wanted {
+    if terminal.is_behind() { Wanted::Both } else { Wanted::Reading }
 }
 
 /// What somebody at the socket gets of the output.
@@ -62,8 +62,12 @@ struct Client {
     socket: OwnedFd,
     /// What it gets of the output.
     gets: Gets,
+    /// At which terminal besides the console, counted from 0; `None` is the console.
+    tty: Option<usize>,
     /// Whether it knows that the container has ended.
     told: bool,
+    /// Input for which its terminal has no room: until it has, the client is not listened to.
+    waiting: Vec<u8>,
 }
 
 impl Client {
@@ -91,18 +95,32 @@ pub struct Server {
     pub listener: OwnedFd,
     /// Where the output comes from.
     pub output: Output,
-    /// Where it goes.
+    /// Terminals besides the console. Nobody reads what is written there until somebody joins one, as at LXC's.
+    pub ttys: Vec<Terminal>,
+    /// Where the output goes.
     pub log: Log,
-    tail: Tail,
+    /// The last of it.
+    pub tail: Tail,
+    /// The spare, where there is one.
+    pub spare: Option<Spare>,
     clients: Vec<Client>,
-    input: Vec<u8>,
+}
+
+/// What has become ready.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Turned {
+    /// The container's first process has ended.
+    pub ended: bool,
+    /// The spare has died.
+    pub spare_died: bool,
 }
 
 impl Server {
     /// A server that nobody has come to yet.
     #[must_use]
     pub fn new(listener: OwnedFd, output: Output, log: Log) -> Server {
-        Server { listener, output, log, tail: Tail::default(), clients: Vec::new(), input: Vec::new() }
+        let (ttys, clients) = (Vec::new(), Vec::new());
+        Server { listener, output, ttys, log, tail: Tail::default(), spare: None, clients }
     }
 
     /// Whether there is nothing that output could come from.
@@ -111,16 +129,11 @@ impl Server {
         matches!(self.output, Output::Lost)
     }
 
-    /// Serves until a process ends (its pidfd becomes readable).
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn until_end(&mut self, process: BorrowedFd<'_>) -> Result<()> {
-        loop {
-            if self.turn(Some(process), None)? {
-                return Ok(());
-            }
-        }
+    /// All terminals, the console first.
+    #[must_use]
+    pub fn terminals(&self) -> Vec<&Terminal> {
+        let console = if let Output::Terminal(terminal) = &self.output { Some(terminal) } else { None };
+        console.into_iter().chain(&self.ttys).collect()
     }
 
     /// Passes on what was written before the end. It is bounded: somebody else may have the output open and go on writing.
@@ -136,47 +149,65 @@ impl Server {
         Ok(())
     }
 
-    /// Serves for one wait, at most this long. Whether the process has ended.
+    /// Serves for one wait, at most this long.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn turn(&mut self, process: Option<BorrowedFd<'_>>, timeout_ms: Option<u64>) -> Result<bool> {
-        let full = self.input.len() >= INPUT_MAX;
-        let output = self.output.fd();
+    pub fn turn(&mut self, process: Option<BorrowedFd<'_>>, timeout_ms: Option<u64>) -> Result<Turned> {
+        let joined: Vec<usize> = (0..self.ttys.len()).filter(|at| self.is_joined(*at)).collect();
+        let spare = self.spare.as_ref().map(Spare::as_fd);
         let mut fds = vec![(self.listener.as_fd(), Wanted::Reading)];
         fds.extend(process.map(|process| (process, Wanted::Reading)));
-        let wanted = if self.input.is_empty() { Wanted::Reading } else { Wanted::Both };
-        fds.extend(output.map(|output| (output, wanted)));
-        let wanted = if full { Wanted::End } else { Wanted::Reading };
-        fds.extend(self.clients.iter().map(|client| (client.socket.as_fd(), wanted)));
+        fds.extend(spare.as_ref().map(|spare| (spare.as_fd(), Wanted::Reading)));
+        let output = self.output.fd();
+        fds.extend(output);
+        fds.extend(joined.iter().map(|at| (self.ttys[*at].master(), wanted_of(&self.ttys[*at]))));
+        let heard = |client: &Client| if client.waiting.is_empty() { Wanted::Reading } else { Wanted::End };
+        fds.extend(self.clients.iter().map(|client| (client.socket.as_fd(), heard(client))));
         let mut ready = sys::process::poll(&fds, timeout_ms)?.into_iter();
         let mut next = || ready.next().unwrap_or_default();
 
         let somebody = next().readable;
         let ended = process.is_some() && next().readable;
-        let terminal = if output.is_some() { next() } else { Ready::default() };
+        // It says nothing.
+        let spare_died = spare.is_some() && (|ready: Ready| ready.readable || ready.hung_up)(next());
+        let console = if output.is_some() { next() } else { Ready::default() };
+        let at_ttys: Vec<(usize, Ready)> = joined.into_iter().map(|at| (at, next())).collect();
         let people: Vec<Ready> = self.clients.iter().map(|_| next()).collect();
-        if terminal.readable {
+        if console.readable {
             self.pass_output()?;
         }
-        if terminal.writable {
-            self.pass_input();
+        if let (true, Output::Terminal(terminal)) = (console.writable, &mut self.output) {
+            terminal.pass_on();
+        }
+        for (at, ready) in at_ttys {
+            if ready.readable {
+                self.pass_tty(at)?;
+            }
+            if ready.writable {
+                self.ttys[at].pass_on();
+            }
         }
         self.listen_to(&people);
+        self.pass_waiting();
+        self.leave_ttys()?;
         if somebody {
             self.let_in();
         }
-        Ok(ended)
+        Ok(Turned { ended, spare_died })
+    }
+
+    fn is_joined(&self, tty: usize) -> bool {
+        self.clients.iter().any(|client| client.tty == Some(tty))
     }
 
     /// Takes what there is of the output, at most one message long. Whether there was any.
     fn pass_output(&mut self) -> Result<bool> {
-        let Some(fd) = self.output.fd() else { return Ok(false) };
         let mut buffer = [0; CHUNK];
-        let length = match sys::fs::read_some(fd, &mut buffer) {
-            // A terminal whose slaves are all closed says EIO.
-            Err(error) if error.is(Errno::AGAIN) || error.is(Errno::IO) => 0,
-            other => other?,
+        let length = match &self.output {
+            Output::Lost => 0,
+            Output::Fifo(fd) => terminal::read(fd.as_fd(), &mut buffer)?,
+            Output::Terminal(terminal) => terminal.read(&mut buffer)?,
         };
         let data = &buffer[..length];
         if data.is_empty() {
@@ -187,38 +218,55 @@ impl Server {
         let message = Event::Output(data).render();
         let word = Event::Output(&[]).render();
         self.clients.retain_mut(|client| match client.gets {
-            Gets::Nothing => true,
+            Gets::All if client.tty.is_none() => client.show(&message),
             Gets::Word => client.show(&word),
-            Gets::All => client.show(&message),
+            Gets::All | Gets::Nothing => true,
         });
         Ok(true)
     }
 
-    fn pass_input(&mut self) {
-        let Output::Terminal { master, .. } = &self.output else {
-            self.input.clear();
-            return;
-        };
-        match sys::fs::write_some(master.as_fd(), &self.input) {
-            Ok(written) => drop(self.input.drain(..written)),
-            Err(error) if error.is(Errno::AGAIN) => {}
-            // Nobody will read it any more.
-            Err(_) => self.input.clear(),
+    /// The same of another terminal, which has no log.
+    fn pass_tty(&mut self, tty: usize) -> Result<()> {
+        let mut buffer = [0; CHUNK];
+        let length = self.ttys[tty].read(&mut buffer)?;
+        let message = Event::Output(&buffer[..length]).render();
+        self.clients.retain_mut(|client| length == 0 || client.tty != Some(tty) || client.show(&message));
+        Ok(())
+    }
+
+    /// Gives terminals what waits for room.
+    fn pass_waiting(&mut self) {
+        for client in &mut self.clients {
+            if let Some(terminal) = terminal_of(&mut self.output, &mut self.ttys, client.tty)
+                && !client.waiting.is_empty()
+                && terminal.take(&client.waiting)
+            {
+                client.waiting = Vec::new();
+            }
         }
+    }
+
+    /// What nobody is at any more may hang up.
+    fn leave_ttys(&mut self) -> Result<()> {
+        for at in 0..self.ttys.len() {
+            let joined = self.is_joined(at);
+            self.ttys[at].set_open(joined)?;
+        }
+        Ok(())
     }
 
     fn listen_to(&mut self, ready: &[Ready]) {
         let mut stay = Vec::with_capacity(self.clients.len());
         for (mut client, ready) in std::mem::take(&mut self.clients).into_iter().zip(ready) {
-            if (!ready.readable && !ready.hung_up) || self.hear(&mut client) {
+            if (!ready.readable && !ready.hung_up) || self.hear(&mut client, ready.hung_up) {
                 stay.push(client);
             }
         }
         self.clients = stay;
     }
 
-    /// Takes one message. Whether the client stays.
-    fn hear(&mut self, client: &mut Client) -> bool {
+    /// Takes one message. Whether the client stays. `left` says that it has closed its end.
+    fn hear(&mut self, client: &mut Client, left: bool) -> bool {
         let receive = || sys::socket::receive(client.socket.as_fd(), MESSAGE_MAX);
         let received = match receive() {
             // That it left without reading all is told before its last words.
@@ -226,35 +274,59 @@ impl Server {
             other => other,
         };
         let Ok(message) = received else { return false };
-        match (Request::parse(&message.bytes), &self.output) {
+        let terminal = terminal_of(&mut self.output, &mut self.ttys, client.tty);
+        match (Request::parse(&message.bytes), terminal) {
             (Some(Request::Attach), _) => {
                 client.gets = Gets::All;
                 let tail = self.tail.read();
                 tail.is_empty() || client.show(&Event::Output(&tail).render())
             }
+            (Some(Request::Resume), _) => {
+                client.gets = Gets::All;
+                true
+            }
+            (Some(Request::Tty(number)), _) => self.join_tty(client, number),
             (Some(Request::Follow), _) => {
                 client.gets = Gets::Word;
                 true
             }
-            (Some(Request::Input(data)), Output::Terminal { .. }) => {
-                self.input.extend_from_slice(data);
-                self.pass_input();
+            (Some(Request::Input(data)), Some(terminal)) => {
+                if left {
+                    terminal.take_left(&client.waiting);
+                    client.waiting = Vec::new();
+                    terminal.take_left(data);
+                } else if !terminal.take(data) {
+                    client.waiting = data.to_vec();
+                }
                 true
             }
-            (Some(Request::Size { rows, columns }), Output::Terminal { master, .. }) => {
-                sys::terminal::set_size(master.as_fd(), rows, columns).is_ok()
+            (Some(Request::Size { rows, columns }), Some(terminal)) => {
+                sys::terminal::set_size(terminal.master(), rows, columns).is_ok()
             }
             (Some(Request::Wait), _) => true,
             // It has left, or talks nonsense.
-            _ => false,
+            (_, terminal) => {
+                if let Some(terminal) = terminal {
+                    terminal.take_left(&client.waiting);
+                }
+                false
+            }
         }
+    }
+
+    /// Has somebody join a terminal besides the console, counted from 1. Whether there is one.
+    fn join_tty(&mut self, client: &mut Client, number: u16) -> bool {
+        let at = usize::from(number).wrapping_sub(1);
+        let Some(terminal) = self.ttys.get_mut(at) else { return false };
+        (client.gets, client.tty) = (Gets::All, Some(at));
+        terminal.set_open(true).is_ok()
     }
 
     fn let_in(&mut self) {
         if let Ok(socket) = sys::socket::accept(self.listener.as_fd(), true)
             && self.clients.len() < CLIENTS_MAX
         {
-            self.clients.push(Client { socket, gets: Gets::Nothing, told: false });
+            self.clients.push(Client { socket, gets: Gets::Nothing, tty: None, told: false, waiting: Vec::new() });
         }
     }
 
@@ -276,6 +348,15 @@ impl Server {
             }
         });
         Ok(())
+    }
+}
+
+/// The terminal that somebody is at.
+fn terminal_of<'a>(output: &'a mut Output, ttys: &'a mut [Terminal], tty: Option<usize>) -> Option<&'a mut Terminal> {
+    match (tty, output) {
+        (Some(at), _) => ttys.get_mut(at),
+        (None, Output::Terminal(terminal)) => Some(terminal),
+        (None, _) => None,
     }
 }
 

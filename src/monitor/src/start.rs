@@ -1,7 +1,7 @@
 //! How a monitor comes to life, what it does when its container has ended, and how it begins with one that runs.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -14,8 +14,10 @@ use sys::Errno;
 use sys::fs::{FileType, FlockOperation, OFlags};
 use sys::socket::Carries;
 
-use crate::log::Log;
+use crate::log::{Log, Tail};
 use crate::serve::{Output, Server, end_of};
+use crate::spare::{self, Side, Waiting};
+use crate::terminal::Terminal;
 
 /// Runs a monitor for the run whose folder this is: with a new container, or for one that runs already.
 ///
@@ -31,6 +33,11 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     // A group of its own: keys that a person presses to interrupt the command that started it are not meant for it.
     sys::process::new_session()?;
     sys::process::chdir("/")?;
+    let mut spare = match spare::split()? {
+        Side::Monitor(spare) => spare,
+        Side::Waiting(waiting) => return stand_by(folder, &orders, waiting),
+    };
+    write_pid(folder)?;
     let dir = File::open(folder).context("cannot open the folder of the run")?;
     let log = Log::open(Path::new(&orders.log), orders.log_size, orders.log_files)?;
     let listener = listen(dir.as_fd(), file::CONTROL, Carries::Messages)?;
@@ -39,19 +46,90 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
         false => begin(folder, dir.as_fd(), &orders, listener, log)?,
     };
     drop(dir);
+    spare.hold(pid, process.as_fd(), &server.terminals())?;
     tell("ok");
+    spare.leave_caller()?;
     let null = OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
-    sys::process::dup_onto(null.as_fd(), 1)?;
     sys::process::dup_onto(null.as_fd(), 2)?;
     drop(null);
-    server.until_end(process.as_fd())?;
+    server.spare = Some(spare);
+    serve(folder, &orders, pid, process, server)
+}
+
+/// Serves a container until its end and beyond, until it has been decided what comes after.
+fn serve(folder: &Path, orders: &Orders, pid: i32, process: OwnedFd, mut server: Server) -> Result<()> {
+    loop {
+        let turned = server.turn(Some(process.as_fd()), None)?;
+        if turned.ended {
+            break;
+        }
+        if turned.spare_died {
+            renew_spare(folder, orders, pid, process.as_fd(), &mut server)?;
+        }
+    }
     server.drain()?;
-    let end = end_of(process.as_fd(), pid)?;
+    let end = match read_end(folder)? {
+        // The monitor before this one has come so far.
+        Some(end) => end,
+        None => end_of(process.as_fd(), pid)?,
+    };
     drop(process);
     write_end(folder, end)?;
     server.tell_end(end)?;
-    server.output = Output::Lost;
-    follow_up(&orders, &mut server, end)
+    (server.output, server.ttys) = (Output::Lost, Vec::new());
+    follow_up(orders, &mut server, end)
+}
+
+/// Makes another spare. Without one the container is served all the same.
+fn renew_spare(folder: &Path, orders: &Orders, pid: i32, process: BorrowedFd<'_>, server: &mut Server) -> Result<()> {
+    if let Some(spare) = server.spare.take() {
+        spare.bury()?;
+    }
+    match spare::make() {
+        Ok(Side::Monitor(spare)) => {
+            // It may have died already; the next turn tells.
+            match spare.hold(pid, process, &server.terminals()) {
+                Err(error) if !error.is(Errno::PIPE) => return Err(error.into()),
+                _ => server.spare = Some(spare),
+            }
+        }
+        Ok(Side::Waiting(waiting)) => {
+            // Never back: what is above on the stack is the monitor's.
+            let code = i32::from(stand_by(folder, orders, waiting).is_err());
+            sys::process::exit_now(code);
+        }
+        // No process can be made just now.
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// The life of a spare: it waits, and goes on where the monitor ended.
+fn stand_by(folder: &Path, orders: &Orders, waiting: Waiting) -> Result<()> {
+    let Some(held) = waiting.wait()? else { return Ok(()) };
+    write_pid(folder)?;
+    let dir = File::open(folder).context("cannot open the folder of the run")?;
+    let path = Path::new(&orders.log);
+    let log = Log::open(path, orders.log_size, orders.log_files)?;
+    let listener = listen(dir.as_fd(), file::CONTROL, Carries::Messages)?;
+    drop(dir);
+    let mut masters = held.masters.into_iter();
+    let output = match (orders.terminal, masters.next()) {
+        (false, _) => Output::Fifo(open_fifo(folder)?),
+        (true, Some(master)) => terminal_output(master)?,
+        (true, None) => Output::Lost,
+    };
+    let mut server = Server::new(listener, output, log);
+    server.ttys = masters.map(Terminal::new).collect::<Result<_>>()?;
+    server.tail = Tail::of_log(path).context("cannot read the log")?;
+    renew_spare(folder, orders, held.pid, held.process.as_fd(), &mut server)?;
+    serve(folder, orders, held.pid, held.process, server)
+}
+
+fn terminal_output(master: OwnedFd) -> Result<Output> {
+    let mut terminal = Terminal::new(master)?;
+    terminal.set_open(true)?;
+    Ok(Output::Terminal(terminal))
 }
 
 /// How often, and after which pauses, a lock is tried that somebody may look at for a moment.
@@ -71,7 +149,7 @@ pub fn tell(line: &str) {
 fn hold_lock(folder: &Path, attach: bool) -> Result<()> {
     let path = folder.join(file::LOCK);
     let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
-    let mut lock = open.with_context(|| format!("cannot open {}", path.display()))?;
+    let lock = open.with_context(|| format!("cannot open {}", path.display()))?;
     let how = if attach { FlockOperation::NonBlockingLockExclusive } else { FlockOperation::LockExclusive };
     let mut tries = if attach { LOCK_TRIES } else { 1 };
     while let Err(error) = sys::fs::flock(lock.as_fd(), how) {
@@ -82,11 +160,18 @@ fn hold_lock(folder: &Path, attach: bool) -> Result<()> {
             false => return Err(error.into()),
         }
     }
-    lock.set_len(0)
-        .and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))?;
     sys::process::dup_onto(lock.as_fd(), 0)?;
     Ok(())
+}
+
+/// Says in the lock's file who has it.
+fn write_pid(folder: &Path) -> Result<()> {
+    let path = folder.join(file::LOCK);
+    // Not by a new file: the lock is this one's. One write of one length: whoever reads meanwhile sees one number or the other.
+    let mut lock =
+        OpenOptions::new().write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let text = format!("{:<10}\n", std::process::id());
+    lock.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Listens at a name, of which an earlier monitor may have left the file.
@@ -106,8 +191,6 @@ fn begin(
     listener: OwnedFd,
     log: Log,
 ) -> Result<(i32, OwnedFd, Server)> {
-    // So that the container's first process becomes a child of this one when `skep` has gone.
-    sys::process::set_child_subreaper()?;
     let mut server;
     let mut console = None;
     let writing = if orders.terminal {
@@ -129,7 +212,7 @@ fn begin(
     };
     let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
     drop((command, writing));
-    let started = serve_start(&mut server, &mut child, console.as_ref())?;
+    let started = serve_start(&mut server, &mut child, console.as_ref(), orders)?;
     if console.is_some() {
         sys::fs::unlink_at(dir, file::CONSOLE)?;
     }
@@ -149,10 +232,15 @@ fn begin(
 
 /// Waits for the end of the command that starts the container; takes the terminal that it sends, and passes on what is
 /// written meanwhile, for it would wait when the FIFO is full.
-fn serve_start(server: &mut Server, child: &mut Child, console: Option<&OwnedFd>) -> Result<std::process::ExitStatus> {
+fn serve_start(
+    server: &mut Server,
+    child: &mut Child,
+    console: Option<&OwnedFd>,
+    orders: &Orders,
+) -> Result<std::process::ExitStatus> {
     let process = sys::process::pidfd_open(i32::try_from(child.id())?)?;
     let Some(console) = console else {
-        server.until_end(process.as_fd())?;
+        while !server.turn(Some(process.as_fd()), None)?.ended {}
         return Ok(child.wait()?);
     };
     loop {
@@ -160,9 +248,11 @@ fn serve_start(server: &mut Server, child: &mut Child, console: Option<&OwnedFd>
         if ready[1].readable {
             let socket = sys::socket::accept(console.as_fd(), false)?;
             if let Some(master) = sys::socket::receive(socket.as_fd(), 256)?.fds.pop() {
-                sys::process::set_nonblocking(master.as_fd())?;
-                let slave = sys::terminal::open_peer(master.as_fd())?;
-                server.output = Output::Terminal { master, _slave: slave };
+                server.output = terminal_output(master)?;
+            }
+            if orders.ttys > 0 {
+                let masters = sys::socket::receive(socket.as_fd(), 256)?.fds;
+                server.ttys = masters.into_iter().map(Terminal::new).collect::<Result<_>>()?;
             }
         } else if ready[0].readable {
             return Ok(child.wait()?);
@@ -182,16 +272,24 @@ fn read_pid(folder: &Path) -> Result<i32> {
     text.trim().parse().with_context(|| format!("no pid: {text:?}"))
 }
 
-/// Takes the place of a monitor that has died.
+/// Takes the place of a monitor that has died with its spare.
 ///
 /// The output of a container without a terminal is all there, as it waited in the FIFO. Of one with a terminal it is lost, as
-/// the terminal's master was closed with the monitor that had it. How the first process ended is told by kernels from 6.15
+/// the terminal's master was closed with the last one that had it. How the first process ended is told by kernels from 6.15
 /// on; older ones tell it to a parent alone, which is then some other process.
 fn join(folder: &Path, orders: &Orders, listener: OwnedFd, log: Log) -> Result<(i32, OwnedFd, Server)> {
     let pid = read_pid(folder)?;
     let process = sys::process::pidfd_open(pid)?;
     let output = if orders.terminal { Output::Lost } else { Output::Fifo(open_fifo(folder)?) };
     Ok((pid, process, Server::new(listener, output, log)))
+}
+
+/// What [`write_end`] has written.
+fn read_end(folder: &Path) -> Result<Option<End>> {
+    match fs::read_to_string(folder.join(file::END)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => Ok(End::parse(&other.context("cannot read how it ended")?)),
+    }
 }
 
 /// Leaves how it ended where whoever stops the container finds it, also when this process is killed now.
@@ -205,6 +303,9 @@ fn write_end(folder: &Path, end: End) -> Result<()> {
 /// Has somebody decide what comes after the end, and starts the container again if that is it.
 fn follow_up(orders: &Orders, server: &mut Server, end: End) -> Result<()> {
     let mut again = run(&orders.ended)?;
+    if let Some(spare) = server.spare.take() {
+        spare.dismiss()?;
+    }
     while let Some(pause) = again {
         let until = Instant::now() + pause;
         loop {

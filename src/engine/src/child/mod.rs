@@ -169,8 +169,8 @@ impl Child<'_> {
             ChildStep::ChangeRoot { how } => self.change_root(*how),
             ChildStep::SetHostname { name } => Ok(sys::namespace::set_hostname(name)?),
             ChildStep::SetDomainname { name } => Ok(sys::namespace::set_domainname(name)?),
-            ChildStep::MakeTerminal { size, slot, multiplexer, console } => {
-                self.make_terminal(*size, *slot, *multiplexer, *console)
+            ChildStep::MakeTerminal { size, slot, multiplexer, console, ttys } => {
+                self.make_terminal(*size, *slot, *multiplexer, *console, *ttys)
             }
             ChildStep::SetMountAttributes { destination, set } => self.set_attributes(destination, *set),
             ChildStep::ReopenNull => self.reopen_null(),

@@ -1,8 +1,9 @@
 //! The container's terminal.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime_spec::model::ConsoleSize;
+use runtime_spec::ttys::Ttys;
 use sys::Errno;
 use sys::fs::{self, OFlags};
 use sys::mount::Depth;
@@ -22,6 +23,7 @@ impl Child<'_> {
         slot: Slot,
         multiplexer: Option<Slot>,
         console: bool,
+        ttys: Option<Ttys>,
     ) -> Result<()> {
         let ptmx = self.find_multiplexer(multiplexer)?;
         let pty = sys::terminal::open_pty(self.proc, ptmx.as_fd())?;
@@ -29,28 +31,51 @@ impl Child<'_> {
             sys::terminal::set_size(pty.slave.as_fd(), size.height, size.width)?;
         }
         if console {
-            let dir = make_folders(self.root()?, "/dev", Links::Refused)?;
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY;
-            match fs::open_at(dir.as_fd(), "console", flags, 0o666) {
-                Err(error) if !error.is(Errno::EXIST) => return Err(error.into()),
-                _ => {}
-            }
-            let target = fs::open_at(dir.as_fd(), "console", OFlags::PATH | OFlags::NOFOLLOW, 0)?;
-            if fs::file_type(&fs::stat(target.as_fd())?) == fs::FileType::Symlink {
-                return Err(Error::from(sys::Error::new("/dev/console of the container is a link", Errno::LOOP)));
-            }
-            let copy = sys::mount::clone_tree(pty.slave.as_fd(), Depth::One)?;
-            sys::mount::attach(copy.as_fd(), target.as_fd())?;
+            self.mount_terminal("console", pty.slave.as_fd())?;
         }
         let socket = self.take_slot(slot)?;
         let name = format!("/dev/pts/{}", pty.number);
         sys::socket::send(socket.as_fd(), name.as_bytes(), &[pty.master.as_fd()])?;
         drop(pty.master);
+        if let Some(ttys) = ttys {
+            self.make_ttys(ttys, ptmx.as_fd(), socket.as_fd())?;
+        }
         sys::terminal::make_controlling(pty.slave.as_fd())?;
         for number in 0..3 {
             sys::process::dup_onto(pty.slave.as_fd(), number)?;
         }
         Ok(())
+    }
+
+    /// Makes terminals besides, and sends their masters in one message, in their order.
+    fn make_ttys(&self, ttys: Ttys, ptmx: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<()> {
+        let mut masters = Vec::new();
+        for number in 1..=ttys.count {
+            let pty = sys::terminal::open_pty(self.proc, ptmx)?;
+            if ttys.named {
+                self.mount_terminal(&format!("tty{number}"), pty.slave.as_fd())?;
+            }
+            masters.push(pty.master);
+        }
+        let masters: Vec<BorrowedFd<'_>> = masters.iter().map(AsFd::as_fd).collect();
+        Ok(sys::socket::send(socket, ttys.render().as_bytes(), &masters)?)
+    }
+
+    /// Mounts a terminal on a name in the container's `/dev`, which is made if it is not there.
+    fn mount_terminal(&self, name: &str, slave: BorrowedFd<'_>) -> Result<()> {
+        let dir = make_folders(self.root()?, "/dev", Links::Refused)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY;
+        match fs::open_at(dir.as_fd(), name, flags, 0o666) {
+            Err(error) if !error.is(Errno::EXIST) => return Err(error.into()),
+            _ => {}
+        }
+        let target = fs::open_at(dir.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW, 0)?;
+        if fs::file_type(&fs::stat(target.as_fd())?) == fs::FileType::Symlink {
+            let what = format!("/dev/{name} of the container is a link");
+            return Err(Error::from(sys::Error::new(what, Errno::LOOP)));
+        }
+        let copy = sys::mount::clone_tree(slave, Depth::One)?;
+        Ok(sys::mount::attach(copy.as_fd(), target.as_fd())?)
     }
 
     /// The container's, or what the plan has for a root that lacks one.

@@ -89,7 +89,7 @@ pub fn plan_exec(
     process::plan_process_scheduling(&mut plan, process, "/process");
     plan.host(HostStep::OpenGate { gate: Gate::Rootfs, slots: Vec::new() });
 
-    process::plan_terminal(&mut plan, Some(process), console, false);
+    process::plan_terminal(&mut plan, Some(process), console, false, None);
     if let Some(personality) = spec.personality {
         plan.child_from("/linux/personality", ChildStep::SetPersonality { domain: personality.domain });
     }

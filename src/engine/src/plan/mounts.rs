@@ -463,7 +463,8 @@ pub(super) fn plan_after_root(
     console: Option<super::process::Console>,
     postponed: Vec<Postponed>,
 ) {
-    super::process::plan_terminal(plan, spec.process.as_ref(), console, has_own_mounts(spec));
+    let own = has_own_mounts(spec);
+    super::process::plan_terminal(plan, spec.process.as_ref(), console, own, spec.ttys.filter(|_| own));
     if super::devices::has_null(spec) && spec.process.as_ref().is_some_and(|process| !process.terminal) {
         plan.child(ChildStep::ReopenNull);
     }

@@ -87,9 +87,15 @@ pub(super) fn plan_multiplexer(plan: &mut Plan, facts: &HostFacts, console: &mut
 }
 
 /// A terminal is made inside, in the container's own devpts where it has one.
-pub(super) fn plan_terminal(plan: &mut Plan, process: Option<&Process>, ends: Option<Console>, console: bool) {
+pub(super) fn plan_terminal(
+    plan: &mut Plan,
+    process: Option<&Process>,
+    ends: Option<Console>,
+    console: bool,
+    ttys: Option<runtime_spec::ttys::Ttys>,
+) {
     if let (Some(process), Some(Console { slot, multiplexer })) = (process, ends) {
-        let step = ChildStep::MakeTerminal { size: process.console_size, slot, multiplexer, console };
+        let step = ChildStep::MakeTerminal { size: process.console_size, slot, multiplexer, console, ttys };
         plan.child_from("/process/terminal", step);
     }
 }

@@ -29,7 +29,7 @@ struct Key {
 }
 
 /// All keys but those of variables (`env.NAME`), which are any number.
-static KEYS: [Key; 19] = [
+static KEYS: [Key; 20] = [
     Key {
         name: "memory",
         get: |d| json!(d.limits.memory),
@@ -158,6 +158,21 @@ static KEYS: [Key; 19] = [
         },
         // It counts at the stop.
         live: true,
+    },
+    Key {
+        name: "ttys",
+        get: |d| d.system.as_ref().map_or(Value::Null, |system| json!(system.ttys)),
+        set: |d, text| {
+            let count = text.map_or(Ok(0), |text| parse_number(text, 0, runtime_spec::ttys::MAX.into()))?;
+            let count = u16::try_from(count).map_err(|error| error.to_string())?;
+            match &mut d.system {
+                Some(system) if d.process.terminal || count == 0 => system.ttys = count,
+                Some(_) => return Err("it has no console: it runs without a monitor".to_owned()),
+                None => return Err("it is no whole system (create --init)".to_owned()),
+            }
+            Ok(())
+        },
+        live: false,
     },
     Key {
         name: "log-size",

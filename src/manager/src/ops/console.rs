@@ -23,12 +23,20 @@ pub fn console(manager: &Manager, args: &ConsoleArgs) -> Result<()> {
     if !definition.process.terminal {
         bail!("container {name:?} has no terminal: skep logs shows what it writes, skep attach runs a shell in it");
     }
+    let ttys = definition.system.as_ref().map_or(0, |system| system.ttys);
+    if let Some(number) = args.tty.filter(|number| *number > ttys) {
+        bail!(
+            "container {name:?} has no terminal {number} besides its console, but {ttys}: skep config set {name} ttys={number}"
+        );
+    }
     let Some(run) = Run::read(&manager.places, name)? else { bail!("container {name:?} does not run") };
     let folder = run.folder(&manager.places, name);
-    let Some(connection) = Connection::open(&folder)? else {
-        bail!("the monitor of container {name:?} is gone, and its terminal with it: restart the container");
+    let Some(mut connection) = Connection::again(&folder)? else {
+        bail!(
+            "the monitor of container {name:?} is gone with its spare, and its terminals with them: restart the container"
+        );
     };
-    let escape = Escape::new(args.escape);
+    let mut escape = Escape::new(args.escape);
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let raw = sys::terminal::is_terminal(input.as_fd());
     if raw {
@@ -37,7 +45,23 @@ pub fn console(manager: &Manager, args: &ConsoleArgs) -> Result<()> {
     // Before the terminal changes: whatever ends this program then comes by the descriptor, and the terminal is put back.
     let signals = sys::signal::take_all()?;
     let before = if raw { Some(sys::terminal::make_raw(input.as_fd())?) } else { None };
-    let joined = join(&connection, escape, input.as_fd(), output.as_fd(), signals.as_fd());
+    let ends = Ends { input: input.as_fd(), output: output.as_fd(), signals: signals.as_fd() };
+    let mut reading = true;
+    let mut request = args.tty.map_or(Request::Attach, Request::Tty);
+    let joined = loop {
+        match join(&connection, &request, &mut escape, &mut reading, &ends) {
+            Ok(Left::Monitor) => match Connection::again(&folder) {
+                // Its spare goes on, and knows nothing of who was here.
+                Ok(Some(another)) => connection = another,
+                Ok(None) => break Ok(Left::Monitor),
+                Err(error) => break Err(error),
+            },
+            joined => break joined,
+        }
+        if request == Request::Attach {
+            request = Request::Resume;
+        }
+    };
     if let Some(before) = before {
         sys::terminal::restore(input.as_fd(), &before)?;
         tell("");
@@ -59,18 +83,26 @@ enum Left {
     Monitor,
 }
 
+/// What the caller is at.
+struct Ends<'a> {
+    input: BorrowedFd<'a>,
+    output: BorrowedFd<'a>,
+    signals: BorrowedFd<'a>,
+}
+
+/// Joins both until somebody leaves. `reading` says whether there is more to come from the caller.
 fn join(
     connection: &Connection,
-    mut escape: Escape,
-    input: BorrowedFd<'_>,
-    output: BorrowedFd<'_>,
-    signals: BorrowedFd<'_>,
+    request: &Request<'_>,
+    escape: &mut Escape,
+    reading: &mut bool,
+    ends: &Ends<'_>,
 ) -> Result<Left> {
-    if !connection.ask(&Request::Attach)? {
+    let Ends { input, output, signals } = *ends;
+    if !connection.ask(request)? {
         return Ok(Left::Monitor);
     }
     pass_size(connection, output)?;
-    let mut reading = true;
     loop {
         let mut fds = vec![connection.as_fd(), signals];
         fds.extend(reading.then_some(input));
@@ -94,7 +126,7 @@ fn join(
             let mut buffer = [0; MESSAGE_MAX - 1];
             let length = sys::fs::read_some(input, &mut buffer)?;
             // The end of a file or pipe: what the container answers is still shown.
-            reading = length > 0;
+            *reading = length > 0;
             let (data, leaves) = escape.filter(&buffer[..length]);
             if !data.is_empty() && !connection.ask(&Request::Input(&data))? {
                 return Ok(Left::Monitor);

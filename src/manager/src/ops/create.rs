@@ -224,7 +224,7 @@ fn define(args: &CreateArgs, base: Base, defaults: Version) -> Result<Definition
         oci: serde_json::Value::Null,
         lxc: None,
         // The id comes when nothing speaks against the container.
-        system: args.init.then(|| System { nesting: args.nesting, ..System::default() }),
+        system: args.init.then(|| System { nesting: args.nesting, ttys: args.ttys, ..System::default() }),
     })
 }
 

@@ -81,6 +81,10 @@ pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
     if state.as_ref().is_some_and(|state| state.status.is_alive()) {
         return Ok(());
     }
+    if let Some(at) = run.again_at {
+        // The monitor died when that had been decided, and its spare asks again.
+        return output::write(&format!("again {}\n", at.saturating_sub(now_ms())));
+    }
     let end = conclude(manager, &definition, &run, state.as_ref(), false)?;
     take_back(manager, &definition, state.as_ref())?;
     let lasted = Duration::from_secs(now().saturating_sub(run.started));

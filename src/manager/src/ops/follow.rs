@@ -38,27 +38,51 @@ pub fn logs(manager: &Manager, args: &LogsArgs) -> Result<()> {
     }
     reader.print()?;
     match connection {
-        Some(connection) => follow(&connection, &mut reader).map(drop),
+        Some(followed) => follow(followed, &mut reader).map(drop),
         None => Ok(()),
     }
 }
 
-fn connect(manager: &Manager, name: &str) -> Result<Option<Connection>> {
-    let Some(run) = Run::read(&manager.places, name)? else { return Ok(None) };
-    let Some(connection) = Connection::open(&run.folder(&manager.places, name))? else { return Ok(None) };
-    Ok(connection.ask(&Request::Follow)?.then_some(connection))
+/// A run that is followed: a connection to its monitor, and where another is to be had.
+#[derive(Debug)]
+struct Followed {
+    connection: Connection,
+    folder: PathBuf,
+}
+
+fn connect(manager: &Manager, name: &str) -> Result<Option<Followed>> {
+    match Run::read(&manager.places, name)? {
+        Some(run) => connect_to(run.folder(&manager.places, name)),
+        None => Ok(None),
+    }
+}
+
+fn connect_to(folder: PathBuf) -> Result<Option<Followed>> {
+    loop {
+        let Some(connection) = Connection::again(&folder)? else { return Ok(None) };
+        if connection.ask(&Request::Follow)? {
+            return Ok(Some(Followed { connection, folder }));
+        }
+    }
 }
 
 /// Prints what is added to a log until its container ends. The monitor tells when there is something; it is read from the
 /// log, so that nothing is shown twice and nothing is left out.
-fn follow(connection: &Connection, reader: &mut LogReader) -> Result<Option<End>> {
+fn follow(mut followed: Followed, reader: &mut LogReader) -> Result<Option<End>> {
     loop {
-        let told = connection.next()?;
+        let told = followed.connection.next()?;
         reader.print()?;
         match told {
             Told::Output(_) => {}
             Told::Ended(end) => return Ok(Some(end)),
-            Told::Gone => return Ok(None),
+            Told::Gone => match connect_to(followed.folder)? {
+                Some(another) => {
+                    followed = another;
+                    // What was written while nobody told.
+                    reader.print()?;
+                }
+                None => return Ok(None),
+            },
         }
     }
 }
@@ -86,7 +110,7 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
         (reader, Run::read(&manager.places, name)?.map(|run| run.id))
     };
     let end = match connect(manager, name)? {
-        Some(connection) => follow(&connection, &mut reader)?,
+        Some(followed) => follow(followed, &mut reader)?,
         None => None,
     };
     reader.print()?;

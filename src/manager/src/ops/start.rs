@@ -25,7 +25,7 @@ use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::messages;
-use crate::system::{Guest, System, files, nesting, render_uuid};
+use crate::system::{Guest, INIT, System, files, nesting, render_uuid};
 use crate::template;
 use crate::view;
 
@@ -218,6 +218,7 @@ pub(super) fn launch(
         log_size: definition.log.size,
         log_files: definition.log.files,
         terminal,
+        ttys: definition.system.as_ref().filter(|_| terminal).map_or(0, |system| system.ttys),
         start: manager.runtime.start_command(name, &folder, &run_folder, terminal, links)?,
         ended: after("ended")?,
         again: after("again")?,
@@ -254,7 +255,8 @@ fn prepare_system<'a>(
     if system.nesting {
         nesting::make_folders(guest.folder, definition)?;
     }
-    guest.systemd = files::probe_systemd(layers)?;
+    let program = definition.process.args.first().map_or(INIT, String::as_str);
+    guest.systemd = files::probe_systemd(layers, program)?;
     guest.unified = files::probe_unified()?;
     Ok(guest)
 }

@@ -32,50 +32,61 @@ pub fn write_own(upper: &Path, lower: &[PathBuf], system: &System) -> Result<()>
     let has_own = exists(layers[0].as_fd(), "etc/inittab")?;
     if !has_own
         && let Some(text) = read(&layers, "etc/inittab")?
-        && let Some(changed) = render_inittab(&text)
+        && let Some(changed) = render_inittab(&text, system.ttys)
     {
         replace(etc.as_fd(), "inittab", &changed, 0o644)?;
     }
     Ok(())
 }
 
-/// The same table with its getty on `/dev/console`: the other terminals are those of a machine with a screen. `None` where
-/// there is nothing to change: no getty on them, or one on the console already.
+/// The same table with a getty on `/dev/console`, and on those of `/dev/tty1` and on that the container has (`ttys`): the
+/// others are those of a machine with a screen. `None` where there is nothing to change: no getty on such a terminal, or one on
+/// the console already.
 #[must_use]
-pub fn render_inittab(text: &str) -> Option<String> {
-    let is_active = |line: &&str| !line.trim_start().starts_with('#');
-    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let on_console = |line: &str| line.contains("getty") && words(line).iter().any(|word| word == "console");
-    // busybox names the terminal in the first field.
-    let terminal = |line: &str| {
-        let first = line.split(':').next().unwrap_or_default().to_owned();
-        words(line).into_iter().chain([first]).find(|word| {
-            word.strip_prefix("tty").is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()))
-        })
-    };
-    let gettys = |line: &&str| line.contains("getty") && terminal(line).is_some();
-    if text.lines().filter(is_active).any(on_console) || !text.lines().filter(is_active).any(|line| gettys(&line)) {
+pub fn render_inittab(text: &str, ttys: u16) -> Option<String> {
+    let is_active = |line: &str| !line.trim_start().starts_with('#');
+    let on_console = |line: &str| line.contains("getty") && line.split_whitespace().any(|word| word == "console");
+    let active = || text.lines().filter(|line| is_active(line));
+    if active().any(on_console) || !active().any(|line| parse_getty(line).is_some()) {
         return None;
     }
     let mut first = true;
     let mut changed = String::new();
     for line in text.lines() {
-        if is_active(&line)
-            && gettys(&line)
-            && let Some(name) = terminal(line)
-        {
-            if std::mem::take(&mut first) {
-                changed.push_str(&line.replace(&name, "console"));
-            } else {
-                changed.push('#');
+        match parse_getty(line).filter(|_| is_active(line)) {
+            None => changed.push_str(line),
+            Some((name, number)) => {
+                if std::mem::take(&mut first) {
+                    changed.push_str(&on_the_console(line, &name));
+                    changed.push('\n');
+                }
+                if number > ttys {
+                    changed.push('#');
+                }
                 changed.push_str(line);
             }
-        } else {
-            changed.push_str(line);
         }
         changed.push('\n');
     }
     Some(changed)
+}
+
+/// The name and the number of the `ttyN` on which a line has a getty.
+fn parse_getty(line: &str) -> Option<(String, u16)> {
+    // busybox names the terminal in the first field.
+    let first = line.split(':').next().unwrap_or_default();
+    let number = |word: &str| word.strip_prefix("tty").and_then(|number| number.parse().ok());
+    let mut words = line.split_whitespace().chain([first]).filter(|_| line.contains("getty"));
+    words.find_map(|word| number(word).map(|number| (word.to_owned(), number)))
+}
+
+/// A getty's line for the console, under an id that no other line has.
+fn on_the_console(line: &str, name: &str) -> String {
+    let line = line.replace(name, "console");
+    match line.split_once(':') {
+        Some((id, rest)) if id != "console" => format!("co:{rest}"),
+        _ => line,
+    }
 }
 
 /// Makes the folder that becomes `/run/host`: which manager this is, what the host runs, and files that nobody can use, for
@@ -142,26 +153,63 @@ pub fn probe_unified() -> Result<bool> {
     }
 }
 
-/// The version of systemd in these layers: that of its library, whose name has it.
+/// The version of systemd where that is what `program` (`/sbin/init`) leads to: 0 where it cannot be told, `None` of another
+/// program. Its library may be there without it.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn probe_systemd(lower: &[PathBuf]) -> Result<Option<u32>> {
-    for layer in lower {
+pub fn probe_systemd(layers: &[PathBuf], program: &str) -> Result<Option<u32>> {
+    if !leads_to_systemd(layers, program)? {
+        return Ok(None);
+    }
+    for layer in layers {
         let root = sys::fs::open_dir(&layer.to_string_lossy())?;
-        for folder in ["usr/lib/systemd", "lib/systemd"] {
-            let dir = match sys::fs::open_in_root(root.as_fd(), folder, OFlags::RDONLY | OFlags::DIRECTORY) {
-                Err(error) if is_absent(&error) => continue,
-                other => other?,
-            };
-            let names = sys::fs::list(dir.as_fd(), ".")?;
-            let version = names.iter().filter_map(|(name, _)| parse_version(name)).max();
+        let mut folders = vec!["usr/lib/systemd".to_owned(), "lib/systemd".to_owned()];
+        // Debian has a folder for each architecture.
+        folders.extend(list(root.as_fd(), "usr/lib")?.into_iter().map(|name| format!("usr/lib/{name}/systemd")));
+        for folder in folders.iter().filter(|folder| !folder.contains("/../")) {
+            let version = list(root.as_fd(), folder)?.iter().filter_map(|name| parse_version(name)).max();
             if version.is_some() {
                 return Ok(version);
             }
         }
     }
-    Ok(None)
+    Ok(Some(0))
+}
+
+/// Names in a folder of a layer; none where it is not there.
+fn list(root: BorrowedFd<'_>, folder: &str) -> Result<Vec<String>> {
+    match sys::fs::open_in_root(root, folder, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        other => Ok(sys::fs::list(other?.as_fd(), ".")?.into_iter().map(|(name, _)| name).collect()),
+    }
+}
+
+/// Whether a program is systemd, or a link to it.
+fn leads_to_systemd(layers: &[PathBuf], program: &str) -> Result<bool> {
+    let is_systemd = |path: &str| path.rsplit('/').next() == Some("systemd");
+    if is_systemd(program) {
+        return Ok(true);
+    }
+    let Some((folder, name)) = program.trim_start_matches('/').rsplit_once('/') else { return Ok(false) };
+    for layer in layers {
+        let root = sys::fs::open_dir(&layer.to_string_lossy())?;
+        // The link from one to the other may be in a layer below.
+        for folder in [folder.to_owned(), format!("usr/{folder}")] {
+            let dir = match sys::fs::open_in_root(root.as_fd(), &folder, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Err(error) if is_absent(&error) => continue,
+                other => other?,
+            };
+            match sys::fs::readlink_at(dir.as_fd(), name) {
+                Ok(target) => return Ok(is_systemd(&target)),
+                // A program, and no link.
+                Err(error) if error.is(Errno::INVAL) => return Ok(false),
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// 252 of `libsystemd-shared-252.so`, also with a distribution's own suffix.
@@ -254,20 +302,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_getty_is_on_the_console() {
+    fn the_first_getty_is_on_the_console_too() {
         let table = "id:2:initdefault:\n1:2345:respawn:/sbin/getty --noclear 38400 tty1\n2:23:respawn:/sbin/getty 38400 tty2\n\
                      #T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n";
-        let changed = "id:2:initdefault:\n1:2345:respawn:/sbin/getty --noclear 38400 console\n\
-                       #2:23:respawn:/sbin/getty 38400 tty2\n#T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n";
-        assert_eq!(render_inittab(table).as_deref(), Some(changed));
-        assert_eq!(render_inittab(changed), None);
+        let changed = |one: &str, two: &str| {
+            format!(
+                "id:2:initdefault:\nco:2345:respawn:/sbin/getty --noclear 38400 console\n\
+                 {one}1:2345:respawn:/sbin/getty --noclear 38400 tty1\n{two}2:23:respawn:/sbin/getty 38400 tty2\n\
+                 #T0:23:respawn:/sbin/getty -L ttyS0 9600 vt100\n"
+            )
+        };
+        for (ttys, one, two) in [(0, "#", "#"), (1, "", "#"), (2, "", "")] {
+            assert_eq!(render_inittab(table, ttys), Some(changed(one, two)));
+        }
+        assert_eq!(render_inittab(&changed("", ""), 0), None);
         let busybox = "::sysinit:/etc/rc\ntty1::respawn:/sbin/getty 38400 tty1\n";
         assert_eq!(
-            render_inittab(busybox).as_deref(),
-            Some("::sysinit:/etc/rc\nconsole::respawn:/sbin/getty 38400 console\n")
+            render_inittab(busybox, 0).as_deref(),
+            Some(
+                "::sysinit:/etc/rc\nconsole::respawn:/sbin/getty 38400 console\n#tty1::respawn:/sbin/getty 38400 tty1\n"
+            )
         );
-        assert_eq!(render_inittab("id:2:initdefault:\n"), None);
-        assert_eq!(render_inittab("1:2345:respawn:/sbin/getty 38400 ttyS0\n"), None);
+        assert_eq!(render_inittab("id:2:initdefault:\n", 3), None);
+        assert_eq!(render_inittab("1:2345:respawn:/sbin/getty 38400 ttyS0\n", 3), None);
     }
 
     #[test]
@@ -276,6 +333,30 @@ mod tests {
         assert_eq!(parse_version("libsystemd-shared-258~rc1.so"), Some(258));
         assert_eq!(parse_version("libsystemd-core-252.so"), None);
         assert_eq!(parse_version("libsystemd-shared-.so"), None);
+    }
+
+    #[test]
+    fn systemd_is_what_init_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let [upper, lower] = ["upper", "lower"].map(|name| dir.path().join(name));
+        for path in [&upper.join("usr/sbin"), &lower.join("usr/sbin"), &lower.join("usr/lib/x86_64-linux-gnu/systemd")]
+        {
+            fs::create_dir_all(path).unwrap();
+        }
+        std::os::unix::fs::symlink("usr/sbin", lower.join("sbin")).unwrap();
+        fs::write(lower.join("usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-262.so"), "").unwrap();
+        let layers = [upper.clone(), lower.clone()];
+        let probe = |program| probe_systemd(&layers, program).unwrap();
+        // The library alone is no init.
+        assert_eq!((probe("/sbin/init"), probe("/lib/systemd/systemd")), (None, Some(262)));
+        let init = lower.join("usr/sbin/init");
+        std::os::unix::fs::symlink("../lib/systemd/systemd", &init).unwrap();
+        assert_eq!((probe("/sbin/init"), probe("/sbin/openrc-init"), probe("init")), (Some(262), None, None));
+        // The container has changed to another one.
+        fs::write(upper.join("usr/sbin/init"), "a program").unwrap();
+        assert_eq!(probe("/sbin/init"), None);
+        fs::remove_dir_all(lower.join("usr/lib")).unwrap();
+        assert_eq!(probe("/usr/lib/systemd/systemd"), Some(0));
     }
 
     #[test]

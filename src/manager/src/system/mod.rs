@@ -17,6 +17,7 @@ pub mod nesting;
 use std::path::Path;
 
 use runtime_spec::guest_cgroups;
+use runtime_spec::ttys::{self, Ttys};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -32,6 +33,14 @@ pub struct System {
     /// Whether it is prepared for engines that run containers inside ([`nesting`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nesting: bool,
+    /// Terminals besides the console, on which gettys can be.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub ttys: u16,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_none(count: &u16) -> bool {
+    *count == 0
 }
 
 /// What is known when it starts, besides the definition.
@@ -41,7 +50,7 @@ pub struct Guest<'a> {
     pub host: &'a Path,
     /// The container's folder.
     pub folder: &'a Path,
-    /// The version of systemd in its files, if there is one.
+    /// The version of systemd if that is its init; 0 is unknown.
     pub systemd: Option<u32>,
     /// Whether the host has cgroup2 alone.
     pub unified: bool,
@@ -131,7 +140,7 @@ pub fn render_system(config: &mut Value, definition: &Definition, system: &Syste
     }
     let process = &mut config["process"];
     process["capabilities"] = json!({ "bounding": capabilities, "effective": capabilities, "permitted": capabilities });
-    process["env"] = json!(render_environment(definition, system));
+    process["env"] = json!(render_environment(definition, system, plan_ttys(definition, system, guest)));
     config["mounts"] = render_mounts(config["mounts"].take(), guest);
     let linux = &mut config["linux"];
     // The kernel refuses root of a user namespace what these are for, and refuses a new procfs where one is partly covered:
@@ -145,13 +154,31 @@ pub fn render_system(config: &mut Value, definition: &Definition, system: &Syste
     if system.nesting {
         nesting::render(config, definition, guest);
     }
+    if let Some(ttys) = plan_ttys(definition, system, guest) {
+        config["annotations"][ttys::ANNOTATION] = json!(ttys.render());
+    }
     config["annotations"][guest_cgroups::ANNOTATION] = json!(if unified_only { "unified" } else { "all" });
+}
+
+/// Terminals besides the console, in the way that the init knows. systemd takes a `/dev/tty1` for a virtual console and would
+/// ask it for what a pseudo terminal cannot do; it puts gettys on what `container_ttys` names. The others have gettys on
+/// `/dev/tty1` and on. A container without a console has none.
+///
+/// Spec: systemd, "The Container Interface", `$container_ttys`.
+#[must_use]
+pub fn plan_ttys(definition: &Definition, system: &System, guest: &Guest<'_>) -> Option<Ttys> {
+    let has_some = system.ttys > 0 && definition.process.terminal;
+    has_some.then(|| Ttys { count: system.ttys, named: guest.systemd.is_none() })
 }
 
 /// An environment of its own, and what systemd's container interface and OpenRC look at. `lxc` is the one name that OpenRC
 /// and systemd both know; which manager it really is stands in `/run/host/container-manager`.
-fn render_environment(definition: &Definition, system: &System) -> Vec<String> {
+fn render_environment(definition: &Definition, system: &System, ttys: Option<Ttys>) -> Vec<String> {
     let mut env = definition.process.env.clone();
+    if let Some(Ttys { count, named: false }) = ttys {
+        let names: Vec<String> = (1..=count).map(|number| format!("pts/{number}")).collect();
+        env.push(format!("container_ttys={}", names.join(" ")));
+    }
     let uuid = format!("container_uuid={}", render_uuid(&system.machine_id));
     for default in [crate::bundle::PATH, "HOME=/root", "TERM=linux", "container=lxc", &uuid] {
         let key = default.split('=').next().unwrap_or_default();
