@@ -21,7 +21,7 @@ SOAK_CYCLES ?= 1000
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help build run test test-vm conformance check fmt bench bench-check soak clean
+.PHONY: help build run test test-vm conformance check fmt bench bench-check bench-systems soak clean
 
 help: ## lists the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' Makefile
@@ -65,6 +65,11 @@ bench-check: ## fails where skep is slower than benches/budgets.toml allows, aga
 	@.ci/build bench
 	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --runtime floor=dist/bench/floor \
 	    --rounds $(ROUNDS) --check benches/budgets.toml
+
+bench-systems: ## 200 containers of skep against Debian's LXC: start, stop, attach, list, memory of monitors (root)
+	@.ci/install-packages test
+	.ci/build
+	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --systems --containers 200 --rounds $(ROUNDS)
 
 soak: ## SOAK_CYCLES starts and stops without a leak, then the tests named by SOAK_FILTER, SOAK_ROUNDS times
 	@.ci/install-packages test

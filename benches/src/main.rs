@@ -14,6 +14,7 @@ mod machine;
 mod plot;
 mod runtime;
 mod sample;
+mod systems;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -55,6 +56,9 @@ struct Arguments {
     /// Runs the cases of the budgets in FILE alone, and fails where one is broken
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
+    /// Containers that run for long instead, against Debian's LXC (root): --containers of them are started, entered, listed and stopped
+    #[arg(long)]
+    systems: bool,
     /// Only the cases whose name contains this
     filter: Option<String>,
 }
@@ -112,6 +116,14 @@ impl Report {
 fn run(arguments: &Arguments) -> Result<bool> {
     let budgets = arguments.check.as_deref().map(Budgets::read).transpose()?;
     let work = tempfile::Builder::new().prefix("bench-").tempdir().context("cannot make a temporary folder")?;
+    if arguments.systems {
+        print!("{}", machine::describe());
+        let (_, skep) = arguments.runtimes[0].split_once('=').context("--runtime is NAME=COMMAND")?;
+        println!("# skep: {skep}; {} rounds of lists", arguments.rounds);
+        systems::run(skep, work.path(), arguments.containers, arguments.rounds)?;
+        print!("{}", machine::describe_load("at the end"));
+        return Ok(true);
+    }
     let runtimes = find_runtimes(arguments, work.path())?;
     let bundles = bundle::prepare(work.path(), &runtimes[0])?;
     let settings =

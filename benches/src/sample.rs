@@ -33,6 +33,14 @@ impl Samples {
         }
     }
 
+    /// Adds a row: the sums of two others, pair by pair.
+    pub(crate) fn add_sum(&mut self, name: &'static str, one: &str, other: &str) {
+        let (one, other) = (self.row(one).unwrap_or_default(), self.row(other).unwrap_or_default());
+        let sum = |(one, other): (&Cost, &Cost)| Cost { wall: one.wall + other.wall, cpu: one.cpu + other.cpu };
+        let row = one.iter().zip(other).map(sum).collect();
+        self.rows.push((name, row));
+    }
+
     fn row(&self, name: &str) -> Option<&[Cost]> {
         self.rows.iter().find(|(known, _)| *known == name).map(|(_, row)| row.as_slice())
     }
@@ -192,6 +200,16 @@ mod tests {
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[1], ["run", "ours", "3.00", "2.00", "4.00", "1.00", "1.000", "3"]);
         assert_eq!(rows[2], ["run", "theirs", "20.00", "10.00", "30.00", "5.00", "0.150", "3"]);
+    }
+
+    #[test]
+    fn a_sum_is_that_of_each_pair() {
+        let mut ours = Samples::new("ours");
+        for (one, other) in [(1, 10), (2, 20)] {
+            ours.add(&[("start", cost(one, 1)), ("stop", cost(other, 2))]);
+        }
+        ours.add_sum("both", "start", "stop");
+        assert_eq!(ours.row("both"), Some(&[cost(11, 3), cost(22, 3)][..]));
     }
 
     #[test]

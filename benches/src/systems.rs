@@ -1,0 +1,298 @@
+//! Containers that run for long, against Debian's LXC: `bench --systems`.
+//!
+//! Both run the same program on the same root file system, in a network namespace of this measurement's own. What is compared are
+//! medians of one run: each container is started, entered and stopped in pairs, in a random order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::runtime::measure_shared;
+use crate::sample::{Cost, Order, Samples, render};
+
+/// A static busybox.
+const BUSYBOX: &str = "/bin/busybox";
+/// The bridge that containers with addresses are at.
+const BRIDGE: &str = "benchbr0";
+/// Of how many containers with addresses a list is made.
+const WITH_ADDRESS: usize = 50;
+
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Skep,
+    Lxc,
+}
+
+/// What both work with.
+struct Bench {
+    /// The program of the first runtime.
+    skep: PathBuf,
+    work: PathBuf,
+    rootfs: PathBuf,
+    order: Order,
+}
+
+/// What one container is in either.
+struct Pair {
+    name: String,
+    /// Its address in the last two bytes, where it has one.
+    address: Option<u16>,
+}
+
+/// Measures, and prints what it found. `skep` is the program, `containers` how many there are, `rounds` how often lists are made.
+///
+/// # Errors
+/// LXC is not here, or either fails.
+pub(crate) fn run(skep: &str, work: &Path, containers: usize, rounds: usize) -> Result<()> {
+    let program = skep.split_whitespace().next().context("no program")?;
+    let version = Command::new("lxc-start").arg("--version").output().context("LXC is not here (lxc-start)")?;
+    println!("# lxc: {}", String::from_utf8_lossy(&version.stdout).trim());
+    own_network(work)?;
+    let rootfs = work.join("rootfs");
+    rootfs_tools::busybox(&rootfs, Path::new(BUSYBOX)).context("cannot make the root file system")?;
+    let skep = std::path::absolute(program).with_context(|| format!("cannot resolve {program}"))?;
+    let mut bench = Bench { skep, work: work.to_owned(), rootfs, order: Order::from_clock() };
+    println!("# order seed {}", bench.order.seed());
+    let result = bench.life(containers, rounds).and_then(|()| bench.addresses(rounds));
+    if result.is_err() {
+        bench.remove_all();
+    }
+    result
+}
+
+/// A network namespace with a bridge, of which the host sees nothing.
+fn own_network(work: &Path) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("cannot make namespaces")?;
+    // LXC looks for bridges in /sys, which shows the network that it was mounted in. The groups move over; the folder is empty
+    // again before anybody could remove it.
+    let script = "mount --make-rprivate / && mkdir \"$1\" && mount --rbind /sys/fs/cgroup \"$1\" && mount -t sysfs sysfs /sys \
+                  && mount --move \"$1\" /sys/fs/cgroup && rmdir \"$1\"";
+    let status =
+        Command::new("sh").args(["-c", script, "sh"]).arg(work.join("groups")).status().context("cannot run sh")?;
+    ensure!(status.success(), "cannot mount /sys for the network namespace");
+    for words in
+        [&["link", "set", "lo", "up"][..], &["link", "add", BRIDGE, "type", "bridge"], &["link", "set", BRIDGE, "up"]]
+    {
+        let status = Command::new("ip").args(words).status().context("cannot run ip")?;
+        ensure!(status.success(), "ip {} failed", words.join(" "));
+    }
+    Ok(())
+}
+
+impl Bench {
+    /// Starts, lists, enters and stops containers without a network.
+    fn life(&mut self, containers: usize, rounds: usize) -> Result<()> {
+        println!(
+            "\nlife: {containers} containers of each, `sleep` with a terminal, started, entered, listed and stopped in pairs"
+        );
+        let pairs: Vec<Pair> =
+            (0..containers).map(|number| Pair { name: format!("b{number}"), address: None }).collect();
+        let mut samples = self.define(&pairs)?;
+        for pair in &pairs {
+            self.each(&mut samples, "start", |bench, kind| bench.start(kind, &pair.name))?;
+        }
+        print!("{}", describe_monitors(containers));
+        for pair in pairs.iter().take(rounds.max(30)) {
+            self.each(&mut samples, "attach", |bench, kind| bench.attach(kind, &pair.name))?;
+        }
+        for _ in 0..rounds {
+            self.each(&mut samples, "ls", Bench::list)?;
+        }
+        for pair in &pairs {
+            self.each(&mut samples, "stop", |bench, kind| bench.stop(kind, &pair.name))?;
+        }
+        for sample in &mut samples {
+            sample.add_sum("start+stop", "start", "stop");
+        }
+        print!("{}", render(&samples));
+        self.remove_all();
+        Ok(())
+    }
+
+    /// Lists containers with their addresses.
+    fn addresses(&mut self, rounds: usize) -> Result<()> {
+        println!("\nlist: {WITH_ADDRESS} containers of each that run and have an address, listed with it");
+        let address = |number: usize| u16::try_from(number).ok().map(|number| number + 10);
+        let pairs: Vec<Pair> =
+            (0..WITH_ADDRESS).map(|at| Pair { name: format!("n{at}"), address: address(at) }).collect();
+        let mut samples = self.define(&pairs)?;
+        for pair in &pairs {
+            for kind in [Kind::Skep, Kind::Lxc] {
+                self.start(kind, &pair.name)?;
+            }
+        }
+        for _ in 0..rounds {
+            self.each(&mut samples, "ls", Bench::list)?;
+        }
+        // A list without addresses would be cheap.
+        for kind in [Kind::Skep, Kind::Lxc] {
+            let output = self.list_command(kind).output().context("cannot list")?;
+            let shown = String::from_utf8_lossy(&output.stdout).matches("10.99.").count();
+            ensure!(shown >= WITH_ADDRESS, "{kind:?} lists {shown} addresses");
+        }
+        print!("{}", render(&samples));
+        self.remove_all();
+        Ok(())
+    }
+
+    /// Both in a random order.
+    fn each(
+        &mut self,
+        samples: &mut [Samples],
+        what: &'static str,
+        mut work: impl FnMut(&Bench, Kind) -> Result<()>,
+    ) -> Result<()> {
+        for at in self.order.shuffle(2) {
+            let kind = [Kind::Skep, Kind::Lxc][at];
+            let cost: Cost = measure_shared(1, || work(self, kind))?;
+            samples[at].add(&[(what, cost)]);
+        }
+        Ok(())
+    }
+
+    fn define(&self, pairs: &[Pair]) -> Result<Vec<Samples>> {
+        for pair in pairs {
+            let folder = self.work.join("lxc").join(&pair.name);
+            fs::create_dir_all(&folder).context("cannot make a folder")?;
+            fs::write(folder.join("config"), self.lxc_config(pair)).context("cannot write a configuration")?;
+            let mut command = self.skep(&["create", &pair.name, "--from"]);
+            command.arg(&self.rootfs).args(["--network", "none", "--tty"]);
+            if let Some(number) = pair.address {
+                command.arg("--link").arg(format!("veth:bridge={BRIDGE},address=10.99.0.{number}/16"));
+            }
+            self.ok(command.args(["--", "sleep", "1000"]))?;
+        }
+        Ok(vec![Samples::new("skep"), Samples::new("lxc")])
+    }
+
+    fn lxc_config(&self, pair: &Pair) -> String {
+        let mut text = format!(
+            "lxc.uts.name = {}\nlxc.rootfs.path = dir:{}\nlxc.init.cmd = /bin/sleep 1000\nlxc.mount.auto = proc:mixed sys:ro\n",
+            pair.name,
+            self.rootfs.display()
+        );
+        match pair.address {
+            None => text.push_str("lxc.net.0.type = empty\n"),
+            Some(number) => text.push_str(&format!(
+                "lxc.net.0.type = veth\nlxc.net.0.link = {BRIDGE}\nlxc.net.0.flags = up\nlxc.net.0.ipv4.address = 10.99.1.{number}/16\n"
+            )),
+        }
+        text
+    }
+
+    fn skep(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.skep);
+        command.arg("--root").arg(self.work.join("state")).args(words).env("SKEP_DATA", self.work.join("data"));
+        command
+    }
+
+    fn lxc(&self, tool: &str, words: &[&str]) -> Command {
+        let mut command = Command::new(tool);
+        command.arg("-P").arg(self.work.join("lxc")).args(words);
+        command
+    }
+
+    fn ok(&self, command: &mut Command) -> Result<()> {
+        let log = self.work.join("log");
+        let file = fs::File::create(&log).context("cannot make the log")?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+        if !status.success() {
+            bail!("{command:?} ended with {status}: {}", fs::read_to_string(&log).unwrap_or_default().trim());
+        }
+        Ok(())
+    }
+
+    fn start(&self, kind: Kind, name: &str) -> Result<()> {
+        match kind {
+            Kind::Skep => self.ok(&mut self.skep(&["start", name])),
+            Kind::Lxc => self.ok(&mut self.lxc("lxc-start", &["-n", name])),
+        }
+    }
+
+    fn stop(&self, kind: Kind, name: &str) -> Result<()> {
+        match kind {
+            Kind::Skep => self.ok(&mut self.skep(&["stop", "--time", "0", name])),
+            Kind::Lxc => self.ok(&mut self.lxc("lxc-stop", &["-k", "-n", name])),
+        }
+    }
+
+    fn attach(&self, kind: Kind, name: &str) -> Result<()> {
+        match kind {
+            Kind::Skep => self.ok(&mut self.skep(&["attach", name, "--", "true"])),
+            Kind::Lxc => self.ok(&mut self.lxc("lxc-attach", &["-n", name, "--", "true"])),
+        }
+    }
+
+    fn list_command(&self, kind: Kind) -> Command {
+        match kind {
+            Kind::Skep => self.skep(&["ls"]),
+            Kind::Lxc => self.lxc("lxc-ls", &["--fancy"]),
+        }
+    }
+
+    fn list(&self, kind: Kind) -> Result<()> {
+        self.ok(&mut self.list_command(kind))
+    }
+
+    /// Ends and removes what there is of either.
+    fn remove_all(&self) {
+        let names = |folder: &str| -> Vec<String> {
+            let entries = fs::read_dir(self.work.join(folder)).into_iter().flatten().flatten();
+            entries
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .filter(|name| !name.starts_with('.'))
+                .collect()
+        };
+        for name in names("data/containers") {
+            if let Err(error) = self.ok(&mut self.skep(&["destroy", "--force", &name])) {
+                println!("  cannot clean up: {error:#}");
+            }
+        }
+        for name in names("lxc") {
+            // It says that it failed where there was nothing to end.
+            drop(self.stop(Kind::Lxc, &name));
+            if let Err(error) = fs::remove_dir_all(self.work.join("lxc").join(&name)) {
+                println!("  cannot clean up: {error}");
+            }
+        }
+    }
+}
+
+/// A line on what the processes that stay with containers take: the proportional share of memory, and descriptors, for each
+/// container. Of skep the monitor and its spare count.
+fn describe_monitors(containers: usize) -> String {
+    let mut text = String::new();
+    for (name, is_one) in [
+        ("skep", (|line: &str| line.contains("skep-monitor\0")) as fn(&str) -> bool),
+        ("lxc", |line: &str| line.starts_with("[lxc monitor]")),
+    ] {
+        let all: Vec<(u64, u64)> = processes(is_one).iter().filter_map(|folder| measure_process(folder)).collect();
+        let sum = |part: fn(&(u64, u64)) -> u64| all.iter().map(part).sum::<u64>() as f64 / containers as f64;
+        let most = all.iter().map(|one| one.0).max().unwrap_or(0);
+        text += &format!(
+            "  {name:<5} {} processes; for each container {:.0} KiB PSS (the largest process {most}), {:.1} descriptors\n",
+            all.len(),
+            sum(|one| one.0),
+            sum(|one| one.1)
+        );
+    }
+    text
+}
+
+fn processes(is_one: fn(&str) -> bool) -> Vec<PathBuf> {
+    let folders = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    folders.filter(|folder| fs::read_to_string(folder.join("cmdline")).is_ok_and(|line| is_one(&line))).collect()
+}
+
+/// KiB of memory by its proportional share, and descriptors.
+fn measure_process(folder: &Path) -> Option<(u64, u64)> {
+    let rollup = fs::read_to_string(folder.join("smaps_rollup")).ok()?;
+    let pss =
+        rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some((pss, fs::read_dir(folder.join("fd")).ok()?.count() as u64))
+}
