@@ -18,6 +18,10 @@ ORACLE ?=
 SOAK_FILTER ?= lifecycle
 # Starts and stops of one container with networks and links, after which `make soak` looks for what is left; 50 in `make test`.
 SOAK_CYCLES ?= 1000
+# How often `make soak` has each init booted, logged into, rebooted and stopped, all at once; once in `make test`.
+SYSTEM_ROUNDS ?= 100
+# For how many seconds `make soak` kills whatever works; 15 in `make test`. Above 280 nextest takes it for one that hangs.
+DEATHS_SECONDS ?= 240
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
@@ -71,10 +75,15 @@ bench-systems: ## 200 containers of skep against Debian's LXC: start, stop, atta
 	.ci/build
 	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --systems --containers 200 --rounds $(ROUNDS)
 
-soak: ## SOAK_CYCLES starts and stops without a leak, then the tests named by SOAK_FILTER, SOAK_ROUNDS times
+soak: ## SOAK_CYCLES starts and stops without a leak, each init SYSTEM_ROUNDS times, DEATHS_SECONDS of kill -9, then the tests named by SOAK_FILTER, SOAK_ROUNDS times
 	@.ci/install-packages test
 	.ci/build
 	SOAK_CYCLES=$(SOAK_CYCLES) RUNTIME="$(RUNTIME)" cargo xtask test --package integration starts_and_stops_leak_nothing
+	for round in $$(seq $(SYSTEM_ROUNDS)); do
+		echo "== each init, round $$round of $(SYSTEM_ROUNDS)"
+		RUNTIME="$(RUNTIME)" cargo xtask test --package integration leads_a
+	done
+	DEATHS_SECONDS=$(DEATHS_SECONDS) RUNTIME="$(RUNTIME)" cargo xtask test --package integration killed_at_any_moment
 	for round in $$(seq $(SOAK_ROUNDS)); do
 		echo "== round $$round of $(SOAK_ROUNDS)"
 		RUNTIME="$(RUNTIME)" cargo xtask test --package integration "$(SOAK_FILTER)"

@@ -160,17 +160,17 @@ fn boots_and_stops(init: &str, command: &[&str], is_up: &str) {
 }
 
 #[test]
-fn openrc_init_boots_and_stops() {
+fn openrc_init_leads_a_short_life() {
     boots_and_stops("openrc", &["/sbin/openrc-init"], "test -p /run/openrc/init.ctl && rc-status -r | grep default");
 }
 
 #[test]
-fn runit_boots_and_stops() {
+fn runit_leads_a_short_life() {
     boots_and_stops("runit", &[], "pidof runsvdir || grep -l runsvdir /proc/[0-9]*/comm");
 }
 
 #[test]
-fn s6_boots_and_stops() {
+fn s6_leads_a_short_life() {
     boots_and_stops("s6", &[], "s6-svok /run/service/shell");
 }
 

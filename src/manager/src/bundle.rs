@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::base::User;
 use crate::definition::{Definition, From, Network, Seccomp, Upper};
 use crate::host::Part;
-use crate::places::{UPPER, WORK};
+use crate::places::{UPPER, WORK, is_lost};
 use crate::seccomp;
 use crate::system::{Guest, nesting, render_system};
 use crate::view;
@@ -160,6 +160,9 @@ pub fn read_lower(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         other => other.with_context(|| format!("cannot read {}", path.display()))?,
     };
+    if is_lost(&bytes) {
+        return Ok(None);
+    }
     let read = || -> Result<Option<Layers>> {
         let config: Value = serde_json::from_slice(&bytes)?;
         match config["annotations"][overlay::ANNOTATION].as_str() {

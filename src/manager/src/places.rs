@@ -234,11 +234,42 @@ impl Readers {
 /// # Errors
 /// What the kernel says, with the path.
 pub fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
+    write(path, bytes, readers, Lasts::PowerCut)
+}
+
+/// Replaces a file's content so that whoever reads sees the old or the new one, whole, and waits for no disk: for what each start
+/// makes anew. A power cut may leave nothing of it, or zeros ([`is_lost`]).
+///
+/// # Errors
+/// What the kernel says, with the path.
+pub fn write_for_run(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
+    write(path, bytes, readers, Lasts::Boot)
+}
+
+/// Whether a power cut has taken the content of a file that [`write_for_run`] wrote.
+#[must_use]
+pub fn is_lost(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// How long what is written has to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasts {
+    /// Until the machine boots again.
+    Boot,
+    /// Beyond a power cut.
+    PowerCut,
+}
+
+fn write(path: &Path, bytes: &[u8], readers: Readers, lasts: Lasts) -> Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.set_permissions(fs::Permissions::from_mode(readers.mode()))?;
         file.write_all(bytes)?;
+        if lasts == Lasts::Boot {
+            return fs::rename(&temporary, path);
+        }
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes::{names, random_id};
 use crate::definition::Restart;
-use crate::places::{CLOSED, Places, Readers, now, remove_if_there, write_whole};
+use crate::places::{CLOSED, Places, Readers, is_lost, now, remove_if_there, write_for_run, write_whole};
 
 /// The document of a run under way, in the closed folder.
 const CURRENT: &str = "run.json";
@@ -201,6 +201,9 @@ fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         other => other.with_context(|| format!("cannot read {}", path.display()))?,
     };
+    if is_lost(&bytes) {
+        return Ok(None);
+    }
     serde_json::from_slice(&bytes).with_context(|| format!("cannot use {}", path.display())).map(Some)
 }
 
@@ -233,7 +236,7 @@ impl Run {
             }
             _ => {}
         }
-        write_whole(&document(places, name, CURRENT), &serde_json::to_vec(self)?, Readers::Owner)
+        write_for_run(&document(places, name, CURRENT), &serde_json::to_vec(self)?, Readers::Owner)
     }
 
     /// Forgets whatever run there is: the document, then the folders, also those that an interrupted command left without a
@@ -350,6 +353,20 @@ mod tests {
         assert_eq!(names(&own).unwrap(), ["upper"]);
         Run::forget(&places, "web").unwrap();
         Run::forget(&places, "gone").unwrap();
+    }
+
+    /// After a power cut nothing runs, and what was not on disk yet reads as zeros or as nothing.
+    #[test]
+    fn a_run_that_a_power_cut_took_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { data: dir.path().to_owned() };
+        fs::create_dir_all(places.container("web").join(CLOSED)).unwrap();
+        Run::new(0).unwrap().write(&places, "web").unwrap();
+        let path = document(&places, "web", CURRENT);
+        for (content, is_none) in [(&b""[..], true), (&[0; 90], true), (b"{", false)] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(Run::read(&places, "web").is_ok_and(|run| run.is_none()), is_none, "{content:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::cni;
 use crate::definition::{Definition, Network};
 use crate::links;
 use crate::output::{self, Format, tell};
-use crate::places::{Places, Readers, find_program, read_or_empty, write_whole};
+use crate::places::{Places, Readers, find_program, read_or_empty, write_for_run};
 use crate::run::Manager;
 use crate::share;
 use crate::size::render_size;
@@ -381,7 +381,7 @@ fn write_in_place(path: &Path, text: &str) -> Result<()> {
     if path.exists() {
         return fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
     }
-    write_whole(path, text.as_bytes(), Readers::Everybody)
+    write_for_run(path, text.as_bytes(), Readers::Everybody)
 }
 
 /// Tells the running neighbours of a container, by their `/etc/hosts`, who is in their network. One that cannot be told is

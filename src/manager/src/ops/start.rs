@@ -20,7 +20,7 @@ use crate::monitor;
 use crate::ops::{ended, follow, network};
 use crate::output::tell;
 use crate::pending;
-use crate::places::{Readers, write_whole};
+use crate::places::{Readers, write_for_run};
 use crate::quota;
 use crate::run::Manager;
 use crate::runs::Run;
@@ -155,7 +155,7 @@ fn start_run(
         fragment::merge(&mut config, &json!({ "hooks": hooks }));
     }
     network::complete(manager, definition, &mut config)?;
-    write_whole(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
+    write_for_run(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
     manager.clock.spent("prepare_bundle", mark);
     if again.is_none() {
         monitor::set_log_aside(&follow::log_path(manager, name), definition.log.files)?;
