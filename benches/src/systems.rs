@@ -95,7 +95,7 @@ impl Bench {
         for pair in &pairs {
             self.each(&mut samples, "start", |bench, kind| bench.start(kind, &pair.name))?;
         }
-        print!("{}", describe_monitors(containers));
+        print!("{}", describe_monitors(&self.work, containers));
         for pair in pairs.iter().take(rounds.max(30)) {
             self.each(&mut samples, "attach", |bench, kind| bench.attach(kind, &pair.name))?;
         }
@@ -265,13 +265,14 @@ impl Bench {
 
 /// A line on what the processes that stay with containers take: the proportional share of memory, and descriptors, for each
 /// container. Of skep the monitor and its spare count.
-fn describe_monitors(containers: usize) -> String {
+fn describe_monitors(work: &Path, containers: usize) -> String {
     let mut text = String::new();
     for (name, is_one) in [
         ("skep", (|line: &str| line.contains("skep-monitor\0")) as fn(&str) -> bool),
         ("lxc", |line: &str| line.starts_with("[lxc monitor]")),
     ] {
-        let all: Vec<(u64, u64)> = processes(is_one).iter().filter_map(|folder| measure_process(folder)).collect();
+        let all: Vec<(u64, u64)> =
+            processes(work, is_one).iter().filter_map(|folder| measure_process(folder)).collect();
         let sum = |part: fn(&(u64, u64)) -> u64| all.iter().map(part).sum::<u64>() as f64 / containers as f64;
         let most = all.iter().map(|one| one.0).max().unwrap_or(0);
         text += &format!(
@@ -284,9 +285,11 @@ fn describe_monitors(containers: usize) -> String {
     text
 }
 
-fn processes(is_one: fn(&str) -> bool) -> Vec<PathBuf> {
+/// Those of this measurement: all of them are called with its folder.
+fn processes(work: &Path, is_one: fn(&str) -> bool) -> Vec<PathBuf> {
+    let is_ours = |line: &str| is_one(line) && line.contains(&*work.to_string_lossy());
     let folders = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    folders.filter(|folder| fs::read_to_string(folder.join("cmdline")).is_ok_and(|line| is_one(&line))).collect()
+    folders.filter(|folder| fs::read_to_string(folder.join("cmdline")).is_ok_and(|line| is_ours(&line))).collect()
 }
 
 /// KiB of memory by its proportional share, and descriptors.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes::{names, random_id};
 use crate::definition::Restart;
-use crate::places::{CLOSED, Places, Readers, is_lost, now, remove_if_there, write_for_run, write_whole};
+use crate::places::{CLOSED, Places, Readers, is_lost, now, remove_if_there, write_for_run};
 
 /// The document of a run under way, in the closed folder.
 const CURRENT: &str = "run.json";
@@ -296,7 +296,7 @@ impl Last {
     /// # Errors
     /// What the kernel says.
     pub fn write(&self, places: &Places, name: &str) -> Result<()> {
-        write_whole(&document(places, name, LAST), &serde_json::to_vec(self)?, Readers::Owner)
+        write_for_run(&document(places, name, LAST), &serde_json::to_vec(self)?, Readers::Owner)
     }
 }
 

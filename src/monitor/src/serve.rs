@@ -169,8 +169,9 @@ impl Server {
 
         let somebody = next().readable;
         let ended = process.is_some() && next().readable;
+        let at_spare = if spare.is_some() { next() } else { Ready::default() };
         // It says nothing.
-        let spare_died = spare.is_some() && (|ready: Ready| ready.readable || ready.hung_up)(next());
+        let spare_died = at_spare.readable || at_spare.hung_up;
         let console = if output.is_some() { next() } else { Ready::default() };
         let at_ttys: Vec<(usize, Ready)> = joined.into_iter().map(|at| (at, next())).collect();
         let people: Vec<Ready> = self.clients.iter().map(|_| next()).collect();
