@@ -79,6 +79,26 @@ impl<'a> Defined<'a> {
         self.data.join("containers").join(name)
     }
 
+    /// A container's definition, as it is on disk.
+    ///
+    /// # Panics
+    /// When there is none, or it is none.
+    #[track_caller]
+    pub fn definition(&self, name: &str) -> Value {
+        let text = std::fs::read_to_string(self.folder(name).join("definition.toml")).expect("read the definition");
+        toml::from_str(&text).expect("TOML")
+    }
+
+    /// Replaces it.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[track_caller]
+    pub fn write_definition(&self, name: &str, definition: &Value) {
+        let text = toml::to_string(definition).expect("TOML");
+        std::fs::write(self.folder(name).join("definition.toml"), text).expect("write the definition");
+    }
+
     /// What a container has written.
     ///
     /// # Panics

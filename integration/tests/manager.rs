@@ -360,7 +360,7 @@ fn addresses_and_neighbours_survive_what_was_interrupted() {
         assert!(fs::read_to_string(&hosts).expect("read").contains(&c));
         assert_eq!(fs::read_to_string(&resolver).expect("read"), "# mine\n");
         d.call(&["stop", "-t", "0", &c]).ok();
-        fs::write(d.folder(&b).join("definition.json"), "{").expect("write");
+        fs::write(d.folder(&b).join("definition.toml"), "{").expect("write");
         let started = d.call(&["start", &c]);
         started.ok();
         assert!(started.stderr_now().contains(&format!("warning: /etc/hosts of \"{b}\"")), "{started:?}");
@@ -396,7 +396,7 @@ fn modes_of_files_do_not_depend_on_the_caller() {
             let meta = fs::metadata(d.folder(&name).join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
             std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o777
         };
-        for file in ["definition.json", "config.json", "log", "snapshots/one.json"] {
+        for file in ["definition.toml", "config.json", "log", "snapshots/one.json"] {
             assert_eq!(mode(file), 0o600, "{file}");
         }
     });
@@ -437,7 +437,7 @@ fn a_broken_definition_is_in_nobodys_way() {
             d.create(name, text(&base), &[], &["sleep", "1000"]).ok();
         }
         d.call(&["start", &bad]).ok();
-        fs::write(d.folder(&bad).join("definition.json"), "{").expect("write");
+        fs::write(d.folder(&bad).join("definition.toml"), "{").expect("write");
         fs::write(d.folder(&bad).join("pending.json"), "{").expect("write");
         fs::create_dir(d.data.join("containers/.not a name.new")).expect("make a folder");
         let listed = d.call(&["ls", "-q"]);

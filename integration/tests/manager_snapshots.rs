@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 use std::time::Duration;
 
 use integration::defined::{Defined, text};
@@ -36,13 +37,13 @@ fn frozen(d: &Defined<'_>) -> BTreeSet<String> {
 /// Ids that a definition, or a snapshot of the container, refers to.
 fn referred(d: &Defined<'_>, name: &str) -> BTreeSet<String> {
     let folder = d.folder(name);
-    let mut documents = vec![folder.join("definition.json")];
+    let mut documents = vec![d.definition(name)];
     if let Ok(snapshots) = fs::read_dir(folder.join("snapshots")) {
-        documents.extend(snapshots.map(|entry| entry.expect("read").path()));
+        let read = |path: &Path| serde_json::from_slice(&fs::read(path).expect("read")).expect("a whole document");
+        documents.extend(snapshots.map(|entry| read(&entry.expect("read").path())));
     }
     let mut ids = BTreeSet::new();
-    for path in documents {
-        let document: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("a whole document");
+    for document in documents {
         let changes = document["changes"].as_array().cloned().unwrap_or_default();
         ids.extend(changes.iter().map(|id| id.as_str().expect("an id").to_owned()));
     }
@@ -294,14 +295,13 @@ fn more_snapshots_than_are_good_are_refused() {
         let d = Defined::new(sb);
         let web = d.name("web");
         d.create(&web, text(&d.base()), &[], &["true"]).ok();
-        let path = d.folder(&web).join("definition.json");
-        let mut definition: Value = serde_json::from_slice(&fs::read(&path).expect("read")).expect("JSON");
+        let mut definition = d.definition(&web);
         let ids: Vec<String> = (0..100).map(|number| format!("{number:016x}")).collect();
         for id in &ids {
             fs::create_dir_all(d.data.join("changes").join(id).join("root")).expect("mkdir");
         }
         definition["changes"] = json!(ids);
-        fs::write(&path, definition.to_string()).expect("write");
+        d.write_definition(&web, &definition);
         fs::write(d.folder(&web).join("own/upper/x"), "x").expect("write");
         let said = d.call(&["snapshot", &web]).fails();
         assert!(said.contains("100 layers of frozen changes") && said.contains("export it"), "{said}");

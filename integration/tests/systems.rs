@@ -184,7 +184,7 @@ fn runs_systemd(root: &str, options: &[&str]) {
         let state = sb.exec_with(&name, &[], &["systemctl", "is-system-running", "--wait"]);
         let failed = sb.exec_sh(&name, "systemctl --failed --plain --no-legend").ok();
         assert_eq!((state.stdout.trim(), failed.as_str()), ("running", ""), "{}", console.seen());
-        let definition = fs::read_to_string(d.folder(&name).join("definition.json")).expect("read");
+        let definition = d.definition(&name).to_string();
         let id = sb.exec_sh(&name, "cat /etc/machine-id").ok();
         assert!(id.len() == 32 && definition.contains(&id), "{id}");
         assert_eq!(sb.exec_sh(&name, "tr '\\0' '\\n' </proc/1/environ | grep ^container=").ok(), "container=lxc");
@@ -215,11 +215,7 @@ fn each_system_has_ids_and_a_machine_id_of_its_own() {
         let (d, first) = define(sb, "busybox", &["--memory", "64M"], &[]);
         let copy = d.name("copy");
         d.call(&["copy", &first, &copy]).ok();
-        let read = |name: &str| -> integration::Value {
-            let text = fs::read(d.folder(name).join("definition.json")).expect("read");
-            serde_json::from_slice(&text).expect("JSON")
-        };
-        let (one, other) = (read(&first), read(&copy));
+        let (one, other) = (d.definition(&first), d.definition(&copy));
         assert_ne!(one["system"]["machine_id"], other["system"]["machine_id"]);
         assert_ne!(one["ids"], other["ids"]);
         d.call(&["start", &first, &copy]).ok();

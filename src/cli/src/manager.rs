@@ -67,5 +67,7 @@ fn places(own: &Path, program: &str) -> Vec<PathBuf> {
 pub fn defines(global: &Global, name: &str) -> bool {
     let given = global.data.clone().or_else(|| env::var(DATA).ok().filter(|data| !data.is_empty()));
     let data = given.unwrap_or_else(|| DEFAULT_DATA.to_owned());
-    Path::new(&data).join("containers").join(name).join("definition.json").exists()
+    let folder = Path::new(&data).join("containers").join(name);
+    // The second one is that of versions before.
+    ["definition.toml", "definition.json"].iter().any(|file| folder.join(file).exists())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::args_config::{self, ConfigVerb, EditArgs};
+use crate::args_config::{self, CheckconfigArgs, ConfigVerb, EditArgs};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
@@ -103,6 +103,9 @@ pub enum Verb {
     Config(ConfigVerb),
     /// Change a definition in your editor.
     Edit(EditArgs),
+    /// Say all that is wrong with definitions, with file and line; 1 where something is.
+    #[command(after_help = args_config::CHECKCONFIG_EXAMPLES)]
+    Checkconfig(CheckconfigArgs),
     /// Say what this host can do, what is missing, and what to do about it.
     Doctor(DoctorArgs),
     /// Print and set limits of a container by the names of their files.

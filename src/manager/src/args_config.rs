@@ -43,6 +43,24 @@ pub enum ConfigVerb {
     },
 }
 
+/// Examples of `checkconfig`.
+pub const CHECKCONFIG_EXAMPLES: &str = "\
+Examples:
+  skep checkconfig                all that are defined
+  skep checkconfig web1
+  skep checkconfig ./web1.toml -o json";
+
+/// `checkconfig`.
+#[derive(Debug, Args)]
+pub struct CheckconfigArgs {
+    /// Containers, or documents by a path with a slash or with .toml at its end; all containers without one.
+    #[arg(value_name = "NAME|FILE")]
+    pub what: Vec<String>,
+    /// How it is printed.
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
 /// `edit`.
 #[derive(Debug, Args)]
 pub struct EditArgs {

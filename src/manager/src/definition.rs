@@ -1,8 +1,8 @@
-//! What a container is, as it is kept on disk.
+//! What a container is. How it is kept on disk: [`crate::document`].
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use network::{LinkSpec, Rate, Share};
@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::copied::Storage;
-use crate::places::{Places, Readers, validate_name, write_whole};
+use crate::document;
+use crate::places::{Places, validate_name};
+use crate::size;
 use crate::system::System;
 use crate::validate::validate_inside;
 
 /// Version of the document. One that is not known is left alone.
 const SCHEMA: u32 = 1;
-/// Name of the document in the container's folder.
-pub const FILE: &str = "definition.json";
 
 /// A container's definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +94,7 @@ pub struct Definition {
     pub log: LogBounds,
     /// A piece of config.json that is laid over the rendered one ([`runtime_spec::fragment`]). A mount may have `optional`:
     /// it is left out where its source is not there.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[serde(default, skip_serializing_if = "Value::is_null", with = "document::piece")]
     pub oci: Value,
     /// What a configuration of LXC says that no other field has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +110,7 @@ fn yes() -> bool {
 
 /// How a container begins with the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Autostart {
     /// Those of a lower one come first.
     #[serde(default)]
@@ -166,11 +167,22 @@ pub fn parse_ready(text: &str) -> Result<Ready, String> {
 
 /// Bounds of a container's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LogBounds {
     /// Bytes from which on it is put aside; 0 for never.
+    #[serde(default = "log_size", deserialize_with = "size::read")]
     pub size: u64,
     /// How many old ones are kept.
+    #[serde(default = "log_files")]
     pub files: u32,
+}
+
+fn log_size() -> u64 {
+    LogBounds::default().size
+}
+
+fn log_files() -> u32 {
+    LogBounds::default().files
 }
 
 impl Default for LogBounds {
@@ -243,11 +255,12 @@ pub enum Upper {
     #[default]
     Disk,
     /// To memory, until it ends; at most this many bytes, 0 for half of the memory.
-    Memory(u64),
+    Memory(#[serde(deserialize_with = "size::read")] u64),
 }
 
 /// What a container runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Process {
     /// Program and arguments.
     pub args: Vec<String>,
@@ -288,9 +301,10 @@ impl First {
 
 /// Limits, in the units of the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "size::read_optional", skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     /// Thousandths of a processor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -299,12 +313,13 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
     /// Bytes on disk of what it changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "size::read_optional", skip_serializing_if = "Option::is_none")]
     pub disk: Option<u64>,
 }
 
 /// Something of the host inside the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Volume {
     /// Absolute path on the host.
     pub source: String,
@@ -320,6 +335,7 @@ pub struct Volume {
 
 /// A device of the host inside the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Device {
     /// Absolute path on the host.
     pub source: String,
@@ -391,6 +407,7 @@ pub enum Seccomp {
 
 /// Limits of a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rates {
     /// Most that the container sends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -430,14 +447,7 @@ impl Definition {
     /// # Errors
     /// It cannot be read, or a newer version wrote it.
     pub fn read(places: &Places, name: &str) -> Result<Option<Definition>> {
-        let path = places.container(name).join(FILE);
-        let bytes = match fs::read(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound || error.kind() == ErrorKind::NotADirectory => {
-                return Ok(None);
-            }
-            other => other.with_context(|| format!("cannot read {}", path.display()))?,
-        };
-        parse(&bytes).with_context(|| format!("cannot use {}", path.display())).map(Some)
+        document::read(&places.container(name))
     }
 
     /// Reads the definition of a container that has to be there.
@@ -474,28 +484,6 @@ impl Definition {
         names.sort_unstable();
         Ok(names)
     }
-
-    /// Writes the definition into the container's folder, or into one that will be renamed to it.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(self).context("cannot render the definition")?;
-        text.push(b'\n');
-        write_whole(&folder.join(FILE), &text, Readers::Owner)
-    }
-}
-
-fn parse(bytes: &[u8]) -> Result<Definition> {
-    #[derive(Deserialize)]
-    struct Version {
-        schema: u32,
-    }
-    let Version { schema } = serde_json::from_slice(bytes)?;
-    if schema != SCHEMA {
-        bail!("it has version {schema}, this program knows version {SCHEMA}");
-    }
-    Ok(serde_json::from_slice(bytes)?)
 }
 
 /// Reads `SOURCE:DESTINATION[:ro]`.
@@ -589,11 +577,5 @@ mod tests {
         for text in ["0", "-1", "x", "nan", ""] {
             parse_cpus(text).unwrap_err();
         }
-    }
-
-    #[test]
-    fn a_newer_document_is_left_alone() {
-        let error = parse(br#"{"schema": 99, "novelty": 1}"#).unwrap_err().to_string();
-        assert!(error.contains("version 99"), "{error}");
     }
 }

@@ -13,7 +13,7 @@
 //!                   └────► runtime                  skep run, state, kill, delete
 //!
 //! data folder (/var/lib/skep):
-//!   containers/NAME/definition.json   written by rename; what is not whole is not there
+//!   containers/NAME/definition.toml   what it is: see document, and docs/definition.md
 //!   containers/NAME/own/upper, work   what the container changed; only root may look into own
 //!   containers/NAME/config.json       the bundle of the last start
 //!   containers/NAME/snapshots         which frozen changes it had: see snapshots
@@ -45,7 +45,10 @@ pub mod cni;
 pub mod copied;
 pub mod definition;
 pub mod diff;
+pub mod document;
 pub mod host;
+pub mod judge;
+pub mod keys;
 pub mod links;
 pub mod lxc;
 pub mod monitor;

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::changes;
 use crate::definition::Definition;
+use crate::document;
 use crate::ops::{network, remove_tree, start, stop};
 use crate::places::{Lock, Places, Readers, UPPER, write_whole};
 use crate::run::Manager;
@@ -113,6 +114,7 @@ pub fn read(places: &Places, name: &str) -> Result<Option<Intent>> {
 pub fn lock(manager: &Manager, name: &str) -> Result<Lock> {
     let lock = manager.places.lock(name)?;
     settle(manager, name)?;
+    document::convert(&manager.places.container(name))?;
     Ok(lock)
 }
 

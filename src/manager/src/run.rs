@@ -98,6 +98,7 @@ fn perform(cli: Cli, clock: Clock) -> Result<ExitCode> {
         Verb::Doctor(args) => return ops::doctor::doctor(&manager, &args),
         Verb::Autostart(args) => ops::autostart::autostart(&manager, &args),
         Verb::Config(verb) => ops::config::config(&manager, &verb),
+        Verb::Checkconfig(args) => return ops::checkconfig::checkconfig(&manager, &args),
         Verb::Edit(args) => ops::config::edit(&manager, &args),
         Verb::Freeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, true)),
         Verb::Unfreeze(args) => ops::each(&args.names, |name| ops::freeze::set_frozen(&manager, name, false)),

@@ -1,5 +1,7 @@
 //! Sizes as people write them.
 
+use serde::{Deserialize, Deserializer};
+
 /// Reads a number of bytes: digits, a fraction perhaps, and a unit of IEC 80000-13 (`KiB`, `MiB`, `GiB`, `TiB`), of which
 /// the first letter is enough, in any case.
 ///
@@ -23,6 +25,33 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     let parsed: f64 = number.parse().map_err(|_| wrong())?;
     let bytes = parsed * (1u64 << shift) as f64;
     if bytes >= 9e18 { Err(format!("{text:?} is more than 8 EiB")) } else { Ok(bytes as u64) }
+}
+
+/// Reads a size of a document: a number of bytes, or a text as [`parse_size`] takes it.
+///
+/// # Errors
+/// It is neither.
+pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "want a number of bytes, or a text such as \"512M\"")]
+    enum Written {
+        Bytes(u64),
+        Text(String),
+    }
+    match Written::deserialize(deserializer)? {
+        Written::Bytes(bytes) => Ok(bytes),
+        Written::Text(text) => parse_size(&text).map_err(serde::de::Error::custom),
+    }
+}
+
+/// The same of one that may be missing.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    struct Size(#[serde(deserialize_with = "read")] u64);
+    Ok(Option::<Size>::deserialize(deserializer)?.map(|Size(bytes)| bytes))
 }
 
 /// Renders bytes with three digits and a unit: `1.50 MiB`.

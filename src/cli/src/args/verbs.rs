@@ -89,6 +89,7 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("autostart", "start what begins with the machine, or stop it"),
     ("config", "print and change values of a definition"),
     ("edit", "change a definition in your editor"),
+    ("checkconfig", "say what is wrong with definitions, with file and line"),
     ("doctor", "say what this host can do and what is missing"),
     ("cgroup", "print and set limits of a container by their files"),
     ("device", "give a container a device or a link of the host, or take it away"),

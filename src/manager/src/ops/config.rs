@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Error, Result, bail};
@@ -11,6 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::args::LOG_FILES_MAX;
 use crate::args_config::{ConfigVerb, EditArgs};
 use crate::definition::{Autostart, Definition, LogBounds, Ready, Restart, Seccomp, parse_cpus, parse_ready};
+use crate::document;
+use crate::keys;
+use crate::ops::checkconfig;
 use crate::output::{self, Format, tell};
 use crate::pending;
 use crate::places::{find_program, validate_name};
@@ -394,12 +398,17 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
 
 /// Gives a running container its new limits, then keeps the definition: one that the kernel refuses is not kept.
 fn store(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
+    limit(manager, before, after)?;
+    after.write(&manager.places.container(&before.name))
+}
+
+fn limit(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
     let name = &before.name;
     let runs = manager.runtime.is_alive(name)?;
     if runs && before.limits != after.limits {
         manager.runtime.update(name, after.limits).context("the container keeps its limits")?;
     }
-    after.write(&manager.places.container(name))
+    Ok(())
 }
 
 /// `edit NAME`: the whole definition as TOML in the caller's editor.
@@ -409,32 +418,34 @@ fn store(manager: &Manager, before: &Definition, after: &Definition) -> Result<(
 pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     let name = &args.name;
     let before = Definition::need(&manager.places, name)?;
-    let text = render_toml(&before)?;
+    let folder = manager.places.container(name);
+    let shown = document::read_text(&folder)?;
     let path = std::env::temp_dir().join(format!("skep-{name}-{}.toml", std::process::id()));
     let mut options = fs::OpenOptions::new();
     std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-    let written = options.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options.open(&path).and_then(|mut file| file.write_all(shown.as_bytes()));
     written.with_context(|| format!("cannot write {}", path.display()))?;
     let edited = run_editor(&path).and_then(|()| {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let after = parse_toml(&text)?;
+        let after = parse_edited(&text, &path, name)?;
         if (&after.name, after.created, &after.from, &after.changes)
             != (&before.name, before.created, &before.from, &before.changes)
         {
             bail!("name, created, from and changes cannot be edited: skep rename, copy and restore change them");
         }
-        Ok(after)
+        Ok((text, after))
     });
-    let after = match edited {
+    let (text, after) = match edited {
         Ok(after) => after,
         Err(error) => return Err(error.context(format!("nothing is changed; what you wrote is in {}", path.display()))),
     };
     let kept = || -> Result<()> {
         let _lock = pending::lock(manager, name)?;
-        if Definition::need(&manager.places, name)? != before {
+        if document::read_text(&folder)? != shown {
             bail!("somebody else has changed it meanwhile");
         }
-        store(manager, &before, &after)
+        limit(manager, &before, &after)?;
+        document::write_text(&folder, &text)
     };
     kept().with_context(|| format!("nothing is changed; what you wrote is in {}", path.display()))?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
@@ -444,7 +455,7 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     Ok(())
 }
 
-fn run_editor(path: &std::path::Path) -> Result<()> {
+fn run_editor(path: &Path) -> Result<()> {
     let named =
         ["VISUAL", "EDITOR"].into_iter().find_map(|key| std::env::var(key).ok().filter(|value| !value.is_empty()));
     let found = || ["editor", "vi", "nano"].into_iter().find_map(find_program);
@@ -458,17 +469,12 @@ fn run_editor(path: &std::path::Path) -> Result<()> {
     Ok(())
 }
 
-fn render_toml(definition: &Definition) -> Result<String> {
-    toml::to_string_pretty(definition).context("cannot render the definition")
-}
-
-fn parse_toml(text: &str) -> Result<Definition> {
-    let definition: Definition = toml::from_str(text).context("this is no definition")?;
-    validate_hostname(&definition.hostname).map_err(Error::msg)?;
-    validate_signal(&definition.stop_signal).map_err(Error::msg)?;
-    definition.limits.memory.map(validate_memory).transpose().map_err(Error::msg)?;
-    if definition.process.args.is_empty() || !definition.process.cwd.starts_with('/') {
-        bail!("process.args must not be empty, and process.cwd must be an absolute path");
+/// The definition of an edited text, or all that is wrong with it, a line for each.
+fn parse_edited(text: &str, path: &Path, name: &str) -> Result<Definition> {
+    let findings = keys::check(text, None);
+    if !findings.is_empty() {
+        let lines: Vec<String> = findings.iter().map(|finding| checkconfig::render(path, finding)).collect();
+        bail!("this is no definition of container {name:?}:\n{}", lines.join("\n"));
     }
-    Ok(definition)
+    document::parse(text).map_err(|(line, error)| Error::msg(format!("{}:{line}: {error}", path.display())))
 }

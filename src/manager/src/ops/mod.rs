@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod autostart;
 pub mod cgroup;
+pub mod checkconfig;
 pub mod config;
 pub mod console;
 pub mod copy;

@@ -17,7 +17,7 @@ use crate::definition::{Definition, Device, First, From, Upper};
 use crate::host;
 use crate::lxc;
 use crate::monitor;
-use crate::ops::{ended, follow, network};
+use crate::ops::{checkconfig, ended, follow, network};
 use crate::output::tell;
 use crate::pending;
 use crate::places::{Readers, write_for_run};
@@ -91,6 +91,8 @@ fn start_run(
 ) -> Result<()> {
     let name = &definition.name;
     let folder = manager.places.container(name);
+    // Somebody may have written it by hand.
+    checkconfig::need_sound(&folder, name)?;
     if let Some(bytes) = definition.limits.disk {
         quota::limit_again(&folder, bytes)?;
     }

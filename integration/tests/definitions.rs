@@ -1,0 +1,107 @@
+//! The document of a definition on disk: `edit`, `config`, `checkconfig`, edits by hand, documents of versions before.
+
+use std::fs;
+
+use integration::defined::{Defined, text};
+use integration::requires::Need;
+use integration::{case_with, json};
+
+#[test]
+fn what_a_person_writes_is_stored_as_written() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = d.name("web");
+        d.create(&name, text(&d.base()), &["--memory", "64M"], &["true"]).ok();
+        let path = d.folder(&name).join("definition.toml");
+        let edit = |script: &str| d.prepare(&["edit", &name]).env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run();
+        edit("sed -i -e '1i # Written by hand.' -e 's/^memory = .*/memory = \"32M\" # enough/'").ok();
+        let written = fs::read_to_string(&path).expect("read");
+        assert!(
+            written.starts_with("# Written by hand.\n") && written.contains("memory = \"32M\" # enough\n"),
+            "{written}"
+        );
+        assert_eq!(d.call(&["config", "get", &name, "memory"]).ok().trim(), (32 << 20).to_string());
+        // A change of one value leaves all else alone.
+        d.call(&["config", "set", &name, "pids=9", "hostname=other"]).ok();
+        let changed = fs::read_to_string(&path).expect("read");
+        assert!(changed.contains("# Written by hand.") && changed.contains("memory = \"32M\" # enough\n"), "{changed}");
+        assert_eq!(d.definition(&name)["limits"]["pids"], 9);
+        d.call(&["config", "unset", &name, "pids"]).ok();
+        assert!(!fs::read_to_string(&path).expect("read").contains("pids"));
+        // So does another name.
+        let other = d.name("other");
+        d.call(&["rename", &name, &other]).ok();
+        assert!(fs::read_to_string(d.folder(&other).join("definition.toml")).expect("read").contains("# enough"));
+        d.call(&["destroy", &other]).ok();
+    });
+}
+
+#[test]
+fn what_is_wrong_is_told_with_file_and_line_and_never_lost() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let (good, bad) = (d.name("good"), d.name("bad"));
+        for name in [&good, &bad] {
+            d.create(name, text(&d.base()), &[], &["true"]).ok();
+        }
+        assert_eq!(d.call(&["checkconfig"]).ok(), "");
+        let path = d.folder(&bad).join("definition.toml");
+        let sound = fs::read_to_string(&path).expect("read");
+        let lines = sound.lines().count();
+        let wrong = sound.replace("stop_signal = \"TERM\"", "stop_signal = 15") + "\n[limts]\nmemory = 1\n";
+        fs::write(&path, &wrong).expect("write");
+        let checked = d.call(&["checkconfig"]);
+        checked.fails();
+        let told = checked.stdout_now();
+        assert!(
+            told.contains(&format!(
+                "{}:{}: limts: there is no such key, did you mean limits?",
+                path.display(),
+                lines + 2
+            )),
+            "{told}"
+        );
+        assert!(told.contains(": stop_signal: want text such as \"TERM\"") && !told.contains(&good), "{told}");
+        let json = d.call(&["checkconfig", &bad, &good, "-o", "json"]).stdout_now();
+        let json: integration::Value = json.parse().expect("JSON");
+        assert_eq!(json[0]["findings"].as_array().map(Vec::len), Some(2), "{json}");
+        assert_eq!((&json[1]["name"], &json[1]["findings"]), (&json!(good), &json!([])));
+        for verb in [&["start", &bad][..], &["config", "set", &bad, "pids=9"], &["snapshot", &bad]] {
+            d.call(verb).fails_saying("definition.toml");
+            assert_eq!(fs::read_to_string(&path).expect("read"), wrong);
+        }
+        // Its form is right, a value is not.
+        fs::write(&path, sound.replace("cwd = \"/\"", "cwd = \"home\"")).expect("write");
+        let said = d.call(&["start", &bad]).fails();
+        assert!(
+            said.contains("process.cwd: \"home\" must be an absolute path") && said.contains("definition.toml:"),
+            "{said}"
+        );
+        // A file of no container.
+        let file = sb.dir.join("some.toml");
+        fs::write(&file, "schema = \n").expect("write");
+        let checked = d.call(&["checkconfig", text(&file)]);
+        checked.fails();
+        assert!(checked.stdout_now().starts_with(&format!("{}:1: ", file.display())), "{checked:?}");
+        d.call(&["checkconfig", "nobody"]).fails();
+        d.call(&["destroy", "--force", &good, &bad]).ok();
+    });
+}
+
+#[test]
+fn a_document_of_a_version_before_is_converted_once() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = d.name("old");
+        d.create(&name, text(&d.base()), &["--memory", "64M"], &["sleep", "1000"]).ok();
+        let (new, old) = (d.folder(&name).join("definition.toml"), d.folder(&name).join("definition.json"));
+        fs::write(&old, d.definition(&name).to_string()).expect("write");
+        fs::remove_file(&new).expect("remove");
+        assert_eq!(d.listed(&name)["state"], "stopped");
+        assert!(old.exists(), "looking changes nothing");
+        d.call(&["start", &name]).ok();
+        assert!(!old.exists());
+        assert_eq!(d.definition(&name)["limits"]["memory"], 64 << 20);
+        d.call(&["destroy", "--force", &name]).ok();
+    });
+}
