@@ -64,6 +64,26 @@ pub fn render_nanos(since_1970: Duration) -> String {
     text + &format!(".{:09}Z", since_1970.subsec_nanos())
 }
 
+/// Reads what [`render_seconds`] and [`render_nanos`] write, as seconds since 1970; `None` for anything else.
+#[must_use]
+pub fn parse_seconds(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        text.get(range).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+    };
+    let form: String = text.get(..19)?.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    if form != "0000-00-00T00:00:00" || !text.ends_with('Z') {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    // As above, the other way round: days_from_civil.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let seconds = days * DAY + number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
+    u64::try_from(seconds).ok()
+}
+
 fn whole_seconds(since_1970: Duration) -> i64 {
     i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX)
 }
@@ -71,6 +91,17 @@ fn whole_seconds(since_1970: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for seconds in [0, 951_782_400, 1_709_164_799, 1_767_225_600, 4_102_444_799] {
+            assert_eq!(parse_seconds(&render_seconds(Duration::from_secs(seconds))), Some(seconds));
+            assert_eq!(parse_seconds(&render_nanos(Duration::new(seconds, 7))), Some(seconds));
+        }
+        for text in ["", "2026-08-19T12:34:56", "2026-08-19 12:34:56Z", "+026-08-19T12:34:56Z", "ä"] {
+            assert_eq!(parse_seconds(text), None, "{text}");
+        }
+    }
 
     #[track_caller]
     fn check(seconds: i64, expected: &str) {

@@ -113,7 +113,7 @@ impl Skep {
     /// # Errors
     /// What `skep` tells.
     pub fn defined(&self) -> Result<Vec<(String, Option<PathBuf>)>> {
-        let text = self.ok(&["ls", "--format", "json"])?;
+        let text = self.ok(&["ls", "--format", "json", "--filter", "defined=true"])?;
         let rows: Vec<Value> = serde_json::from_str(&text).context("cannot read the answer of ls")?;
         let row = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["lxc_config"].as_str().map(PathBuf::from)));
         Ok(rows.iter().filter_map(row).collect())

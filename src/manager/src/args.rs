@@ -9,6 +9,7 @@ use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
 use crate::args_live::{self, CgroupVerb, DeviceVerb, MonitorArgs, MountVerb};
+use crate::args_list::{self, LsArgs};
 use crate::args_network::ConnectionArgs;
 use crate::args_running::{
     self, AttachArgs, AutostartArgs, AutostartOptions, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs,
@@ -94,6 +95,7 @@ pub enum Verb {
     /// Show what a container does just now: its processes, limits, stalls and last words.
     Status(StatusArgs),
     /// Show what containers use, again and again; q leaves.
+    #[command(after_help = args_running::TOP_EXAMPLES)]
     Top(TopArgs),
     /// Start what begins with the machine, in its order; or stop it.
     #[command(after_help = args_running::AUTOSTART_EXAMPLES)]
@@ -135,7 +137,8 @@ pub enum Verb {
     Stop(StopArgs),
     /// Remove definitions with all that the containers changed.
     Destroy(DestroyArgs),
-    /// List defined containers.
+    /// List containers with what they use: those that are defined, and those that engines have made below the same --root.
+    #[command(after_help = args_list::EXAMPLES)]
     Ls(LsArgs),
     /// Root file systems that were made elsewhere.
     #[command(subcommand)]
@@ -520,27 +523,6 @@ pub struct DestroyArgs {
     /// Stop what runs, and do not mind what is not there.
     #[arg(long, short)]
     pub force: bool,
-}
-
-/// `ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// How the list is printed.
-    #[command(flatten)]
-    pub printed: Printed,
-    /// Only those of which FIELD is VALUE: name, state, from or network; may be repeated.
-    #[arg(long, short, value_name = "FIELD=VALUE", value_parser = parse_filter)]
-    pub filter: Vec<(String, String)>,
-    /// Print names alone.
-    #[arg(long, short)]
-    pub quiet: bool,
-}
-
-fn parse_filter(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((field @ ("name" | "state" | "from" | "network"), value)) => Ok((field.to_owned(), value.to_owned())),
-        _ => Err(format!("{text:?}: want name=, state=, from= or network= and a value")),
-    }
 }
 
 fn parse_memory(text: &str) -> Result<u64, String> {

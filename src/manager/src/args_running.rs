@@ -148,6 +148,15 @@ pub struct StatusArgs {
     pub printed: Printed,
 }
 
+/// Examples of `top`.
+pub const TOP_EXAMPLES: &str = "\
+Keys: q leaves; c, m, p and n sort by processor, memory, tasks and name.
+
+Examples:
+  skep top --sort memory
+  skep top --batch --number 1
+  skep top --json --number 2 --delay 1 | tail -n 1";
+
 /// `top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
@@ -160,6 +169,9 @@ pub struct TopArgs {
     /// Write plain text, one table below the other.
     #[arg(long, short)]
     pub batch: bool,
+    /// Write one JSON document a line for each look, in place of tables.
+    #[arg(long)]
+    pub json: bool,
     /// Stop after so many tables.
     #[arg(long, short, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub number: Option<u64>,
@@ -179,7 +191,7 @@ pub enum SortBy {
     Pids,
 }
 
-fn parse_delay(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_delay(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
         _ => Err(format!("{text:?}: want seconds, from 0.1 to 86400")),

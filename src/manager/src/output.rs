@@ -36,12 +36,30 @@ pub fn print(format: Format, document: &impl Serialize, rows: impl FnOnce() -> V
 /// # Errors
 /// Standard output cannot be written.
 pub fn write(text: &str) -> Result<()> {
+    write_open(text).map(drop)
+}
+
+/// Prints text; whether somebody still reads.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn write_open(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Whoever read has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("cannot write to standard output"),
     }
+}
+
+/// Renders rows as CSV (RFC 4180, with line feeds).
+#[must_use]
+pub fn render_csv(rows: &[Vec<String>]) -> String {
+    let cell = |cell: &String| match cell.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", cell.replace('"', "\"\"")),
+        false => cell.clone(),
+    };
+    rows.iter().map(|row| row.iter().map(cell).collect::<Vec<_>>().join(",") + "\n").collect()
 }
 
 /// Tells something that is no result.
@@ -159,6 +177,12 @@ mod tests {
         );
         assert_eq!(render_yaml(&json!([])), "[]\n");
         assert_eq!(render_yaml(&json!("a b")), "\"a b\"\n");
+    }
+
+    #[test]
+    fn what_separates_cells_stands_in_quotes() {
+        let rows = [["a,b", "say \"x\""], ["", "1"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(render_csv(&rows), "\"a,b\",\"say \"\"x\"\"\"\n,1\n");
     }
 
     #[test]

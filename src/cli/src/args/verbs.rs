@@ -98,7 +98,7 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("freeze", "let no process of a container go on"),
     ("unfreeze", "let them go on"),
     ("destroy", "remove definitions with all that the containers changed"),
-    ("ls", "list defined containers"),
+    ("ls", "list containers with what they use"),
     ("network", "make networks for containers, list and remove them"),
     ("image", "import, list and remove root file systems"),
     ("snapshot", "keep what a container has changed so far"),

@@ -33,11 +33,11 @@ struct Checked {
 pub fn checkconfig(manager: &Manager, args: &CheckconfigArgs) -> Result<ExitCode> {
     let all = if args.what.is_empty() { Definition::names(&manager.places)? } else { args.what.clone() };
     let checked = all.iter().map(|what| check(manager, what)).collect::<Result<Vec<_>>>()?;
-    if args.printed.format == Format::Table {
+    if args.printed.format() == Format::Table {
         let lines = checked.iter().flat_map(|one| one.findings.iter().map(|finding| render(&one.file, finding) + "\n"));
         output::write(&lines.collect::<String>())?;
     } else {
-        output::print(args.printed.format, &checked, Vec::new)?;
+        output::print(args.printed.format(), &checked, Vec::new)?;
     }
     let wrong = checked.iter().any(|one| !one.findings.is_empty());
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })

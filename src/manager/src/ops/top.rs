@@ -2,31 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::io::IsTerminal;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use runtime_spec::state::{State, Usage};
-use sys::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use serde::Serialize;
 
 use crate::args_running::{SortBy, TopArgs};
 use crate::definition::{Definition, Limits};
 use crate::output;
 use crate::run::Manager;
+use crate::screen::{self, Event, Plan};
 use crate::size::render_size;
 
-/// The other screen of a terminal, without a cursor.
-const SCREEN_ON: &str = "\x1b[?1049h\x1b[?25l";
-/// What was there before.
-const SCREEN_OFF: &str = "\x1b[?25h\x1b[?1049l";
-
-/// One container at one moment.
-#[derive(Debug, Clone, PartialEq)]
+/// One container at one moment, as `top --json` has it. Names of fields are not changed, only added to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Row {
+    /// The container's name.
     name: String,
+    /// As in `ls`.
     state: &'static str,
     /// Percent of one processor since the last look.
+    #[serde(rename = "cpu_percent")]
     cpu: f64,
     usage: Usage,
     limits: Limits,
@@ -37,43 +34,50 @@ struct Row {
 /// # Errors
 /// What the runtime says.
 pub fn top(manager: &Manager, args: &TopArgs) -> Result<()> {
-    let input = std::io::stdin();
-    let screen = !args.batch && std::io::stdout().is_terminal();
-    let keys = screen && input.is_terminal();
     let limits = read_limits(manager);
     let pause = Duration::from_secs_f64(args.delay);
-    let signals = if keys { Some(sys::signal::take_all()?) } else { None };
-    let before_keys = if keys { Some(sys::terminal::make_raw(input.as_fd())?) } else { None };
-    let drawn = (|| -> Result<()> {
-        if screen {
-            output::write(SCREEN_ON)?;
-        }
-        let mut last = look(manager)?;
-        // The first share is that of a short moment.
-        let mut wait = pause.min(Duration::from_millis(200));
-        for round in 1.. {
-            if sleep(wait, signals.as_ref().map(|signals| (signals.as_fd(), input.as_fd())))? {
-                return Ok(());
+    let mut last = look(manager)?;
+    let mut sort = args.sort;
+    let mut rows = Vec::new();
+    // The first share is that of a short moment.
+    let plan = Plan {
+        plain: args.batch || args.json,
+        first: pause.min(Duration::from_millis(200)),
+        pause,
+        number: args.number,
+    };
+    screen::show(plan, |event, lines| {
+        match event {
+            Event::Time => {
+                let now = look(manager)?;
+                rows = plan_rows(&last, &now, &limits);
+                last = now;
             }
-            wait = pause;
-            let now = look(manager)?;
-            let rows = plan_rows(&last, &now, &limits, args.sort);
-            let lines = if screen { screen_rows() } else { usize::MAX };
-            output::write(&draw(&rows, screen, lines))?;
-            last = now;
-            if args.number.is_some_and(|number| round >= number) {
-                return Ok(());
-            }
+            Event::Key(key) => match sort_of(key) {
+                Some(by) => sort = by,
+                None => return Ok(None),
+            },
+            Event::Resized => {}
         }
-        Ok(())
-    })();
-    if screen {
-        output::write(SCREEN_OFF)?;
+        sort_rows(&mut rows, sort);
+        if args.json {
+            return Ok(Some(serde_json::to_string(&rows)? + "\n"));
+        }
+        let table = draw(&rows, lines.map_or(usize::MAX, |lines| lines - 1));
+        let keys = if lines.is_some() { "q quits; by c processor, m memory, p tasks, n name\n" } else { "" };
+        Ok(Some(table + keys))
+    })
+}
+
+/// What a key sorts by.
+fn sort_of(key: u8) -> Option<SortBy> {
+    match key.to_ascii_lowercase() {
+        b'c' => Some(SortBy::Cpu),
+        b'm' => Some(SortBy::Memory),
+        b'p' => Some(SortBy::Pids),
+        b'n' => Some(SortBy::Name),
+        _ => None,
     }
-    if let Some(before) = before_keys {
-        sys::terminal::restore(input.as_fd(), &before)?;
-    }
-    drawn
 }
 
 fn read_limits(manager: &Manager) -> BTreeMap<String, Limits> {
@@ -94,43 +98,11 @@ fn look(manager: &Manager) -> Result<Look> {
     Ok(Look { at: Instant::now(), states })
 }
 
-/// Waits; whether somebody wants to leave meanwhile.
-fn sleep(pause: Duration, keys: Option<(std::os::fd::BorrowedFd<'_>, std::os::fd::BorrowedFd<'_>)>) -> Result<bool> {
-    let Some((signals, input)) = keys else {
-        std::thread::sleep(pause);
-        return Ok(false);
-    };
-    let until = Instant::now() + pause;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let ready = sys::process::poll_readable(&[signals, input], Some(u64::try_from(left.as_millis())?))?;
-        // Among them are those of which a program notices nothing otherwise.
-        if ready[0].readable && matches!(sys::signal::next(signals)?, SIGINT | SIGTERM | SIGHUP | SIGQUIT) {
-            return Ok(true);
-        }
-        if ready[1].readable {
-            let mut key = [0; 1];
-            // q, Control-c, Control-d, or nobody is there any more.
-            if sys::fs::read_some(input, &mut key)? == 0 || matches!(key[0], b'q' | 3 | 4) {
-                return Ok(true);
-            }
-        }
-        if left.is_zero() {
-            return Ok(false);
-        }
-    }
-}
-
-fn screen_rows() -> usize {
-    sys::terminal::size(std::io::stdout().as_fd()).map_or(24, |(rows, _)| usize::from(rows)).max(4)
-}
-
-fn plan_rows(last: &Look, now: &Look, limits: &BTreeMap<String, Limits>, sort: SortBy) -> Vec<Row> {
+fn plan_rows(last: &Look, now: &Look, limits: &BTreeMap<String, Limits>) -> Vec<Row> {
     let seconds = now.at.duration_since(last.at).as_secs_f64().max(0.001);
     let before: BTreeMap<&str, u64> =
         last.states.iter().filter_map(|state| Some((state.id.as_str(), state.usage?.cpu))).collect();
-    let mut rows: Vec<Row> = now
-        .states
+    now.states
         .iter()
         .map(|state| {
             let usage = state.usage.unwrap_or_default();
@@ -140,7 +112,10 @@ fn plan_rows(last: &Look, now: &Look, limits: &BTreeMap<String, Limits>, sort: S
             let limits = limits.get(&state.id).copied().unwrap_or_default();
             Row { name: state.id.clone(), state: state.status.name(), cpu, usage, limits }
         })
-        .collect();
+        .collect()
+}
+
+fn sort_rows(rows: &mut [Row], sort: SortBy) {
     rows.sort_by(|a, b| {
         let by = match sort {
             SortBy::Name => std::cmp::Ordering::Equal,
@@ -150,10 +125,9 @@ fn plan_rows(last: &Look, now: &Look, limits: &BTreeMap<String, Limits>, sort: S
         };
         by.then_with(|| a.name.cmp(&b.name))
     });
-    rows
 }
 
-fn draw(rows: &[Row], screen: bool, lines: usize) -> String {
+fn draw(rows: &[Row], lines: usize) -> String {
     let header = ["NAME", "STATE", "CPU%", "CPU TIME", "MEM", "LIMIT", "MEM%", "PIDS"].map(str::to_owned).to_vec();
     let cells = |row: &Row| {
         let limit = row.limits.memory;
@@ -191,11 +165,6 @@ fn draw(rows: &[Row], screen: bool, lines: usize) -> String {
     {
         return text;
     }
-    if screen {
-        // Home, each line cleared to its end, then the rest of the screen. The terminal may be a raw one.
-        let body = text.trim_end().replace('\n', "\x1b[K\r\n");
-        return format!("\x1b[H{body}\x1b[K\x1b[J");
-    }
     text
 }
 
@@ -226,16 +195,20 @@ mod tests {
         let states = vec![state("a", 1_000_000_000, 1 << 20), state("b", 500, 3 << 20), state("new", 9, 0)];
         let now = Look { at: at + Duration::from_secs(2), states };
         let limits = BTreeMap::from([("a".to_owned(), Limits { memory: Some(4 << 20), ..Limits::default() })]);
-        let rows = plan_rows(&last, &now, &limits, SortBy::Cpu);
+        let mut rows = plan_rows(&last, &now, &limits);
+        sort_rows(&mut rows, SortBy::Cpu);
         let shares: Vec<(&str, f64)> = rows.iter().map(|row| (row.name.as_str(), row.cpu)).collect();
         assert_eq!(shares, [("a", 50.0), ("b", 0.0), ("new", 0.0)]);
-        assert_eq!(plan_rows(&last, &now, &limits, SortBy::Memory)[0].name, "b");
-        let text = draw(&rows, false, usize::MAX);
+        let text = draw(&rows, usize::MAX);
         assert!(
             text.contains("25.0") && text.ends_with("3 containers: CPU 50.0 %, memory 4.00 MiB, 6 tasks\n"),
             "{text}"
         );
-        assert_eq!(draw(&rows, true, 4).matches("\r\n").count(), 3);
+        assert_eq!(draw(&rows, 4).lines().count(), 4);
+        sort_rows(&mut rows, sort_of(b'M').expect("a key"));
+        assert_eq!(rows[0].name, "b");
+        let json = serde_json::to_value(&rows).unwrap();
+        assert_eq!((&json[1]["cpu_percent"], &json[1]["limits"]["memory"]), (&50.0.into(), &(4 << 20).into()));
     }
 
     #[test]
