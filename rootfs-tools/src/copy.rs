@@ -114,7 +114,10 @@ impl Copier {
     fn copy_attributes(&mut self, one: Entry<'_>) -> Result<(), TreeError> {
         let Entry { from, to, full, stat } = one;
         let failed = || called(full);
-        entry::chown(to.0, to.1, stat.st_uid, stat.st_gid).map_err(failed())?;
+        // Of an ordinary user everything is its own, and its container's root is that user.
+        if entry::is_root() {
+            entry::chown(to.0, to.1, stat.st_uid, stat.st_gid).map_err(failed())?;
+        }
         let names = match entry::list_xattrs(from.0, from.1) {
             Err(error) if error.is(Errno::OPNOTSUPP) => Vec::new(),
             other => other.map_err(failed())?,

@@ -62,12 +62,22 @@ fn places(own: &Path, program: &str) -> Vec<PathBuf> {
     folders.map(|folder| folder.join(program)).collect()
 }
 
+/// Where they are kept where nothing is said, as the other program has it; `None` for a user without a home.
+fn usual_data() -> Option<PathBuf> {
+    if sys::process::effective_uid() == 0 {
+        return Some(PathBuf::from(DEFAULT_DATA));
+    }
+    let absolute = |key: &str| env::var_os(key).map(PathBuf::from).filter(|path| path.is_absolute());
+    let below_home = || absolute("HOME").map(|home| home.join(".local/share"));
+    Some(absolute("XDG_DATA_HOME").or_else(below_home)?.join("skep"))
+}
+
 /// Whether a container of this name is defined.
 #[must_use]
 pub fn defines(global: &Global, name: &str) -> bool {
     let given = global.data.clone().or_else(|| env::var(DATA).ok().filter(|data| !data.is_empty()));
-    let data = given.unwrap_or_else(|| DEFAULT_DATA.to_owned());
-    let folder = Path::new(&data).join("containers").join(name);
+    let Some(data) = given.map(PathBuf::from).or_else(usual_data) else { return false };
+    let folder = data.join("containers").join(name);
     // The second one is that of versions before.
     ["definition.toml", "definition.json"].iter().any(|file| folder.join(file).exists())
 }

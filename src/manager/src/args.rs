@@ -38,9 +38,9 @@ pub struct Cli {
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// Keep definitions, images, templates and networks below DIR.
-    #[arg(long, global = true, value_name = "DIR", env = "SKEP_DATA", default_value = "/var/lib/skep")]
-    pub data: PathBuf,
+    /// Keep definitions, images, templates and networks below DIR: /var/lib/skep, or ~/.local/share/skep of an ordinary user.
+    #[arg(long, global = true, value_name = "DIR", env = "SKEP_DATA")]
+    pub data: Option<PathBuf>,
     /// Keep the state of running containers below DIR.
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<String>,

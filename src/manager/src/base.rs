@@ -228,7 +228,12 @@ fn parse_user(text: &str, passwd: &str, group: &str) -> Result<User> {
 pub fn copy_root_attributes(from: &Path, to: &Path) -> Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let below = fs::metadata(from).with_context(|| format!("cannot look at {}", from.display()))?;
-    std::os::unix::fs::chown(to, Some(below.uid()), Some(below.gid()))
+    let chown = match sys::process::effective_uid() {
+        0 => std::os::unix::fs::chown(to, Some(below.uid()), Some(below.gid())),
+        // What an ordinary user makes is its own, and its container's root is that user.
+        _ => Ok(()),
+    };
+    chown
         .and_then(|()| fs::set_permissions(to, fs::Permissions::from_mode(below.mode() & 0o7777)))
         .with_context(|| format!("cannot set the owner and mode of {}", to.display()))
 }

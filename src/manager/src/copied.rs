@@ -68,6 +68,8 @@ const NO_UPPER: [(u64, &str); 10] = [
 /// What was asked for cannot be had; what the kernel says.
 pub fn decide(places: &Places, definition: &Definition, wanted: Option<Storage>) -> Result<Storage> {
     let refusal = match definition.upper {
+        // Only root of the first user namespace gives a container's layers to it.
+        _ if sys::process::effective_uid() != 0 => Some("an ordinary user cannot mount layers".to_owned()),
         // Nothing of the data folder is written to.
         _ if matches!(definition.from, From::Adopted { .. }) => None,
         Upper::Disk => probe_refusal(&places.data)?,

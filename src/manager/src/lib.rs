@@ -59,6 +59,7 @@ pub mod pending;
 pub mod places;
 pub mod progress;
 pub mod quota;
+pub mod rootless;
 pub mod run;
 pub mod runs;
 pub mod runtime;

@@ -11,6 +11,7 @@ use crate::args::{Cli, Global, Verb};
 use crate::ops;
 use crate::output::tell;
 use crate::places::Places;
+use crate::rootless;
 use crate::runtime::Runtime;
 use crate::trace::{Clock, Trace};
 
@@ -75,7 +76,9 @@ fn traced(cli: Cli, argv: &[OsString]) -> Result<ExitCode> {
 }
 
 fn perform(cli: Cli, clock: Clock) -> Result<ExitCode> {
-    let data = std::path::absolute(&cli.global.data).context("cannot tell the current folder")?;
+    let given = cli.global.data.clone().filter(|data| !data.as_os_str().is_empty());
+    let data = given.map_or_else(rootless::data_folder, Ok)?;
+    let data = std::path::absolute(data).context("cannot tell the current folder")?;
     let manager = Manager { places: Places { data }, runtime: runtime(&cli.global, &clock)?, clock };
     // The hook runs within another command, which has recovered what there was.
     if !matches!(cli.verb, Verb::Connect { .. }) {

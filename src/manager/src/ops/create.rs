@@ -19,6 +19,7 @@ use crate::ops::{network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
 use crate::quota;
+use crate::rootless;
 use crate::run::Manager;
 use crate::system::init::STOP_SIGNAL;
 use crate::system::{INIT, System, ids};
@@ -60,6 +61,9 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     }
     if args.no_monitor && (args.tty || definition.restart != Restart::No) {
         bail!("--no-monitor goes neither with --tty nor with --restart: the monitor holds the one and does the other");
+    }
+    if rootless::read_caller()?.is_some() {
+        rootless::check(&definition)?;
     }
     let allocate = args.ids.is_none() && !args.privileged;
     let _ids_stay = renew(manager, &mut definition, allocate)?;

@@ -86,7 +86,12 @@ fn judge_host(host: &Value) -> Vec<Finding> {
     let root = host["euid"] == 0;
     findings.push(match root {
         true => finding("user", Verdict::Good, "root", None),
-        false => finding("user", Verdict::Limited, "not root", Some("defined containers need root")),
+        false => finding(
+            "user",
+            Verdict::Limited,
+            "not root",
+            Some("containers have a copy of their files, and no network with addresses: docs/rootless.md"),
+        ),
     });
     let missing = texts(&host["missingCapabilities"]);
     if root && !missing.is_empty() {

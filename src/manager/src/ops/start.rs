@@ -22,6 +22,7 @@ use crate::output::tell;
 use crate::pending;
 use crate::places::{Readers, write_for_run};
 use crate::quota;
+use crate::rootless;
 use crate::run::Manager;
 use crate::runs::Run;
 use crate::runtime::messages;
@@ -149,6 +150,10 @@ fn start_run(
             init: init.as_deref(),
         },
     );
+    if let Some(caller) = rootless::read_caller()? {
+        rootless::check(definition)?;
+        rootless::apply(&mut config, definition, &caller);
+    }
     leave_out_missing(&mut config);
     if definition.storage == Storage::Copy {
         copied::set_root(&mut config, &folder);
