@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, lchown};
 
+use integration::Sandbox;
 use integration::defined::{Defined, text};
 use integration::host::eventually;
 use integration::requires::Need;
 use integration::rootless::{User, user_case_with};
-use integration::Sandbox;
 
 /// The programs that `skep` hands over to, where the user reaches them.
 fn install(user: &User, sb: &Sandbox) {

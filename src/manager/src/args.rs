@@ -8,8 +8,8 @@ use crate::args_config::{self, CheckconfigArgs, ConfigVerb, EditArgs};
 use crate::args_kept::{
     self, CopyArgs, DiffArgs, ExportArgs, GcArgs, RefreshArgs, RestoreArgs, SnapshotArgs, TemplateArgs,
 };
-use crate::args_live::{self, CgroupVerb, DeviceVerb, MonitorArgs, MountVerb};
 use crate::args_list::{self, LsArgs};
+use crate::args_live::{self, CgroupVerb, DeviceVerb, MonitorArgs, MountVerb};
 use crate::args_network::ConnectionArgs;
 use crate::args_running::{
     self, AttachArgs, AutostartArgs, AutostartOptions, ConsoleArgs, DoctorArgs, InfoArgs, LogsArgs, RunArgs, StartArgs,
