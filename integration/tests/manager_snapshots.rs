@@ -9,7 +9,7 @@ use std::time::Duration;
 use integration::defined::{Defined, text};
 use integration::host::own_mounts;
 use integration::requires::Need;
-use integration::{Sandbox, Value, case_with, json};
+use integration::{Sandbox, case_with, json};
 
 /// Defines and starts a container that sleeps.
 fn sleeper(d: &Defined<'_>, suffix: &str) -> String {

@@ -67,6 +67,10 @@ fn judge_process(definition: &Definition, told: &mut impl FnMut(&str, Result<(),
     if let Some(system) = &definition.system {
         let fits = system.machine_id.len() == 32 && system.machine_id.bytes().all(|byte| byte.is_ascii_hexdigit());
         told("system.machine_id", if fits { Ok(()) } else { Err("want 32 hexadecimal digits".to_owned()) });
+        told("system.ttys", within(Some(system.ttys), 0, runtime_spec::ttys::MAX));
+        if system.ttys > 0 && !process.terminal {
+            told("system.ttys", Err("more terminals need the first one: process.terminal".to_owned()));
+        }
         if process.first == First::SkepInit {
             told("process.first", Err("a whole system has an init of its own".to_owned()));
         }

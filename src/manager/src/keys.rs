@@ -279,6 +279,7 @@ keys! {
     "hostname" Text "1 to 64 letters, digits, `-`, `.`; or the container's name" required "\"web1.example.org\"" "name in its UTS namespace";
     "stop_signal" Text "a number from 1 to 64, or a name" required "\"TERM\"" "what asks it to end; a whole system is asked in its init's own way";
     "monitor" Boolean "" "true" "false" "whether a monitor stays with it while it runs";
+    "view" Boolean "" "true" "false" "whether files such as `/proc/meminfo` tell it of itself where it has limits";
     "restart" Text "`no`, `on-failure`, `always`" "no" "\"always\"" "what happens when it ends by itself";
     "seccomp" Text "`default`, `unconfined`" "default" "\"unconfined\"" "which system calls it may make";
     "storage" Text "`overlay`, `copy`" "overlay" "\"copy\"" "layers, or a copy of all files; not changed once it is defined";
@@ -316,6 +317,7 @@ keys! {
     "volumes[].source" Text "an absolute path" required "\"/srv/www\"" "on the host";
     "volumes[].destination" Text "an absolute path below `/`" required "\"/www\"" "inside";
     "volumes[].read_only" Boolean "" "false" "true" "whether it can only be read";
+    "volumes[].idmap" Boolean "" "false" "true" "whether the owners of its files are ids of the container's user namespace";
     "devices" Tables "" "none" "[{ source = \"/dev/fuse\", destination = \"/dev/fuse\", access = \"rwm\" }]" "devices of the host inside";
     "devices[].source" Text "an absolute path" required "\"/dev/fuse\"" "on the host";
     "devices[].destination" Text "an absolute path below `/`" required "\"/dev/fuse\"" "inside";
@@ -367,6 +369,8 @@ keys! {
     "autostart.timeout" Integer "seconds" "0, no bound" "60" "until when it has to be ready";
     "system" Table "" "none" "{ machine_id = \"0123456789abcdef0123456789abcdef\" }" "it is a whole system, whose first process is an init";
     "system.machine_id" Text "32 hexadecimal digits" required "\"0123456789abcdef0123456789abcdef\"" "its `/etc/machine-id`";
+    "system.nesting" Boolean "" "false" "true" "whether it is prepared for engines that run containers inside";
+    "system.ttys" Integer "0 to 63" "0" "4" "terminals besides the console, on which gettys can be";
     "oci" Anything "" "none" "{ process = { oomScoreAdj = 500 } }" "a piece of config.json that is laid over the rendered one; as a text where TOML cannot say it";
     "lxc" Anything "" "none" "{ file = \"/var/lib/lxc/old/config\" }" "what a configuration of LXC says besides; `skep create --lxc-config` writes it";
 }
