@@ -253,6 +253,8 @@ mod tests {
                 Need::ProjectQuotas,
                 Need::DebianMirror,
                 Need::Systems,
+                Need::Services,
+                Need::NewestSystemd,
             ];
             let family = key.starts_with("program-") || key.starts_with("cgroup-");
             // The lane as a whole, see `cargo xtask test`.

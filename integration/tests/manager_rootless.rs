@@ -13,7 +13,10 @@ use integration::rootless::{User, user_case_with};
 fn install(user: &User, sb: &Sandbox) {
     for name in ["skep-manager", "skep-monitor"] {
         let copy = user.program.with_file_name(name);
-        fs::copy(sb.runtime.path.with_file_name(name), &copy).expect("copy a program");
+        let near = sb.runtime.path.with_file_name(name);
+        let prefix = sb.runtime.path.parent().and_then(|bin| bin.parent()).expect("a prefix");
+        let program = if near.exists() { near } else { prefix.join("libexec/skep").join(name) };
+        fs::copy(program, &copy).expect("copy a program");
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("chmod");
     }
 }

@@ -1,5 +1,6 @@
 //! What was added to a container since it was started: a document in the folder of its run, which ends with the run.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -29,6 +30,9 @@ pub struct Added {
     /// Devices.
     #[serde(default)]
     pub devices: Vec<Device>,
+    /// The rules of devices that were added, by the path inside: what a path of the host leads to may change.
+    #[serde(default)]
+    pub device_rules: BTreeMap<String, Value>,
     /// Links of the host, with all that brings them back.
     #[serde(default)]
     pub links: Vec<LinkRecord>,

@@ -34,9 +34,17 @@ const HEADING: &str = "# A container of skep. \"skep edit NAME\" and \"skep conf
 pub fn read(folder: &Path) -> Result<Option<Definition>> {
     let path = folder.join(FILE);
     match read_file(&path)? {
-        Some(text) => parse(&text).map(Some).map_err(|(line, error)| anyhow!("{}:{line}: {error}", path.display())),
-        None => read_before(&folder.join(BEFORE)),
+        Some(text) => parse_file(&path, &text).map(Some),
+        None => match read_before(&folder.join(BEFORE))? {
+            Some(definition) => Ok(Some(definition)),
+            // Somebody may have converted it between the two looks.
+            None => read_file(&path)?.map(|text| parse_file(&path, &text)).transpose(),
+        },
     }
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Definition> {
+    parse(text).map_err(|(line, error)| anyhow!("{}:{line}: {error}", path.display()))
 }
 
 fn read_file(path: &Path) -> Result<Option<String>> {

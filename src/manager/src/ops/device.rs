@@ -78,7 +78,8 @@ fn add_device(manager: &Manager, name: &str, (source, inside, access): (&str, &s
     }
     if let Some(running) = &running {
         let before = rules(manager, name, &added)?;
-        let now = [&before[..], &[rule]].concat();
+        let now = [&before[..], std::slice::from_ref(&rule)].concat();
+        added.device_rules.insert(inside.to_owned(), rule);
         // It may be opened before it can be seen, so that nobody sees it and is refused.
         allow(manager, name, running, &now)?;
         added.rules = Some(now);
@@ -109,12 +110,20 @@ fn remove_device(manager: &Manager, name: &str, inside: &str, save: bool) -> Res
     };
     if let Some(running) = &running {
         let mut now = rules(manager, name, &added)?;
-        // The device may have left the host: then no rule can be told by its number, and none lets it be opened.
-        if let Ok(rule) = rule(&device)
-            && let Some(at) = now.iter().rposition(|known| covers(known, &rule))
-        {
-            now.remove(at);
-        }
+        // The numbers of a device that was added are known; those of one that was there at the start are what its path has.
+        let rule = match added.device_rules.remove(&device.destination) {
+            Some(rule) => rule,
+            None => rule(&device).with_context(|| {
+                format!("cannot tell which rule is that of {inside}; a restart without the device takes it away")
+            })?,
+        };
+        let Some(at) = now.iter().rposition(|known| covers(known, &rule)) else {
+            bail!(
+                "no rule of container {name:?} is that of {}: it is another device now; a restart takes the old rule away",
+                device.source
+            );
+        };
+        now.remove(at);
         manager.runtime.set_device_rules(name, &now)?;
         manager.runtime.inside(name, &["remove-node", inside])?;
         added.rules = Some(now);
