@@ -117,9 +117,10 @@ fn run_isolated(runtime: &Runtime, settings: &Settings, bundle: &Path) -> Result
 fn run_overlay(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
     let mounted = settings.bundles.mount_overlay()?;
     thread::sleep(settings.gap);
-    let cost = run_bundle(runtime, &mounted.bundle)?;
+    let cost = run_bundle(runtime, &mounted.bundle);
+    // Also after a failure: the runtime is left out then, and its mount would stay.
     mounted.unmount()?;
-    Ok(vec![("run", cost)])
+    Ok(vec![("run", cost?)])
 }
 
 fn run_back_to_back(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
