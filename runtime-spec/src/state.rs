@@ -5,6 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// What every command says of a container that there is not. Callers rely on the text, as on runc's.
+pub const NOT_THERE: &str = "container does not exist";
+
+/// What a runtime says of an id that a container has already; callers look for it.
+pub const ALREADY_THERE: &str = "container with given ID already exists";
+
 /// Where a container is in its life (runtime.md, state). `Paused` is an addition that other runtimes have too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,6 +1,7 @@
 //! What can go wrong, in the words that callers of container runtimes look for.
 
 use runtime_spec::Finding;
+use runtime_spec::state::{ALREADY_THERE, NOT_THERE};
 
 /// Result of an engine call.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -9,13 +10,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The id is taken.
-    #[error("container with given ID already exists")]
+    #[error("{ALREADY_THERE}")]
     Exists,
     /// The id has characters that no container id has.
     #[error("invalid container ID format: {0:?} (letters, digits and _ + - . are allowed, and it may not be . or ..)")]
     InvalidId(String),
     /// No such container.
-    #[error("container does not exist")]
+    #[error("{NOT_THERE}")]
     NotFound,
     /// It has to run for this.
     #[error("container not running")]

@@ -98,6 +98,16 @@ impl Running {
     }
 }
 
+/// The run of a container, if it runs, and what was added to it. The container's lock is to be held.
+///
+/// # Errors
+/// As [`Running::find`] and [`Running::added`].
+pub fn look(manager: &Manager, name: &str) -> Result<(Option<Running>, Added)> {
+    let running = Running::find(manager, name)?;
+    let added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    Ok((running, added))
+}
+
 fn read(folder: &std::path::Path) -> Result<Added> {
     let path = folder.join(FILE);
     match fs::read(&path) {

@@ -250,9 +250,14 @@ fn devices(definition: &Definition, around: &Surroundings<'_>) -> (Vec<Value>, V
         nodes.push(json!({
             "path": device.destination, "type": kind, "major": major, "minor": minor, "fileMode": mode, "uid": 0, "gid": 0,
         }));
-        rules.push(json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": device.access }));
+        rules.push(device_rule(*kind, *major, *minor, &device.access));
     }
     (nodes, rules)
+}
+
+/// The rule that lets a device be opened, as `linux.resources.devices` has it.
+pub(crate) fn device_rule(kind: char, major: u32, minor: u32, access: &str) -> Value {
+    json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": access })
 }
 
 fn mounts(definition: &Definition, around: &Surroundings<'_>) -> Vec<Value> {

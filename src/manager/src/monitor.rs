@@ -32,23 +32,42 @@ pub fn launch(name: &str, folder: &Path, orders: &Orders, messages: &Path, attac
     fs::write(&path, orders.render()).with_context(|| format!("cannot write {}", path.display()))?;
     remove_if_there(messages)?;
     let mut command = Command::new(&program);
-    command.arg(name).arg(folder).args(attach.then_some("--attach")).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
+    command.arg(name).arg(folder).args(attach.then_some("--attach"));
+    let Answer::Failed(answer) = answer(&mut command)? else { return Ok(()) };
+    let said = fs::read_to_string(messages).unwrap_or_default();
+    match last_message(&said).or(answer) {
+        Some(message) => bail!("{message}"),
+        None => bail!("{} ended without a word", program.display()),
+    }
+}
+
+/// What a process of the monitor's program said before it went on by itself.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It works.
+    Ok,
+    /// It has ended, with this error if it named one.
+    Failed(Option<String>),
+}
+
+/// Starts a process of the monitor's program and takes its answer.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn answer(command: &mut Command) -> Result<Answer> {
+    let program = Path::new(command.get_program()).display().to_string();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("cannot run {program}"))?;
     let mut answer = String::new();
     if let Some(stdout) = child.stdout.take() {
         // It closes its end when it has said all.
         stdout.take(64 << 10).read_to_string(&mut answer).context("cannot read what the monitor says")?;
     }
     if answer.trim() == "ok" {
-        return Ok(());
+        return Ok(Answer::Ok);
     }
     child.wait().context("cannot wait for the monitor")?;
-    let said = fs::read_to_string(messages).unwrap_or_default();
-    match (last_message(&said), answer.trim().strip_prefix("error: ")) {
-        (Some(message), _) => bail!("{message}"),
-        (None, Some(message)) => bail!("{message}"),
-        (None, None) => bail!("{} ended without a word", program.display()),
-    }
+    Ok(Answer::Failed(answer.trim().strip_prefix("error: ").map(str::to_owned)))
 }
 
 /// The monitor's program, which is installed beside this one.
@@ -185,15 +204,14 @@ impl Connection {
         self.ask(&Request::Wait)?;
         let until = limit.map(|limit| Instant::now() + limit);
         loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            let left_ms = until.map(sys::process::left_ms);
             let ready = sys::process::poll_readable(&[self.0.as_fd()], left_ms)?;
             if ready[0].readable || ready[0].hung_up {
                 match self.next()? {
                     Told::Output(_) => {}
                     told => return Ok(Some(told)),
                 }
-            } else if left.is_some_and(|left| left.is_zero()) {
+            } else if left_ms == Some(0) {
                 return Ok(None);
             }
         }

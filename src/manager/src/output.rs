@@ -31,6 +31,20 @@ pub fn print(format: Format, document: &impl Serialize, rows: impl FnOnce() -> V
     write(&text)
 }
 
+/// Prints a document for programs, and for people nothing: they asked for something to be done, not to be told.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print_document(format: Format, document: &impl Serialize) -> Result<()> {
+    if format == Format::Table { Ok(()) } else { print(format, document, Vec::new) }
+}
+
+/// How a table says whether something is so.
+#[must_use]
+pub fn yes_no(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
 /// Prints text.
 ///
 /// # Errors

@@ -25,8 +25,6 @@ pub struct Manager {
     pub places: Places,
     /// The runtime.
     pub runtime: Runtime,
-    /// Where phases put down their time.
-    pub clock: Clock,
 }
 
 /// Runs the program.
@@ -79,12 +77,12 @@ fn perform(cli: Cli, clock: Clock) -> Result<ExitCode> {
     let given = cli.global.data.clone().filter(|data| !data.as_os_str().is_empty());
     let data = given.map_or_else(rootless::data_folder, Ok)?;
     let data = std::path::absolute(data).context("cannot tell the current folder")?;
-    let manager = Manager { places: Places { data }, runtime: runtime(&cli.global, &clock)?, clock };
+    let manager = Manager { places: Places { data }, runtime: runtime(&cli.global, clock)? };
     // The hook runs within another command, which has recovered what there was.
     if !matches!(cli.verb, Verb::Connect { .. }) {
-        let mark = manager.clock.mark();
+        let mark = manager.runtime.clock.mark();
         ops::recover(&manager);
-        manager.clock.spent("recover", mark);
+        manager.runtime.clock.spent("recover", mark);
     }
     match cli.verb {
         Verb::Create(args) => ops::create::create(&manager, &args),
@@ -131,7 +129,7 @@ fn perform(cli: Cli, clock: Clock) -> Result<ExitCode> {
 }
 
 /// The runtime with the options that it was called with.
-fn runtime(global: &Global, clock: &Clock) -> Result<Runtime> {
+fn runtime(global: &Global, clock: Clock) -> Result<Runtime> {
     let program = match std::env::var_os(PROGRAM) {
         Some(program) => PathBuf::from(program),
         None => std::env::current_exe().context("cannot tell where this program is")?.with_file_name("skep"),
@@ -155,5 +153,5 @@ fn runtime(global: &Global, clock: &Clock) -> Result<Runtime> {
     if global.systemd_cgroup {
         options.push("--systemd-cgroup".to_owned());
     }
-    Ok(Runtime { program, options, clock: clock.clone() })
+    Ok(Runtime { program, options, clock })
 }

@@ -1,7 +1,6 @@
 //! `skep` as a program: what it is asked and how it answers.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::file;
-use runtime_spec::state::{State, Status};
+use runtime_spec::state::{NOT_THERE, State, Status};
 
 use crate::bundle::CPU_PERIOD_US;
 use crate::definition::Limits;
@@ -27,9 +26,6 @@ pub struct Runtime {
     pub clock: Clock,
 }
 
-/// What `state` says of a container that the runtime does not have (a text that callers rely on).
-const NOT_THERE: &str = "container does not exist";
-
 impl Runtime {
     /// Whether it has systemd make cgroups.
     #[must_use]
@@ -46,14 +42,22 @@ impl Runtime {
     }
 
     fn output(&self, verb: &str, args: &[&str]) -> Result<Output> {
+        self.output_of(verb, args, Stdio::null())
+    }
+
+    fn output_of(&self, verb: &str, args: &[&str], input: Stdio) -> Result<Output> {
         let mark = self.clock.mark();
-        let output = self.command(verb).args(args).output();
+        let output = self.command(verb).args(args).stdin(input).output();
         self.clock.spent(&format!("skep {verb}"), mark);
         output.with_context(|| format!("cannot run {}", self.program.display()))
     }
 
     fn ok(&self, verb: &str, args: &[&str]) -> Result<Vec<u8>> {
-        let output = self.output(verb, args)?;
+        self.ok_of(verb, args, Stdio::null())
+    }
+
+    fn ok_of(&self, verb: &str, args: &[&str], input: Stdio) -> Result<Vec<u8>> {
+        let output = self.output_of(verb, args, input)?;
         if !output.status.success() {
             bail!("{}", told(verb, &output.stderr));
         }
@@ -295,22 +299,9 @@ impl Runtime {
     /// # Errors
     /// What the runtime says.
     pub fn set_device_rules(&self, name: &str, rules: &[serde_json::Value]) -> Result<()> {
-        let mut command = self.command("update");
-        command.args(["--resources", "-", name]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot run {}", self.program.display()))?;
         let document = serde_json::to_vec(&serde_json::json!({ "devices": rules }))?;
-        // One that has ended before it read says itself why.
-        if let Some(mut input) = child.stdin.take()
-            && let Err(error) = input.write_all(&document)
-            && error.kind() != std::io::ErrorKind::BrokenPipe
-        {
-            return Err(error).context("cannot pass the rules for devices on");
-        }
-        let output = child.wait_with_output().context("cannot wait for the runtime")?;
-        if !output.status.success() {
-            bail!("{}", told("update", &output.stderr));
-        }
-        Ok(())
+        let document = sys::memory::data_file("rules", &document)?;
+        self.ok_of("update", &["--resources", "-", name], document.into()).map(drop)
     }
 
     /// Changes what is mounted in a container that runs: the words of `inside` behind its name.
@@ -337,12 +328,11 @@ impl Runtime {
         let Some((_, process)) = self.first_process(name)? else { return Ok(true) };
         let end = Instant::now() + limit;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            let left_ms = sys::process::left_ms(end);
             if sys::process::poll_readable(&[process.as_fd()], Some(left_ms))?[0].readable {
                 return Ok(true);
             }
-            if left.is_zero() {
+            if left_ms == 0 {
                 return Ok(false);
             }
         }

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use sys::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::output;
 
@@ -87,18 +86,16 @@ pub fn show(plan: Plan, mut render: impl FnMut(Event, Option<usize>) -> Result<O
 /// Waits for the time, a key or a signal; `None` where somebody wants to leave.
 fn wait(until: Instant, signals: &OwnedFd, input: Option<BorrowedFd<'_>>) -> Result<Option<Event>> {
     loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let left_ms = sys::process::left_ms(until);
+        if left_ms == 0 {
             return Ok(Some(Event::Time));
         }
         let watched: Vec<BorrowedFd<'_>> = std::iter::once(signals.as_fd()).chain(input).collect();
-        // Rounded up, or the last millisecond would be spent in a circle.
-        let left_ms = u64::try_from(left.as_millis())? + 1;
         let ready = sys::process::poll_readable(&watched, Some(left_ms))?;
         // Among them are those of which a program notices nothing otherwise.
         if ready[0].readable {
             match sys::signal::next(signals.as_fd())? {
-                SIGINT | SIGTERM | SIGHUP | SIGQUIT => return Ok(None),
+                signal if sys::signal::asks_to_end(signal) => return Ok(None),
                 sys::signal::SIGWINCH if input.is_some() => return Ok(Some(Event::Resized)),
                 _ => {}
             }

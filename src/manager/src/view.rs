@@ -4,10 +4,10 @@
 //! runtime starts; once the container has its own mounts of them, or has not come about, this one is taken away again.
 
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::VIEWS;
@@ -16,7 +16,7 @@ use sys::Errno;
 use sys::mount::UnmountFlags;
 
 use crate::definition::Definition;
-use crate::monitor;
+use crate::monitor::{self, Answer};
 use crate::output::tell;
 use crate::places::{CLOSED, Places};
 use crate::runs::Run;
@@ -69,18 +69,11 @@ fn launch(name: &str, run: &Path, group: &str, place: &Path) -> Result<()> {
     let program = monitor::program()?;
     let mut command = Command::new(&program);
     command.arg0(TITLE).arg(name).arg(run).args(["--view", group]).arg(place);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("cannot run {}", program.display()))?;
-    let mut answer = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        // It closes its end when it has said all.
-        stdout.take(4096).read_to_string(&mut answer).context("cannot read what it says")?;
+    match monitor::answer(&mut command)? {
+        Answer::Ok => Ok(()),
+        Answer::Failed(Some(said)) => bail!("{said}"),
+        Answer::Failed(None) => bail!("{} ended without a word", program.display()),
     }
-    if answer.trim() == "ok" {
-        return Ok(());
-    }
-    child.wait().context("cannot wait for its end")?;
-    bail!("{}", answer.trim().trim_start_matches("error: "))
 }
 
 /// Takes the mount away, if it is there. With the last one the process ends.
@@ -164,10 +157,11 @@ pub fn plan_cpus(millicpus: Option<u64>, online: &[usize], given: &[Vec<usize>])
 /// # Errors
 /// What the kernel says.
 pub fn choose_cpus(places: &Places, definition: &Definition) -> Result<Option<String>> {
+    if definition.system.is_none() || !is_wanted(definition) || definition.limits.millicpus.is_none() {
+        return Ok(None);
+    }
     let unified = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-    let has_cpuset =
-        unified.split_whitespace().any(|name| name == "cpuset") || Path::new("/sys/fs/cgroup/cpuset").exists();
-    if definition.system.is_none() || !is_wanted(definition) || definition.limits.millicpus.is_none() || !has_cpuset {
+    if !unified.split_whitespace().any(|name| name == "cpuset") && !Path::new("/sys/fs/cgroup/cpuset").exists() {
         return Ok(None);
     }
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;

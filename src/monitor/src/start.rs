@@ -309,12 +309,12 @@ fn follow_up(orders: &Orders, server: &mut Server, end: End) -> Result<()> {
     while let Some(pause) = again {
         let until = Instant::now() + pause;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left_ms = sys::process::left_ms(until);
+            if left_ms == 0 {
                 break;
             }
             // Whoever comes now learns that there is nothing to attach to.
-            server.turn(None, Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)))?;
+            server.turn(None, Some(left_ms))?;
             server.tell_end(end)?;
         }
         again = run(&orders.again)?;

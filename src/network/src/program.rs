@@ -51,13 +51,12 @@ fn collect(child: &Child, end: Instant) -> Result<[Vec<u8>; 2]> {
     open.extend(child.stderr.as_ref().map(|pipe| (1, pipe.as_fd())));
     let mut buffer = vec![0; CHUNK];
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let left_ms = sys::process::left_ms(end);
+        if left_ms == 0 {
             return Err(ErrorKind::TimedOut.into());
         }
         let fds: Vec<BorrowedFd<'_>> = open.iter().map(|(_, pipe)| *pipe).chain([process.as_fd()]).collect();
-        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let ready = sys::process::poll_readable(&fds, Some(left)).map_err(failed)?;
+        let ready = sys::process::poll_readable(&fds, Some(left_ms)).map_err(failed)?;
         let mut ended = Vec::new();
         let mut quiet = true;
         for ((output, pipe), _) in open.iter().zip(&ready).filter(|(_, ready)| ready.readable || ready.hung_up) {

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -797,6 +798,14 @@ pub enum Wanted {
     Both,
     /// Nothing but its end.
     End,
+}
+
+/// What is left until a moment, as a timeout for [`poll_readable`]: rounded up, or the last millisecond would be spent asking
+/// again and again. 0 when it has come.
+#[must_use]
+pub fn left_ms(until: Instant) -> u64 {
+    let left = until.saturating_duration_since(Instant::now());
+    u64::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// `ppoll(2)`; the rest is as with [`poll_readable`].

@@ -67,6 +67,15 @@ pub fn reset(ignored: u64) {
     }
 }
 
+/// The signals that ask a program to end.
+const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+
+/// Whether a signal asks a program to end.
+#[must_use]
+pub fn asks_to_end(signal: i32) -> bool {
+    ENDING.contains(&signal)
+}
+
 /// Makes the signals that ask a program to end do so, until an exec puts the default back.
 ///
 /// The first process of a pid namespace ignores every signal that it has no handler for, so without this one that waits
@@ -76,7 +85,7 @@ pub fn end_on_termination() {
         // SAFETY: _exit may be called in a signal handler and runs nothing of this process.
         unsafe { libc::_exit(128 + signal) }
     }
-    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+    for signal in ENDING {
         // SAFETY: `end` has the signature of a handler and calls async-signal-safe functions alone.
         unsafe { libc::signal(signal, end as extern "C" fn(libc::c_int) as libc::sighandler_t) };
     }

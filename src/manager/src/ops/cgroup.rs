@@ -4,8 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 
 use anyhow::{Context, Error, Result, bail};
+use runtime_spec::fragment;
 use runtime_spec::lxc::{Layout, plan_resource};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::added::Running;
 use crate::args_live::CgroupVerb;
@@ -85,10 +86,7 @@ fn keep(definition: &mut Definition, key: &str, value: &str) -> Result<()> {
         }
         _ => {
             let resources = planned(key, probe_layout())?;
-            if definition.oci.is_null() {
-                definition.oci = json!({});
-            }
-            lay_over(&mut definition.oci, &json!({ "linux": { "resources": resources } }));
+            fragment::merge(&mut definition.oci, &json!({ "linux": { "resources": resources } }));
             return Ok(());
         }
     };
@@ -114,22 +112,6 @@ fn parse_cpu(value: &str) -> Option<Option<u64>> {
     Some(Some(quota.checked_mul(1000)?.div_ceil(period)))
 }
 
-/// Lays one document over another: a list is replaced, as the file has one value.
-fn lay_over(base: &mut Value, over: &Value) {
-    match (base, over) {
-        (Value::Object(base), Value::Object(over)) => {
-            for (name, value) in over {
-                lay_over(base.entry(name).or_insert(Value::Null), value);
-            }
-        }
-        (base @ Value::Null, Value::Object(_)) => {
-            *base = json!({});
-            lay_over(base, over);
-        }
-        (base, over) => *base = over.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +129,10 @@ mod tests {
     #[test]
     fn what_is_kept_replaces_what_was() {
         let mut base = json!({ "linux": { "resources": { "unified": { "cpu.weight": "5" }, "list": [1] } } });
-        lay_over(&mut base, &json!({ "linux": { "resources": { "unified": { "cpu.weight": "7" }, "list": [2] } } }));
+        fragment::merge(
+            &mut base,
+            &json!({ "linux": { "resources": { "unified": { "cpu.weight": "7" }, "list": [2] } } }),
+        );
         assert_eq!(base, json!({ "linux": { "resources": { "unified": { "cpu.weight": "7" }, "list": [2] } } }));
     }
 }

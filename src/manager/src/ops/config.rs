@@ -388,24 +388,18 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
             later.push(key.as_str());
         }
     }
-    store(manager, &before, &after)?;
-    let runs = manager.runtime.is_alive(name)?;
-    if runs && !later.is_empty() {
+    limit(manager, &before, &after)?;
+    after.write(&manager.places.container(name))?;
+    if !later.is_empty() && manager.runtime.is_alive(name)? {
         tell(&format!("note: {} of container {name:?} holds from its next start", later.join(", ")));
     }
     Ok(())
 }
 
-/// Gives a running container its new limits, then keeps the definition: one that the kernel refuses is not kept.
-fn store(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
-    limit(manager, before, after)?;
-    after.write(&manager.places.container(&before.name))
-}
-
+/// Gives a running container its new limits, before the definition is kept: one that the kernel refuses is not.
 fn limit(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
     let name = &before.name;
-    let runs = manager.runtime.is_alive(name)?;
-    if runs && before.limits != after.limits {
+    if before.limits != after.limits && manager.runtime.is_alive(name)? {
         manager.runtime.update(name, after.limits).context("the container keeps its limits")?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::{MESSAGE_MAX, Request};
-use sys::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+use sys::signal::SIGWINCH;
 
 use crate::args_running::ConsoleArgs;
 use crate::definition::Definition;
@@ -118,7 +118,7 @@ fn join(
         if is_ready(1) {
             match sys::signal::next(signals)? {
                 SIGWINCH => pass_size(connection, output)?,
-                SIGTERM | SIGHUP | SIGINT | SIGQUIT => return Ok(Left::Caller),
+                signal if sys::signal::asks_to_end(signal) => return Ok(Left::Caller),
                 _ => {}
             }
         }

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use ::network::{LinkKind, LinkRecord, LinkSpec, parse_link};
 use anyhow::{Context, Error, Result, bail};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::mount::same;
 use super::start::probe_device;
 use crate::added::{self, Added, Running};
 use crate::args_live::DeviceVerb;
+use crate::bundle::device_rule;
 use crate::cgroup_file;
 use crate::definition::{Definition, Device, Network};
-use crate::output::{self, Format};
+use crate::output::{self, Format, yes_no};
 use crate::pending;
 use crate::run::Manager;
 use crate::validate::validate_inside;
@@ -50,10 +51,7 @@ pub fn device(manager: &Manager, verb: &DeviceVerb) -> Result<()> {
             } else {
                 add_link(manager, name, (device, inside), *save)?
             };
-            if printed.format() == Format::Table {
-                return Ok(());
-            }
-            output::print(printed.format(), &row, Vec::new)
+            output::print_document(printed.format(), &row)
         }
         DeviceVerb::Del { name, device, save } if device.contains('/') => remove_device(manager, name, device, *save),
         DeviceVerb::Del { name, device, save } => remove_link(manager, name, device, *save),
@@ -71,8 +69,7 @@ fn add_device(manager: &Manager, name: &str, (source, inside, access): (&str, &s
     let rule = rule(&device)?;
     let _lock = pending::lock(manager, name)?;
     let mut definition = Definition::need(&manager.places, name)?;
-    let running = Running::find(manager, name)?;
-    let mut added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    let (running, mut added) = added::look(manager, name)?;
     if is_there(&definition.devices, inside) || is_there(&added.devices, inside) {
         bail!("container {name:?} has a device of the host on {inside} already: skep device del it first");
     }
@@ -102,8 +99,7 @@ fn add_device(manager: &Manager, name: &str, (source, inside, access): (&str, &s
 fn remove_device(manager: &Manager, name: &str, inside: &str, save: bool) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let mut definition = Definition::need(&manager.places, name)?;
-    let running = Running::find(manager, name)?;
-    let mut added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    let (running, mut added) = added::look(manager, name)?;
     let fits = |device: &&Device| same(&device.destination, inside);
     let Some(device) = added.devices.iter().chain(&definition.devices).find(fits).cloned() else {
         bail!("container {name:?} has no device of the host on {inside}: skep device ls {name} lists what it has");
@@ -140,7 +136,7 @@ fn remove_device(manager: &Manager, name: &str, inside: &str, save: bool) -> Res
 /// The rule that lets a device be used.
 fn rule(device: &Device) -> Result<Value> {
     let (kind, major, minor) = probe_device(device)?;
-    Ok(json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": device.access }))
+    Ok(device_rule(kind, major, minor, &device.access))
 }
 
 /// Whether two rules are the same, in whatever order their fields stand.
@@ -193,8 +189,7 @@ fn add_link(manager: &Manager, name: &str, (device, inside): (&str, &str), save:
     if definition.network == Network::Host {
         bail!("container {name:?} has the host's own network: it has {device} already");
     }
-    let running = Running::find(manager, name)?;
-    let mut added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    let (running, mut added) = added::look(manager, name)?;
     if definition.links.iter().any(|link| link.name == inside) {
         bail!("container {name:?} has a link {inside:?} in its definition already");
     }
@@ -214,8 +209,7 @@ fn add_link(manager: &Manager, name: &str, (device, inside): (&str, &str), save:
 fn remove_link(manager: &Manager, name: &str, inside: &str, save: bool) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let mut definition = Definition::need(&manager.places, name)?;
-    let running = Running::find(manager, name)?;
-    let mut added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    let (running, mut added) = added::look(manager, name)?;
     let at = added.links.iter().position(|record| names(record).is_some_and(|(_, name)| name == inside));
     let defined = |link: &LinkSpec| link.name == inside && matches!(link.link, LinkKind::Phys { .. });
     if at.is_none() && !definition.links.iter().any(defined) {
@@ -249,9 +243,8 @@ fn names(record: &LinkRecord) -> Option<(&str, &str)> {
 
 fn list(manager: &Manager, name: &str, format: Format) -> Result<()> {
     let definition = Definition::need(&manager.places, name)?;
-    let running = Running::find(manager, name)?;
+    let (running, added) = added::look(manager, name)?;
     let runs = running.is_some();
-    let added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
     let mut rows: Vec<Row> = definition.devices.iter().map(|device| device_row(device, runs, true)).collect();
     let hot = added.devices.iter().filter(|device| !is_there(&definition.devices, &device.destination));
     rows.extend(hot.map(|device| device_row(device, true, false)));
@@ -265,10 +258,9 @@ fn list(manager: &Manager, name: &str, format: Format) -> Result<()> {
     rows.extend(moved.map(|(device, inside)| link_row(device, inside, true, false)));
     output::print(format, &rows, || {
         let header = ["KIND", "SOURCE", "INSIDE", "ACCESS", "ACTIVE", "SAVED"].map(str::to_owned).to_vec();
-        let yes = |is| if is { "yes" } else { "no" }.to_owned();
         let cells = |row: &Row| {
             let access = row.access.clone().unwrap_or_default();
-            let (active, saved) = (yes(row.active), yes(row.saved));
+            let (active, saved) = (yes_no(row.active), yes_no(row.saved));
             vec![row.kind.to_owned(), row.source.clone(), row.inside.clone(), access, active, saved]
         };
         std::iter::once(header).chain(rows.iter().map(cells)).collect()
@@ -290,6 +282,8 @@ fn is_there(devices: &[Device], inside: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

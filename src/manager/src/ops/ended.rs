@@ -19,21 +19,19 @@ use runtime_spec::monitor::End;
 use runtime_spec::state::State;
 
 /// Puts down how a run ended of which no process is left, and takes away what it left. The container's lock is to be held.
-/// `stopped` says that somebody asked for the end.
+/// `state` is what the runtime has of it since the end; `stopped` says that somebody asked for the end.
 ///
 /// # Errors
 /// What the kernel or the runtime says; the next command tries again.
-pub(super) fn clear(manager: &Manager, definition: &Definition, stopped: bool) -> Result<()> {
+pub(super) fn clear(manager: &Manager, definition: &Definition, state: Option<&State>, stopped: bool) -> Result<()> {
     let (places, name) = (&manager.places, &definition.name);
-    let run = Run::read(places, name)?;
-    let state = manager.runtime.state(name)?;
-    match &run {
+    match &Run::read(places, name)? {
         // It was concluded when it ended; now nobody shall start it again.
         Some(run) if run.again_at.is_some() => monitor::dismiss(&run.folder(places, name))?,
-        Some(run) => drop(conclude(manager, definition, run, state.as_ref(), stopped)?),
+        Some(run) => drop(conclude(manager, definition, run, state, stopped)?),
         None => {}
     }
-    take_back(manager, definition, state.as_ref())?;
+    take_back(manager, definition, state)?;
     Run::forget(places, name)
 }
 

@@ -198,10 +198,11 @@ fn conclude_alone(manager: &Manager, name: &str) -> Result<bool> {
         Some(run) => monitor::is_there(&run.folder(&manager.places, name))?,
         None => false,
     };
-    if watched || manager.runtime.is_alive(name)? {
+    let state = manager.runtime.state(name)?;
+    if watched || state.as_ref().is_some_and(|state| state.status.is_alive()) {
         return Ok(false);
     }
-    super::ended::clear(manager, &definition, false)?;
+    super::ended::clear(manager, &definition, state.as_ref(), false)?;
     Ok(true)
 }
 

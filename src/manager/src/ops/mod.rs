@@ -114,12 +114,13 @@ fn remove_unfinished(manager: &Manager, folder: &str) -> Result<()> {
 /// # Errors
 /// It runs; what the runtime says.
 pub fn need_stopped(manager: &Manager, name: &str) -> Result<()> {
-    match manager.runtime.state(name)? {
+    let state = manager.runtime.state(name)?;
+    match &state {
         Some(state) if state.status.is_alive() => bail!("container {name:?} is {}: stop it first", state.status),
         _ if Run::read(&manager.places, name)?.is_some_and(|run| run.again_at.is_some()) => {
             bail!("container {name:?} is about to be started again: stop it first")
         }
-        _ => ended::clear(manager, &Definition::need(&manager.places, name)?, false),
+        _ => ended::clear(manager, &Definition::need(&manager.places, name)?, state.as_ref(), false),
     }
 }
 

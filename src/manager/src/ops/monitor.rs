@@ -10,19 +10,19 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::{Context, Result};
 use runtime_spec::clock;
 use serde::Serialize;
 use sys::regex::Regex;
-use sys::signal::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
+use sys::signal::SIGPIPE;
 use sys::watch::Modified;
 
 use crate::args_live::MonitorArgs;
 use crate::cgroup_file;
 use crate::definition::Definition;
+use crate::output;
 use crate::places::make_private_dir;
 use crate::run::Manager;
 use crate::runs::{Last, Run, state_word};
@@ -71,7 +71,7 @@ pub fn monitor(manager: &Manager, args: &MonitorArgs) -> Result<()> {
     let mut known = look(manager, &is_wanted)?;
     if args.initial {
         for (name, seen) in &known {
-            if print(manager, args.json, true, (name, None, Some(seen)))? == Reader::Gone {
+            if !print(manager, args.json, true, (name, None, Some(seen)))? {
                 return Ok(());
             }
         }
@@ -85,10 +85,11 @@ pub fn monitor(manager: &Manager, args: &MonitorArgs) -> Result<()> {
         let mut fds = vec![signals.as_fd(), watches.files.as_fd()];
         fds.extend(watches.processes.values().map(AsFd::as_fd));
         let ready = sys::process::poll_readable(&fds, None)?;
-        if ready[0].readable
-            && matches!(sys::signal::next(signals.as_fd())?, SIGINT | SIGTERM | SIGHUP | SIGQUIT | SIGPIPE)
-        {
-            return Ok(());
+        if ready[0].readable {
+            let signal = sys::signal::next(signals.as_fd())?;
+            if sys::signal::asks_to_end(signal) || signal == SIGPIPE {
+                return Ok(());
+            }
         }
         if ready[1..].iter().any(|ready| ready.readable) {
             watches.files.drain()?;
@@ -186,7 +187,7 @@ fn tell(
 ) -> Result<Option<BTreeMap<String, Seen>>> {
     let now = look(manager, is_wanted)?;
     for (name, seen, next) in plan_changes(&known, &now) {
-        if print(manager, json, false, (&name, seen.as_ref(), next.as_ref()))? == Reader::Gone {
+        if !print(manager, json, false, (&name, seen.as_ref(), next.as_ref()))? {
             return Ok(None);
         }
     }
@@ -214,19 +215,13 @@ fn plan_changes(known: &BTreeMap<String, Seen>, now: &BTreeMap<String, Seen>) ->
     steps
 }
 
-/// Who reads what is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    There,
-    Gone,
-}
-
+/// Prints a change; whether somebody still reads.
 fn print(
     manager: &Manager,
     json: bool,
     initial: bool,
     (name, before, now): (&str, Option<&Seen>, Option<&Seen>),
-) -> Result<Reader> {
+) -> Result<bool> {
     let state = now.map_or("destroyed", |seen| seen.state);
     let ended = before.filter(|before| before.pid.is_some() && now.is_some_and(|now| now.pid.is_none()));
     let last = match ended {
@@ -245,18 +240,10 @@ fn print(
             pid: now.and_then(|seen| seen.pid),
             last,
         };
-        return write(&serde_json::to_string(&change).context("cannot render JSON")?);
+        return output::write_open(&(serde_json::to_string(&change).context("cannot render JSON")? + "\n"));
     }
     let how = last.map_or(String::new(), |last| format!(" ({})", last.render()));
-    write(&format!("{name} {state}{how}"))
-}
-
-fn write(line: &str) -> Result<Reader> {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        other => other.map(|()| Reader::There).context("cannot write to standard output"),
-    }
+    output::write_open(&format!("{name} {state}{how}\n"))
 }
 
 #[cfg(test)]

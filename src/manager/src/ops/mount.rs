@@ -3,10 +3,10 @@
 use anyhow::{Context, Error, Result, bail};
 use serde::Serialize;
 
-use crate::added::{Added, Running};
+use crate::added;
 use crate::args_live::MountVerb;
 use crate::definition::{Definition, Volume};
-use crate::output::{self, Format};
+use crate::output::{self, Format, yes_no};
 use crate::pending;
 use crate::run::Manager;
 use crate::validate::validate_inside;
@@ -36,10 +36,7 @@ pub fn mount(manager: &Manager, verb: &MountVerb) -> Result<()> {
             let source = source.to_str().with_context(|| format!("{} is no text", source.display()))?.to_owned();
             let volume = Volume { source, destination: target.clone(), read_only: *read_only, idmap: !host_owners };
             let row = add(manager, name, volume, *save)?;
-            if printed.format() == Format::Table {
-                return Ok(());
-            }
-            output::print(printed.format(), &row, Vec::new)
+            output::print_document(printed.format(), &row)
         }
         MountVerb::Del { name, paths, save } => {
             let (source, target) = match &paths[..] {
@@ -58,8 +55,7 @@ fn add(manager: &Manager, name: &str, mut volume: Volume, save: bool) -> Result<
     std::fs::metadata(&volume.source).with_context(|| format!("cannot use {}", volume.source))?;
     let _lock = pending::lock(manager, name)?;
     let mut definition = Definition::need(&manager.places, name)?;
-    let running = Running::find(manager, name)?;
-    let mut added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    let (running, mut added) = added::look(manager, name)?;
     volume.idmap &= definition.ids.is_some();
     if is_there(&definition.volumes, &volume.destination) || is_there(&added.mounts, &volume.destination) {
         bail!(
@@ -90,8 +86,7 @@ fn add(manager: &Manager, name: &str, mut volume: Volume, save: bool) -> Result<
 fn remove(manager: &Manager, name: &str, source: Option<&str>, target: &str, save: bool) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let mut definition = Definition::need(&manager.places, name)?;
-    let running = Running::find(manager, name)?;
-    let mut added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    let (running, mut added) = added::look(manager, name)?;
     let fits =
         |volume: &Volume| same(&volume.destination, target) && source.is_none_or(|source| same(&volume.source, source));
     let was_added = added.mounts.iter().any(fits);
@@ -112,17 +107,15 @@ fn remove(manager: &Manager, name: &str, source: Option<&str>, target: &str, sav
 
 fn list(manager: &Manager, name: &str, format: Format) -> Result<()> {
     let definition = Definition::need(&manager.places, name)?;
-    let running = Running::find(manager, name)?;
-    let added = running.as_ref().map_or(Ok(Added::default()), Running::added)?;
+    let (running, added) = added::look(manager, name)?;
     let saved = |volume: &Volume| is_there(&definition.volumes, &volume.destination);
     let mut rows: Vec<Row> = definition.volumes.iter().map(|volume| row(volume, running.is_some(), true)).collect();
     rows.extend(added.mounts.iter().filter(|volume| !saved(volume)).map(|volume| row(volume, true, false)));
     output::print(format, &rows, || {
         let header = ["SOURCE", "TARGET", "ACCESS", "ACTIVE", "SAVED"].map(str::to_owned).to_vec();
-        let yes = |is| if is { "yes" } else { "no" }.to_owned();
         let cells = |row: &Row| {
             let access = if row.read_only { "ro" } else { "rw" };
-            vec![row.source.clone(), row.target.clone(), access.to_owned(), yes(row.active), yes(row.saved)]
+            vec![row.source.clone(), row.target.clone(), access.to_owned(), yes_no(row.active), yes_no(row.saved)]
         };
         std::iter::once(header).chain(rows.iter().map(cells)).collect()
     })

@@ -48,7 +48,8 @@ pub fn start(manager: &Manager, name: &str) -> Result<()> {
 /// concluded.
 pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
     let name = &definition.name;
-    if let Some(state) = manager.runtime.state(name)?
+    let state = manager.runtime.state(name)?;
+    if let Some(state) = &state
         && state.status.is_alive()
     {
         if ended::watch_again(manager, definition)? {
@@ -59,7 +60,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     }
     if again.is_none() {
         // What an earlier run left.
-        ended::clear(manager, definition, false)?;
+        ended::clear(manager, definition, state.as_ref(), false)?;
     }
     let run = Run::new(again.map_or(0, |run| run.restarts))?;
     let group = cgroup_name(definition, manager.runtime.uses_systemd());
@@ -97,7 +98,7 @@ fn start_run(
     if let Some(bytes) = definition.limits.disk {
         quota::limit_again(&folder, bytes)?;
     }
-    let mark = manager.clock.mark();
+    let mark = manager.runtime.clock.mark();
     let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
     let shown = copied::shown(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
@@ -163,21 +164,21 @@ fn start_run(
     }
     network::complete(manager, definition, &mut config)?;
     write_for_run(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
-    manager.clock.spent("prepare_bundle", mark);
+    manager.runtime.clock.spent("prepare_bundle", mark);
     if again.is_none() {
         monitor::set_log_aside(&follow::log_path(manager, name), definition.log.files)?;
     }
     run.write(&manager.places, name)?;
     let log = monitor::open_log(&follow::log_path(manager, name))?;
-    let mark = manager.clock.mark();
+    let mark = manager.runtime.clock.mark();
     let prepared = lxc::run_hooks(definition, "pre-start", &[], Some(&log));
     let started = prepared.and_then(|()| network::raise(manager, definition)).and_then(|links| {
         network::write_files(manager, definition, &folder)?;
         network::tell_neighbours(manager, definition);
-        manager.clock.spent("network", mark);
-        let mark = manager.clock.mark();
+        manager.runtime.clock.spent("network", mark);
+        let mark = manager.runtime.clock.mark();
         launch(manager, definition, run, &links, false)?;
-        manager.clock.spent("launch", mark);
+        manager.runtime.clock.spent("launch", mark);
         Ok(())
     });
     if let Err(error) = started {

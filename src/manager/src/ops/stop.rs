@@ -42,14 +42,16 @@ pub(crate) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u
 
 fn stop_for(manager: &Manager, definition: &Definition, seconds: u64, wanted: Wanted) -> Result<()> {
     let name = &definition.name;
-    let alive = manager.runtime.state(name)?.map(|state| state.status).filter(|status| status.is_alive());
+    let mut state = manager.runtime.state(name)?;
+    let alive = state.as_ref().map(|state| state.status).filter(|status| status.is_alive());
     if let Some(status) = alive {
         if let Some(run) = Run::read(&manager.places, name)? {
             Run { stopping: true, ..run }.write(&manager.places, name)?;
         }
         end(manager, definition, status, seconds, wanted).with_context(|| format!("cannot stop container {name:?}"))?;
+        state = manager.runtime.state(name)?;
     }
-    ended::clear(manager, definition, alive.is_some())
+    ended::clear(manager, definition, state.as_ref(), alive.is_some())
 }
 
 fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64, wanted: Wanted) -> Result<()> {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::bundle::device_rule;
 use crate::definition::{Definition, Upper};
 use crate::system::Guest;
 
@@ -86,6 +87,6 @@ pub(super) fn render(config: &mut Value, definition: &Definition, guest: &Guest<
     if definition.ids.is_none()
         && let Some(rules) = config["linux"]["resources"]["devices"].as_array_mut()
     {
-        rules.push(json!({ "allow": true, "type": "c", "major": CONSOLE.0, "minor": CONSOLE.1, "access": "rwm" }));
+        rules.push(device_rule('c', CONSOLE.0, CONSOLE.1, "rwm"));
     }
 }
