@@ -66,12 +66,11 @@ impl Changes {
                 let line: Vec<u8> = self.begun.drain(..=end).collect();
                 return parse(&line).context("cannot read the answer of monitor");
             }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            let left_ms = until.map(sys::process::left_ms);
             let ready = sys::process::poll_readable(&[self.told.as_fd(), self.signals.as_fd()], left_ms)?;
             if ready[1].readable {
                 let signal = sys::signal::next(self.signals.as_fd())?;
-                if matches!(signal, 1 | 2 | 3 | 15) {
+                if sys::signal::asks_to_end(signal) {
                     return Ok(Next::Signal(signal));
                 }
             }
@@ -81,7 +80,7 @@ impl Changes {
                     0 => bail!("the monitor has ended"),
                     length => self.begun.extend(&buffer[..length]),
                 }
-            } else if left.is_some_and(|left| left.is_zero()) {
+            } else if left_ms == Some(0) {
                 return Ok(Next::Late);
             }
         }

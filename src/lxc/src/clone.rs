@@ -35,6 +35,17 @@ pub struct Place {
 }
 
 impl Place {
+    /// A container that is to be made.
+    ///
+    /// # Errors
+    /// The name is none: its folder would lie elsewhere.
+    pub fn named(lxcpath: PathBuf, name: &str) -> Result<Place> {
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            bail!("{name:?} is no name of a container");
+        }
+        Ok(Place { lxcpath, name: name.to_owned() })
+    }
+
     /// Its folder.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
@@ -149,13 +160,24 @@ fn fill(from: &Place, to: &Place, way: Way, keep: Keep) -> Result<()> {
     let text = rewrite(&text, (from, to), keep, rootfs.as_deref())?;
     fs::write(to.config(), text).with_context(|| format!("cannot write {}", to.config().display()))?;
     if way == Way::Overlay {
-        fs::write(folder.join(DEPENDS), format!("{}\n{}\n", from.lxcpath.display(), from.name))?;
-        let path = from.folder().join(SNAPSHOTS);
-        let mut list = OpenOptions::new().create(true).append(true).open(&path)?;
-        list.write_all(format!("{}\n{}\n", to.lxcpath.display(), to.name).as_bytes())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let path = folder.join(DEPENDS);
+        fs::write(&path, pair_of(from)).with_context(|| format!("cannot write {}", path.display()))?;
+        enter_origin(&from.folder(), to)?;
     }
     Ok(())
+}
+
+/// Puts a container into the list of the one below it.
+fn enter_origin(origin: &Path, to: &Place) -> Result<()> {
+    let path = origin.join(SNAPSHOTS);
+    let list = OpenOptions::new().create(true).append(true).open(&path);
+    list.and_then(|mut list| list.write_all(pair_of(to).as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The lines of a list that name a container.
+fn pair_of(place: &Place) -> String {
+    format!("{}\n{}\n", place.lxcpath.display(), place.name)
 }
 
 fn owner(meta: &fs::Metadata) -> (u32, u32) {
@@ -163,8 +185,8 @@ fn owner(meta: &fs::Metadata) -> (u32, u32) {
     (meta.uid(), meta.gid())
 }
 
-/// As LXC: others may not look into what a container's root has made.
-fn make_folder(path: &Path) -> Result<()> {
+/// As LXC: others may not look into what a container's root has made (lxc.conf(5)).
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o770).create(path);
     made.with_context(|| format!("cannot make {}", path.display()))
 }
@@ -251,7 +273,24 @@ pub fn has_clones(place: &Place) -> Result<bool> {
 /// # Errors
 /// What the kernel says.
 pub fn leave_origin(place: &Place) -> Result<()> {
-    for (lxcpath, name) in read_pairs(&place.folder().join(DEPENDS))? {
+    leave(&place.folder(), place)
+}
+
+/// Gives a container that has been renamed its new name in the list of the one below it: the new one first, so that the files
+/// below are somebody's at every moment.
+///
+/// # Errors
+/// What the kernel says.
+pub fn rename_in_origin(from: &Place, to: &Place) -> Result<()> {
+    for (lxcpath, name) in read_pairs(&to.folder().join(DEPENDS))? {
+        enter_origin(&Path::new(&lxcpath).join(name), to)?;
+    }
+    leave(&to.folder(), from)
+}
+
+/// Takes a container whose folder this is out of the list of the one below it.
+fn leave(folder: &Path, place: &Place) -> Result<()> {
+    for (lxcpath, name) in read_pairs(&folder.join(DEPENDS))? {
         let path = Path::new(&lxcpath).join(&name).join(SNAPSHOTS);
         let own = (place.lxcpath.display().to_string(), place.name.clone());
         let mut left = read_pairs(&path)?;

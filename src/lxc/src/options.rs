@@ -42,7 +42,7 @@ const COMMON: [Opt; 8] = [
 pub const LXCPATH: &str = "/var/lib/lxc";
 
 /// A command line that was understood.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     /// The tool, as `lxc-ls`.
     pub tool: String,

@@ -9,10 +9,18 @@ use anyhow::{Context, Result};
 /// # Errors
 /// What the kernel says.
 pub fn write(text: &str) -> Result<()> {
+    write_open(text).map(drop)
+}
+
+/// Writes to standard output; whether somebody still reads.
+///
+/// # Errors
+/// What the kernel says.
+pub fn write_open(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("cannot write to standard output"),
     }
 }
 

@@ -1,16 +1,16 @@
 //! `skep` as a program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
-use runtime_spec::state::{State, Status};
+use runtime_spec::state::{NOT_THERE, State, Status};
 use serde_json::Value;
+
+use crate::places::config_path;
 
 /// The variable by which `skep` says where it is.
 pub(crate) const PROGRAM: &str = "SKEP_PROGRAM";
-/// What `state` says of a container that there is not (a text that callers rely on).
-const NOT_THERE: &str = "container does not exist";
 
 /// The program, and the options that all of its verbs get.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Skep {
 
     /// Its path.
     #[must_use]
-    pub fn program(&self) -> &std::path::Path {
+    pub fn program(&self) -> &Path {
         &self.program
     }
 
@@ -117,6 +117,15 @@ impl Skep {
         let rows: Vec<Value> = serde_json::from_str(&text).context("cannot read the answer of ls")?;
         let row = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["lxc_config"].as_str().map(PathBuf::from)));
         Ok(rows.iter().filter_map(row).collect())
+    }
+
+    /// Names of the defined containers that come from configurations below a path of containers.
+    ///
+    /// # Errors
+    /// What `skep` tells.
+    pub fn defined_below(&self, lxcpath: &Path) -> Result<Vec<String>> {
+        let fits = |(name, from): &(String, Option<PathBuf>)| from.as_ref() == Some(&config_path(lxcpath, name));
+        Ok(self.defined()?.into_iter().filter(fits).map(|(name, _)| name).collect())
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) fn copy(skep: &Skep, call: &Call) -> Result<u8> {
             return Ok(1);
         }
     };
-    let to = Place { lxcpath: newpath, name };
+    let to = Place::named(newpath, &name)?;
     if call.has("rename") {
         rename(skep, call, &from, &to)?;
         return Ok(0);
@@ -56,25 +56,15 @@ pub(super) fn clone(skep: &Skep, call: &Call) -> Result<u8> {
         output::tell("lxc-clone: want the name of the original and of the new container\n");
         return Ok(1);
     };
-    let one = Call { name: orig, ..copy_of(call) };
+    let one = Call { name: orig, ..call.clone() };
     let (from, lxcpath) = source(&one)?;
-    let to = Place { lxcpath, name: new };
+    let to = Place::named(lxcpath, &new)?;
     let way = if call.has("snapshot") || is_layered(call)? { Way::Overlay } else { Way::Copy };
     let keep = Keep { name: call.has("keepname"), mac: call.has("keepmac") };
     duplicate(skep, &one, (&from, &to), way, keep)?;
     let what = if way == Way::Overlay { "snapshot" } else { "copy" };
     output::write(&format!("Created container {} as {what} of {}\n", to.name, from.name))?;
     Ok(0)
-}
-
-fn copy_of(call: &Call) -> Call {
-    Call {
-        tool: call.tool.clone(),
-        name: call.name.clone(),
-        options: call.options.clone(),
-        operands: call.operands.clone(),
-        lxcpath: call.lxcpath.clone(),
-    }
 }
 
 fn source(call: &Call) -> Result<(Place, PathBuf)> {
@@ -96,9 +86,6 @@ fn is_layered(call: &Call) -> Result<bool> {
 }
 
 fn duplicate(skep: &Skep, call: &Call, (from, to): (&Place, &Place), way: Way, keep: Keep) -> Result<()> {
-    if to.name.contains('/') || to.name.starts_with('.') || to.name.is_empty() {
-        bail!("{:?} is no name of a container", to.name);
-    }
     if !from.exists() {
         bail!("Container {} does not exist", from.name);
     }
@@ -131,7 +118,8 @@ fn rename(skep: &Skep, call: &Call, from: &Place, to: &Place) -> Result<()> {
     fs::rename(from.folder(), to.folder()).with_context(|| format!("cannot rename {}", from.folder().display()))?;
     let text = plan_renamed(&text, from, to);
     fs::write(to.config(), text).with_context(|| format!("cannot write {}", to.config().display()))?;
-    if target.defined && skep.defined()?.iter().any(|(name, _)| *name == from.name) {
+    clone::rename_in_origin(from, to)?;
+    if target.defined {
         skep.ok(&["destroy", &from.name])?;
     }
     Ok(())

@@ -1,7 +1,6 @@
 //! `lxc-create` and `lxc-destroy`.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +11,7 @@ use crate::options::Call;
 use crate::places;
 use crate::skep::Skep;
 use crate::tools::config::DEFAULT_CONFIG;
-use crate::tools::{find, run};
+use crate::tools::{find, run, snapshot};
 
 /// Where templates are.
 const TEMPLATES: &str = "/usr/share/lxc/templates";
@@ -53,12 +52,7 @@ fn fill(call: &Call, template: &str, folder: &Path, config: &Path) -> Result<()>
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !call.has("config") => String::new(),
         other => other.with_context(|| format!("cannot read {source}"))?,
     };
-    // As LXC: others may not look into what a container's root has made (lxc.conf(5)).
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o770)
-        .create(folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
+    clone::make_folder(folder)?;
     let rootfs = call.get("dir").map_or_else(|| folder.join("rootfs"), PathBuf::from);
     fs::create_dir_all(&rootfs).with_context(|| format!("cannot make {}", rootfs.display()))?;
     if !text.is_empty() && !text.ends_with('\n') {
@@ -87,7 +81,7 @@ fn refusal(call: &Call) -> Result<Option<String>> {
     if clone::has_clones(&place)? {
         return Ok(Some(format!("{} has clones", call.name)));
     }
-    let has_snapshots = !places::names(&place.folder().join("snaps"))?.is_empty();
+    let has_snapshots = !places::names(&place.folder().join(snapshot::FOLDER))?.is_empty();
     Ok((has_snapshots && !call.has("snapshots")).then(|| format!("{} has snapshots", call.name)))
 }
 

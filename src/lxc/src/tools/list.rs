@@ -72,7 +72,7 @@ fn read(skep: &Skep, call: &Call) -> Result<Vec<Entry>> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let defined = skep.defined()?;
+    let defined = skep.defined_below(&lxcpath)?;
     let mut states: BTreeMap<String, State> =
         skep.states()?.into_iter().map(|state| (state.id.clone(), state)).collect();
     let mut entries = Vec::new();
@@ -80,8 +80,8 @@ fn read(skep: &Skep, call: &Call) -> Result<Vec<Entry>> {
         let path = config_path(&lxcpath, &name);
         // It may have been destroyed in between.
         let Ok(config) = places::read(&path) else { continue };
-        let is_ours = defined.iter().any(|(known, from)| *known == name && from.as_ref() == Some(&path));
-        let state = if is_ours { states.remove(&name).filter(|state| state.status.is_alive()) } else { None };
+        let state =
+            if defined.contains(&name) { states.remove(&name).filter(|state| state.status.is_alive()) } else { None };
         let (start, unprivileged) = (places::autostart(&config), places::is_unprivileged(&config));
         entries.push(Entry { name, state, start, unprivileged });
     }

@@ -21,12 +21,7 @@ pub(super) fn ps(skep: &Skep, call: &Call) -> Result<u8> {
     if let Some(missing) = wanted.iter().flatten().find(|name| !known.iter().any(|known| known == *name)) {
         bail!("there is no container {missing}");
     }
-    let ours: Vec<String> = skep
-        .defined()?
-        .into_iter()
-        .filter(|(name, from)| from.as_ref() == Some(&places::config_path(&lxcpath, name)))
-        .map(|(name, _)| name)
-        .collect();
+    let ours = skep.defined_below(&lxcpath)?;
     let mut containers: BTreeMap<u32, String> = BTreeMap::new();
     for state in skep.states()?.into_iter().filter(|state| state.status.is_alive() && ours.contains(&state.id)) {
         // It may have ended in between.

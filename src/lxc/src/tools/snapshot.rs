@@ -13,7 +13,7 @@ use crate::skep::Skep;
 use crate::tools::{create, find};
 
 /// Folder of snapshots in a container's folder.
-const FOLDER: &str = "snaps";
+pub(super) const FOLDER: &str = "snaps";
 /// What their names begin with.
 const PREFIX: &str = "snap";
 /// Name of the file with the time.
@@ -89,7 +89,7 @@ fn list(container: &Place, comments: bool) -> Result<()> {
 fn restore(skep: &Skep, call: &Call, container: &Place, name: &str) -> Result<()> {
     let from = find_snapshot(container, name)?;
     let to = match call.get("newname") {
-        Some(name) => Place { lxcpath: container.lxcpath.clone(), name: name.to_owned() },
+        Some(name) => Place::named(container.lxcpath.clone(), name)?,
         None => container.clone(),
     };
     if to != *container {

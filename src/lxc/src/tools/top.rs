@@ -50,12 +50,13 @@ pub(super) fn top(skep: &Skep, call: &Call) -> Result<u8> {
     let mut reverse = call.has("reverse");
     let delay = Duration::from_secs_f64(delay);
     if call.has("batch") {
-        output::write(BATCH_HEADER)?;
-        loop {
+        let mut is_read = output::write_open(BATCH_HEADER)?;
+        while is_read {
             let (rows, _) = look(skep, call)?;
-            output::write(&rows.iter().map(render_batch).collect::<String>())?;
+            is_read = output::write_open(&rows.iter().map(render_batch).collect::<String>())?;
             std::thread::sleep(delay);
         }
+        return Ok(0);
     }
     let input = std::io::stdin();
     if !sys::terminal::is_terminal(input.as_fd()) {
@@ -68,13 +69,14 @@ pub(super) fn top(skep: &Skep, call: &Call) -> Result<u8> {
         loop {
             let (mut rows, all) = look(skep, call)?;
             sort_rows(&mut rows, sort, reverse);
-            output::write(&render_screen(&rows, all))?;
+            if !output::write_open(&render_screen(&rows, all))? {
+                return Ok(());
+            }
             let until = Instant::now() + delay;
             loop {
-                let left = until.saturating_duration_since(Instant::now());
-                let left_ms = u64::try_from(left.as_millis())?;
+                let left_ms = sys::process::left_ms(until);
                 let ready = sys::process::poll_readable(&[input.as_fd(), signals.as_fd()], Some(left_ms))?;
-                if ready[1].readable && matches!(sys::signal::next(signals.as_fd())?, 1 | 2 | 3 | 15) {
+                if ready[1].readable && sys::signal::asks_to_end(sys::signal::next(signals.as_fd())?) {
                     return Ok(());
                 }
                 if ready[0].readable {
@@ -89,7 +91,7 @@ pub(super) fn top(skep: &Skep, call: &Call) -> Result<u8> {
                     }
                     break;
                 }
-                if left.is_zero() {
+                if left_ms == 0 {
                     break;
                 }
             }
@@ -106,12 +108,7 @@ fn look(skep: &Skep, call: &Call) -> Result<(Vec<Row>, usize)> {
     let names = places::names(&lxcpath)?;
     let states: BTreeMap<String, bool> =
         skep.states()?.into_iter().map(|state| (state.id, state.status.is_alive())).collect();
-    let defined: Vec<String> = skep
-        .defined()?
-        .into_iter()
-        .filter(|(name, from)| from.as_ref() == Some(&places::config_path(&lxcpath, name)))
-        .map(|(name, _)| name)
-        .collect();
+    let defined = skep.defined_below(&lxcpath)?;
     let mut rows = Vec::new();
     for name in names.iter().filter(|name| defined.contains(name) && states.get(*name) == Some(&true)) {
         // It may have ended in between.

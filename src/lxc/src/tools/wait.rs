@@ -1,7 +1,6 @@
 //! `lxc-wait` and `lxc-monitor`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +9,6 @@ use sys::regex::Regex;
 use crate::changes::{Changes, Next};
 use crate::options::Call;
 use crate::output;
-use crate::places::config_path;
 use crate::skep::{Skep, render_status};
 use crate::tools::find;
 
@@ -69,25 +67,30 @@ pub(super) fn monitor(skep: &Skep, call: &Call) -> Result<u8> {
     let mut changes = Changes::listen(skep, None)?;
     // A start defines a container anew: for a moment there is none.
     let mut known: BTreeMap<String, &'static str> = BTreeMap::new();
+    let mut listed = Vec::new();
     loop {
         let (name, state, initial, code) = match changes.next(None)? {
             Next::Change { name, state, initial, code } => (name, state, initial, code),
             Next::Late => continue,
             Next::Signal(signal) => return Ok(u8::try_from(BY_SIGNAL + signal).unwrap_or(1)),
         };
-        if !pattern.is_match(&name) || !(known.contains_key(&name) || is_below(skep, &lxcpath, &name)?) {
+        if !pattern.is_match(&name) {
             continue;
         }
+        if !known.contains_key(&name) {
+            // Those that there are at first are told one after the other: one list does for them.
+            if !initial || listed.is_empty() {
+                listed = skep.defined_below(&lxcpath)?;
+            }
+            if !listed.contains(&name) {
+                continue;
+            }
+        }
         let before = known.insert(name.clone(), state).unwrap_or("STOPPED");
-        if !initial && before != state {
-            output::write(&render(&name, (before, state), code))?;
+        if !initial && before != state && !output::write_open(&render(&name, (before, state), code))? {
+            return Ok(0);
         }
     }
-}
-
-fn is_below(skep: &Skep, lxcpath: &Path, name: &str) -> Result<bool> {
-    let config = config_path(lxcpath, name);
-    Ok(skep.defined()?.iter().any(|(known, from)| known == name && from.as_ref() == Some(&config)))
 }
 
 /// The steps that LXC tells on the way from one state to another.
