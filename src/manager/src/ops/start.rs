@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use runtime_spec::fragment;
 use runtime_spec::monitor::Orders;
+use runtime_spec::state::ALREADY_THERE;
 use serde_json::{Value, json};
 
 use crate::base;
@@ -177,7 +178,7 @@ fn start_run(
         network::tell_neighbours(manager, definition);
         manager.runtime.clock.spent("network", mark);
         let mark = manager.runtime.clock.mark();
-        launch(manager, definition, run, &links, false)?;
+        launch_alone(manager, definition, run, &links)?;
         manager.runtime.clock.spent("launch", mark);
         Ok(())
     });
@@ -197,6 +198,25 @@ fn start_run(
         return Err(error.context(format!("cannot start container {name:?}{hint}")));
     }
     again.map_or(Ok(()), |before| before.remove_folder(&manager.places, name))
+}
+
+/// Starts the runtime, also where the container of an earlier start is in the way: one whose command was killed goes on
+/// without it, until the runtime finds the folder of its run gone. That container is taken away, and this one started
+/// once more; one that comes in between again is the work of another start that was killed.
+fn launch_alone(manager: &Manager, definition: &Definition, run: &Run, links: &[String]) -> Result<()> {
+    const MOST: usize = 5;
+    let name = &definition.name;
+    for _ in 1..MOST {
+        match launch(manager, definition, run, links, false) {
+            Err(error) if format!("{error:#}").contains(ALREADY_THERE) => {
+                manager.runtime.delete(name)?;
+                run.remove_folder(&manager.places, name)?;
+                run.write(&manager.places, name)?;
+            }
+            result => return result,
+        }
+    }
+    launch(manager, definition, run, links, false)
 }
 
 /// Starts the runtime, by a monitor unless the definition has none; with `attach` a monitor for a container that runs.
