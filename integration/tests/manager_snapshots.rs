@@ -40,7 +40,10 @@ fn referred(d: &Defined<'_>, name: &str) -> BTreeSet<String> {
     let mut documents = vec![d.definition(name)];
     if let Ok(snapshots) = fs::read_dir(folder.join("snapshots")) {
         let read = |path: &Path| serde_json::from_slice(&fs::read(path).expect("read")).expect("a whole document");
-        documents.extend(snapshots.map(|entry| read(&entry.expect("read").path())));
+        let all = snapshots.map(|entry| entry.expect("read").path());
+        // A write that is killed leaves what it had begun, which `gc` removes.
+        documents
+            .extend(all.filter(|path| path.extension().is_some_and(|kind| kind == "json")).map(|path| read(&path)));
     }
     let mut ids = BTreeSet::new();
     for document in documents {
@@ -387,6 +390,12 @@ fn a_command_that_is_killed_leaves_nothing_half_done() {
         stop(&d, &web);
         d.call(&["start", &web]).ok();
         assert_eq!(sh(sb, &web, "ls /many | wc -l").trim(), "300");
+        let begun = [d.folder(&web), d.folder(&web).join("snapshots")].map(|folder| folder.join("begun.new"));
+        begun.iter().for_each(|path| fs::write(path, "").expect("write"));
+        d.call(&["gc", "--dry-run"]).ok();
+        assert!(begun.iter().all(|path| path.exists()));
+        d.call(&["gc"]).ok();
+        assert!(!begun.iter().any(|path| path.exists()));
         d.call(&["destroy", "-f", &web]).ok();
         d.call(&["gc"]).ok();
         assert_eq!(frozen(&d), BTreeSet::new());

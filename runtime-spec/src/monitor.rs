@@ -207,6 +207,8 @@ pub struct Orders {
     pub terminal: bool,
     /// How many it has besides.
     pub ttys: u16,
+    /// The file that whoever works on the container has locked, by flock(2); empty for none.
+    pub lock: String,
     /// The command that starts the container, program first. It ends when the container runs.
     pub start: Vec<String>,
     /// The command that is run when the container has ended. It writes `again MILLISECONDS` where it is to be started again.
@@ -232,6 +234,7 @@ impl Orders {
         add("log-files", &self.log_files.to_string());
         add("terminal", if self.terminal { "1" } else { "0" });
         add("ttys", &self.ttys.to_string());
+        add("lock", &self.lock);
         for (key, command) in [("start", &self.start), ("ended", &self.ended), ("again", &self.again)] {
             command.iter().for_each(|arg| add(key, arg));
         }
@@ -254,6 +257,7 @@ impl Orders {
                 "log-files" => orders.log_files = value.parse().map_err(|_| wrong())?,
                 "terminal" => orders.terminal = value == "1",
                 "ttys" => orders.ttys = value.parse().map_err(|_| wrong())?,
+                "lock" => value.clone_into(&mut orders.lock),
                 "start" => orders.start.push(value.to_owned()),
                 "ended" => orders.ended.push(value.to_owned()),
                 "again" => orders.again.push(value.to_owned()),
@@ -304,6 +308,7 @@ mod tests {
             log: "/var/lib/log=1".to_owned(),
             log_size: 10 << 20,
             log_files: 3,
+            lock: "/data/locks/web".to_owned(),
             terminal: true,
             ttys: 4,
             start: ["/bin/x", "--a=b", "", "ä\n"].map(str::to_owned).to_vec(),

@@ -88,6 +88,10 @@ pub struct State {
     /// for that. Not in runc.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub usage: Option<Usage>,
+    /// When the container's process began, in clock ticks since boot as `/proc/PID/stat` has it (proc(5), field 22): with it a
+    /// caller that has opened the pid knows that it is still the same process. Not in runc.
+    #[serde(rename = "processStart", skip_serializing_if = "Option::is_none", default)]
+    pub process_start: Option<u64>,
 }
 
 /// What a container uses, or used in all.
@@ -145,6 +149,7 @@ mod tests {
             owner: Some(String::new()),
             oom_kills: None,
             usage: None,
+            process_start: None,
         }
     }
 

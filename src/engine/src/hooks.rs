@@ -178,6 +178,7 @@ mod tests {
                 owner: None,
                 oom_kills: None,
                 usage: None,
+                process_start: None,
             },
             pid: Some(42),
         }

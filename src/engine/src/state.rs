@@ -372,14 +372,11 @@ impl Folder {
     /// # Errors
     /// What the kernel says of the groups.
     pub fn document(record: &Record, status: Status) -> Result<Document> {
-        let pid = match status {
-            Status::Stopped => 0,
-            _ => record.init.map_or(0, |init| init.pid),
-        };
+        let process = record.init.filter(|_| status != Status::Stopped);
         Ok(Document {
             oci_version: record.oci_version.clone(),
             id: record.id.clone(),
-            pid: u32::try_from(pid).ok(),
+            pid: u32::try_from(process.map_or(0, |process| process.pid)).ok(),
             status,
             bundle: record.bundle.clone(),
             rootfs: Some(record.rootfs.clone()),
@@ -388,6 +385,7 @@ impl Folder {
             owner: Some(String::new()),
             oom_kills: if status == Status::Stopped { oom_kills(record)? } else { None },
             usage: None,
+            process_start: process.map(|process| process.start_time),
         })
     }
 }

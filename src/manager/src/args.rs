@@ -72,6 +72,7 @@ pub struct Global {
 
 /// What is wanted.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Verb {
     /// Define a container.
     #[command(after_help = CREATE_EXAMPLES)]
@@ -176,6 +177,7 @@ pub enum Verb {
 
 /// `network`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum NetworkVerb {
     /// Define a network: its bridge comes up with the first container.
     #[command(after_help = NETWORK_EXAMPLES)]
@@ -253,6 +255,7 @@ impl Printed {
 
 /// `image`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum ImageVerb {
     /// Bring an image here: an OCI image layout, an archive of `docker save` or `docker export`, a folder.
     #[command(after_help = IMPORT_EXAMPLES)]

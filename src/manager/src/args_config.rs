@@ -14,6 +14,7 @@ Examples:
 
 /// `config`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum ConfigVerb {
     /// Print one value, or all.
     Get {

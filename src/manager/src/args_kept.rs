@@ -132,6 +132,7 @@ pub struct TemplateArgs {
 
 /// What is wanted of templates.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum TemplateVerb {
     /// Build a version from a folder with a template.toml.
     Build(BuildArgs),

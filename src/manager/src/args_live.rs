@@ -15,6 +15,7 @@ Examples:
 
 /// `cgroup`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum CgroupVerb {
     /// Print a file of a running container's group.
     Get {
@@ -52,6 +53,7 @@ Examples:
 
 /// `device`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum DeviceVerb {
     /// Give it a device of the host, or with a name instead of a path a network link.
     Add {
@@ -103,6 +105,7 @@ Examples:
 
 /// `mount`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum MountVerb {
     /// Show a folder or a file of the host inside, with the mounts below it.
     Add {

@@ -132,10 +132,15 @@ impl Places {
         }
     }
 
+    /// The file that [`Places::lock`] locks.
+    #[must_use]
+    pub fn lock_file(&self, name: &str) -> PathBuf {
+        self.data.join("locks").join(name)
+    }
+
     fn open_lock(&self, name: &str) -> Result<File> {
-        let dir = self.data.join("locks");
-        make_private_dir(&dir)?;
-        let path = dir.join(name);
+        let path = self.lock_file(name);
+        make_private_dir(&self.data.join("locks"))?;
         let open = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         open.with_context(|| format!("cannot open {}", path.display()))
     }
@@ -243,6 +248,10 @@ pub fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
 /// # Errors
 /// What the kernel says, with the path.
 pub fn write_for_run(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
+    // What takes the name of another file costs the file system more than all else here.
+    if fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
     write(path, bytes, readers, Lasts::Boot)
 }
 
@@ -251,6 +260,9 @@ pub fn write_for_run(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> 
 pub fn is_lost(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
+
+/// The end of the name of a file that is still being written.
+pub const UNFINISHED: &str = ".new";
 
 /// How long what is written has to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,7 +274,7 @@ enum Lasts {
 }
 
 fn write(path: &Path, bytes: &[u8], readers: Readers, lasts: Lasts) -> Result<()> {
-    let temporary = path.with_extension("new");
+    let temporary = path.with_extension(&UNFINISHED[1..]);
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.set_permissions(fs::Permissions::from_mode(readers.mode()))?;

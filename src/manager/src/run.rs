@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{Cli, Global, Verb};
 use crate::ops;
@@ -31,7 +31,7 @@ pub struct Manager {
 #[must_use]
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
     let argv: Vec<OsString> = argv.into_iter().collect();
-    let cli = match Cli::try_parse_from(&argv) {
+    let cli = match parse(&argv) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and the version are no failure.
@@ -50,6 +50,20 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads the command line. The parser gives every option of all verbs to each verb that it knows, which is most of the work of
+/// a short command: it is shown the one verb that the words name, and all of them when that fails, for the help and the errors.
+fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
+    let verbs = Verb::augment_subcommands(clap::Command::new("skep"));
+    let named = argv.iter().skip(1).find_map(|word| verbs.find_subcommand(word));
+    if let Some(verb) = named {
+        let command = Global::augment_args(clap::Command::new("skep")).subcommand(verb.clone());
+        if let Ok(matches) = command.try_get_matches_from(argv) {
+            return Cli::from_arg_matches(&matches);
+        }
+    }
+    Cli::try_parse_from(argv)
 }
 
 /// Tells one cause a line.

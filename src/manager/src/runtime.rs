@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::file;
 use runtime_spec::state::{NOT_THERE, State, Status};
+use sys::Errno;
+use sys::procfs::ProcFs;
 
 use crate::bundle::CPU_PERIOD_US;
 use crate::definition::Limits;
@@ -319,39 +321,43 @@ impl Runtime {
     pub fn delete(&self, name: &str) -> Result<()> {
         self.ok("delete", &["--force", name]).map(drop)
     }
+}
 
-    /// Waits until a container's process has ended, at most for this long; whether it has.
-    ///
-    /// # Errors
-    /// What the kernel or the runtime says.
-    pub fn wait(&self, name: &str, limit: Duration) -> Result<bool> {
-        let Some((_, process)) = self.first_process(name)? else { return Ok(true) };
-        let end = Instant::now() + limit;
-        loop {
-            let left_ms = sys::process::left_ms(end);
-            if sys::process::poll_readable(&[process.as_fd()], Some(left_ms))?[0].readable {
-                return Ok(true);
-            }
-            if left_ms == 0 {
-                return Ok(false);
-            }
-        }
+/// The pid of a container's first process with a descriptor of it; `None` where it has ended.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open_process(state: &State) -> Result<Option<(i32, OwnedFd)>> {
+    let (Some(pid), Some(start)) = (state.pid.filter(|_| state.status.is_alive()), state.process_start) else {
+        return Ok(None);
+    };
+    let number = i32::try_from(pid)?;
+    let process = match sys::process::pidfd_open(number) {
+        Err(error) if error.is(Errno::SRCH) => return Ok(None),
+        other => other?,
+    };
+    // Its number may have become another's before it was opened.
+    match ProcFs::open()?.start_time(number) {
+        Ok(time) => Ok((time == start).then_some((number, process))),
+        Err(error) if error.is(Errno::SRCH) || error.is(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
 
-    /// The pid of a container's first process with a descriptor of it; `None` where it has ended.
-    ///
-    /// # Errors
-    /// What the kernel or the runtime says.
-    pub fn first_process(&self, name: &str) -> Result<Option<(i32, OwnedFd)>> {
-        let alive = |state: &State| state.pid.filter(|_| state.status.is_alive());
-        let Some(pid) = self.state(name)?.as_ref().and_then(alive) else { return Ok(None) };
-        let number = i32::try_from(pid)?;
-        let process = match sys::process::pidfd_open(number) {
-            Err(error) if error.is(sys::Errno::SRCH) => return Ok(None),
-            other => other?,
-        };
-        // Its number may have become another's before it was opened: then it is no longer the container's.
-        Ok(self.state(name)?.as_ref().and_then(alive).filter(|now| *now == pid).map(|_| (number, process)))
+/// Waits until a process has ended, at most for this long; whether it has.
+///
+/// # Errors
+/// What the kernel says.
+pub fn wait_process(process: &OwnedFd, limit: Duration) -> Result<bool> {
+    let end = Instant::now() + limit;
+    loop {
+        let left_ms = sys::process::left_ms(end);
+        if sys::process::poll_readable(&[process.as_fd()], Some(left_ms))?[0].readable {
+            return Ok(true);
+        }
+        if left_ms == 0 {
+            return Ok(false);
+        }
     }
 }
 

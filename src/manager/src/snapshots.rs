@@ -34,7 +34,9 @@ pub struct Snapshot {
     pub copied: bool,
 }
 
-fn folder(places: &Places, container: &str) -> PathBuf {
+/// Where the snapshots of a container are.
+#[must_use]
+pub fn folder(places: &Places, container: &str) -> PathBuf {
     places.container(container).join("snapshots")
 }
 

@@ -77,7 +77,7 @@ fn serve(folder: &Path, orders: &Orders, pid: i32, process: OwnedFd, mut server:
     write_end(folder, end)?;
     server.tell_end(end)?;
     (server.output, server.ttys) = (Output::Lost, Vec::new());
-    follow_up(orders, &mut server, end)
+    follow_up(folder, orders, &mut server, end)
 }
 
 /// Makes another spare. Without one the container is served all the same.
@@ -301,8 +301,10 @@ fn write_end(folder: &Path, end: End) -> Result<()> {
 }
 
 /// Has somebody decide what comes after the end, and starts the container again if that is it.
-fn follow_up(orders: &Orders, server: &mut Server, end: End) -> Result<()> {
-    let mut again = run(&orders.ended)?;
+fn follow_up(folder: &Path, orders: &Orders, server: &mut Server, end: End) -> Result<()> {
+    await_others(&orders.lock)?;
+    // Whoever has stopped the container has concluded its run, and nothing is to be decided.
+    let mut again = if folder.exists() { run(&orders.ended)? } else { None };
     if let Some(spare) = server.spare.take() {
         spare.dismiss()?;
     }
@@ -320,6 +322,16 @@ fn follow_up(orders: &Orders, server: &mut Server, end: End) -> Result<()> {
         again = run(&orders.again)?;
     }
     Ok(())
+}
+
+/// Waits until nobody works on the container.
+fn await_others(lock: &str) -> Result<()> {
+    match File::open(lock) {
+        Ok(lock) => Ok(sys::fs::flock(lock.as_fd(), FlockOperation::LockShared)?),
+        // The command that decides makes it.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot open {lock}")),
+    }
 }
 
 /// Runs a command, and reads from its output after which time something is to be done again.

@@ -26,6 +26,7 @@ pub(crate) fn sample(id: &str) -> State {
         owner: Some(String::new()),
         oom_kills: None,
         usage: None,
+        process_start: None,
     }
 }
 

@@ -149,6 +149,7 @@ pub(crate) fn hook_state(record: &Record) -> hooks::State {
             owner: None,
             oom_kills: None,
             usage: None,
+            process_start: None,
         },
         pid: record.init.map(|init| init.pid),
     }

@@ -12,6 +12,7 @@ use crate::bundle;
 use crate::definition::Definition;
 use crate::places::UPPER;
 use crate::run::Manager;
+use crate::runs::Run;
 
 /// What a shell is found by inside, without a word of the caller's.
 const SHELL: [&str; 3] = ["/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/bash; else exec /bin/sh; fi"];
@@ -24,7 +25,8 @@ const SHELL: [&str; 3] = ["/bin/sh", "-c", "if [ -x /bin/bash ]; then exec /bin/
 pub fn attach(manager: &Manager, args: &AttachArgs) -> Result<()> {
     let name = &args.name;
     let definition = Definition::need(&manager.places, name)?;
-    if !manager.runtime.is_alive(name)? {
+    // A run that has just ended is told by the runtime.
+    if Run::read(&manager.places, name)?.is_none_or(|run| run.again_at.is_some()) {
         bail!("container {name:?} does not run");
     }
     let folder = manager.places.container(name);

@@ -18,6 +18,7 @@ use crate::output::{self, tell};
 use crate::pending;
 use crate::run::Manager;
 use crate::runs::{Last, Run};
+use crate::runtime::{open_process, wait_process};
 
 /// The log of a container.
 #[must_use]
@@ -154,7 +155,8 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
     let until = args.time.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
     loop {
-        let alive = manager.runtime.is_alive(name)?;
+        let state = manager.runtime.state(name)?.filter(|state| state.status.is_alive());
+        let alive = state.is_some();
         let run = Run::read(&manager.places, name)?;
         match args.state {
             Awaited::Running if alive => return Ok(ExitCode::SUCCESS),
@@ -178,8 +180,8 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
             // It closes the connection when it has been decided what comes after the end.
             Some(connection) => while matches!(connection.wait(left())?, Some(Told::Ended(_))) {},
             None if args.state == Awaited::Stopped => {
-                if alive {
-                    manager.runtime.wait(name, left().unwrap_or(Duration::from_secs(3600)))?;
+                if let Some((_, process)) = state.as_ref().map_or(Ok(None), open_process)? {
+                    wait_process(&process, left().unwrap_or(Duration::from_secs(3600)))?;
                 }
                 if !conclude_alone(manager, name)? {
                     std::thread::sleep(left().map_or(LOOK, |left| left.min(LOOK)));

@@ -14,8 +14,9 @@ use crate::changes;
 use crate::cni;
 use crate::definition::{Definition, From};
 use crate::output::{self, Format};
-use crate::places::Places;
+use crate::places::{Places, UNFINISHED, remove_if_there};
 use crate::run::Manager;
+use crate::snapshots;
 use crate::template;
 
 /// One thing that is removed, as `--format json` has it. Names of fields are not changed, only added to.
@@ -42,7 +43,23 @@ pub fn gc(manager: &Manager, args: &GcArgs) -> Result<()> {
     );
     rows.extend(cni::gc(manager, args.dry_run)?.into_iter().map(row("attachment")));
     changes::sweep(places)?;
+    if !args.dry_run {
+        sweep_unfinished(places)?;
+    }
     print(args.printed.format(), &rows)
+}
+
+/// Removes files whose writing was killed, of containers that nobody works on. Readers pass over them.
+fn sweep_unfinished(places: &Places) -> Result<()> {
+    for name in changes::names(&places.containers())?.into_iter().filter(|name| !name.starts_with('.')) {
+        let Some(_lock) = places.try_lock(&name)? else { continue };
+        for folder in [places.container(&name), snapshots::folder(places, &name)] {
+            for file in changes::names(&folder)?.into_iter().filter(|file| file.ends_with(UNFINISHED)) {
+                remove_if_there(&folder.join(file))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Versions of templates alone.

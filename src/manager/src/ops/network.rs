@@ -379,6 +379,10 @@ fn hosts(manager: &Manager, definition: &Definition) -> Result<String> {
 /// Keeps the file that a running container has mounted: a new one under the name would be another.
 fn write_in_place(path: &Path, text: &str) -> Result<()> {
     if path.exists() {
+        // A file that is cut off and written again costs the file system more than all else here.
+        if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+            return Ok(());
+        }
         return fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
     }
     write_for_run(path, text.as_bytes(), Readers::Everybody)

@@ -247,6 +247,7 @@ pub(super) fn launch(
         log_files: definition.log.files,
         terminal,
         ttys: definition.system.as_ref().filter(|_| terminal).map_or(0, |system| system.ttys),
+        lock: manager.places.lock_file(name).to_str().context("the lock's name is no text")?.to_owned(),
         start: manager.runtime.start_command(name, &folder, &run_folder, terminal, links)?,
         ended: after("ended")?,
         again: after("again")?,

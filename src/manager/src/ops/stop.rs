@@ -1,5 +1,6 @@
 //! `stop NAME`: what asks the first process to end, then SIGTERM, then what does not ask. `restart NAME`: the same, and a start.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +11,7 @@ use crate::ops::{ended, start};
 use crate::pending;
 use crate::run::Manager;
 use crate::runs::Run;
+use crate::runtime::{open_process, wait_process};
 use crate::system::init::{self, STOP_SIGNAL, Verb, Wanted};
 
 /// How long a process may take to die of SIGKILL.
@@ -48,32 +50,43 @@ fn stop_for(manager: &Manager, definition: &Definition, seconds: u64, wanted: Wa
         if let Some(run) = Run::read(&manager.places, name)? {
             Run { stopping: true, ..run }.write(&manager.places, name)?;
         }
-        end(manager, definition, status, seconds, wanted).with_context(|| format!("cannot stop container {name:?}"))?;
+        let process = state.as_ref().map_or(Ok(None), open_process)?;
+        if let Some(process) = process {
+            end(manager, definition, (status, &process), seconds, wanted)
+                .with_context(|| format!("cannot stop container {name:?}"))?;
+        }
         state = manager.runtime.state(name)?;
     }
     ended::clear(manager, definition, state.as_ref(), alive.is_some())
 }
 
-fn end(manager: &Manager, definition: &Definition, status: Status, seconds: u64, wanted: Wanted) -> Result<()> {
-    let (name, runtime) = (&definition.name, &manager.runtime);
+/// Ends a container by its first process, of which the pid and a descriptor are given.
+fn end(
+    manager: &Manager,
+    definition: &Definition,
+    (status, first): (Status, &(i32, OwnedFd)),
+    seconds: u64,
+    wanted: Wanted,
+) -> Result<()> {
+    let (name, (_, process)) = (&definition.name, first);
     // One that has not begun, or may not go on, can follow no request.
     if status == Status::Running && seconds > 0 {
         let until = Instant::now() + Duration::from_secs(seconds);
         // The last fifth of the time is for an init that does not know, or does not do, what it was asked.
-        let asked = ask(manager, definition, wanted)?;
+        let asked = ask(manager, definition, first, wanted)?;
         let late = if asked.by_signal(STOP_SIGNAL) { Duration::ZERO } else { Duration::from_secs(seconds) / 5 };
-        if asked == Asked::Nobody || runtime.wait(name, until.saturating_duration_since(Instant::now() + late))? {
+        if asked == Asked::Nobody || wait_process(process, until.saturating_duration_since(Instant::now() + late))? {
             return Ok(());
         }
         if !asked.by_signal(STOP_SIGNAL)
             && (send(manager, name, STOP_SIGNAL)? == Sent::Nobody
-                || runtime.wait(name, until.saturating_duration_since(Instant::now()))?)
+                || wait_process(process, until.saturating_duration_since(Instant::now()))?)
         {
             return Ok(());
         }
     }
     // The runtime lets a paused one go on, so that it dies of it.
-    if send(manager, name, "KILL")? == Sent::Signal && !runtime.wait(name, DEATH)? {
+    if send(manager, name, "KILL")? == Sent::Signal && !wait_process(process, DEATH)? {
         bail!("its first process is still there {} seconds after SIGKILL", DEATH.as_secs());
     }
     Ok(())
@@ -100,14 +113,10 @@ impl Asked {
 }
 
 /// Looks at what runs, and asks it in its own way.
-fn ask(manager: &Manager, definition: &Definition, wanted: Wanted) -> Result<Asked> {
+fn ask(manager: &Manager, definition: &Definition, (pid, process): &(i32, OwnedFd), wanted: Wanted) -> Result<Asked> {
     let (name, runtime) = (&definition.name, &manager.runtime);
-    let Some((pid, process)) = runtime.first_process(name)? else { return Ok(Asked::Nobody) };
-    let has_ended = || -> Result<bool> {
-        use std::os::fd::AsFd;
-        Ok(sys::process::poll_readable(&[process.as_fd()], Some(0))?[0].readable)
-    };
-    let seen = match init::probe(pid) {
+    let has_ended = || wait_process(process, Duration::ZERO);
+    let seen = match init::probe(*pid) {
         Err(_) if has_ended()? => return Ok(Asked::Nobody),
         // What its files are on is the container's own affair.
         Err(_) => return Ok(Asked::Not),
@@ -122,7 +131,7 @@ fn ask(manager: &Manager, definition: &Definition, wanted: Wanted) -> Result<Ask
         Verb::Signal(signal) => {
             return Ok(if send(manager, name, signal)? == Sent::Nobody { Asked::Nobody } else { Asked::By(verb) });
         }
-        Verb::Runlevel(level) => init::write_runlevel(pid, *level),
+        Verb::Runlevel(level) => init::write_runlevel(*pid, *level),
         Verb::Program(program) => runtime.exec(name, program, REQUEST),
     };
     match made {
