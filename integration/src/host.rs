@@ -106,6 +106,46 @@ pub fn cgroup_mounts() -> Vec<PathBuf> {
     mounts.map(|m| PathBuf::from(m.target)).collect()
 }
 
+/// Of each hierarchy its root, and the group that this process is in: a relative path lies below that one.
+pub fn group_roots() -> Vec<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own: Vec<_> = own.lines().filter_map(|line| line.split_once(':')?.1.split_once(':')).collect();
+    let mut roots = Vec::new();
+    for mount in own_mounts().into_iter().filter(|m| m.fstype == "cgroup" || m.fstype == "cgroup2") {
+        let root = PathBuf::from(&mount.target);
+        let is_its = |names: &str| match mount.fstype.as_str() {
+            "cgroup2" => names.is_empty(),
+            _ => names.split(',').any(|name| mount.super_options.iter().any(|option| option == name)),
+        };
+        roots.extend(own.iter().filter(|(names, _)| is_its(names)).map(|(_, path)| root.join(path.trim_matches('/'))));
+        roots.push(root);
+    }
+    roots.sort();
+    roots.dedup();
+    roots
+}
+
+/// Ends v1 hierarchies that no mount shows any more. The kernel keeps one whose last mount went while a group of it was still
+/// dying; every process has a line of it then, which engines look for a mount of. The next unmount ends it, once the group is
+/// gone; whether there is none left.
+///
+/// # Panics
+/// The groups of this process cannot be read, or `unshare` not be run.
+pub fn end_hidden_hierarchies() -> bool {
+    let own = fs::read_to_string("/proc/self/cgroup").expect("read the groups");
+    let mut none = true;
+    for controllers in own.lines().filter_map(|line| line.split(':').nth(1)).filter(|name| !name.is_empty()) {
+        let first = controllers.split(',').next().unwrap_or_default();
+        if v1_mount(first).is_none() {
+            none = false;
+            let again = format!("mount -t cgroup -o {controllers} none /mnt && umount /mnt");
+            let mut unshare = std::process::Command::new("/usr/bin/unshare");
+            unshare.args(["--mount", "sh", "-c", &again]).status().expect("run unshare");
+        }
+    }
+    none
+}
+
 /// Controllers that a child of the v2 root may use.
 pub fn v2_controllers() -> Vec<String> {
     let Some(root) = own_mounts().into_iter().find(|m| m.fstype == "cgroup2") else { return Vec::new() };

@@ -313,7 +313,7 @@ impl Sandbox {
     /// Kills what is left in the own cgroups and removes them. The top folder is the test's, the rest the runtime's.
     fn clean_cgroups(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for top in host::cgroup_mounts().into_iter().map(|mount| mount.join(&self.name)).filter(|top| top.exists()) {
+        for top in host::group_roots().into_iter().map(|mount| mount.join(&self.name)).filter(|top| top.exists()) {
             let folders = host::folders_deepest_first(&top);
             for folder in folders.iter().filter(|folder| **folder != top) {
                 problems.push(format!("cgroup {} was left", folder.display()));

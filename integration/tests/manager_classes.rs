@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use integration::defined::{Defined, text};
+use integration::host::{end_hidden_hierarchies, eventually};
 use integration::net::Net;
 use integration::requires::Need;
 use integration::{Sandbox, case_with};
@@ -131,7 +132,7 @@ fn a_container_of_the_hosts_network_has_a_class() {
         );
         let mut holder = sb.program("/usr/bin/unshare").args(["--mount", "sh", "-c", &script]).spawn();
         let mut mounted = String::new();
-        integration::host::eventually("the mount", || {
+        eventually("the mount", || {
             mounted = std::fs::read_to_string(&held).unwrap_or_default();
             !mounted.is_empty()
         });
@@ -166,6 +167,8 @@ fn a_container_of_the_hosts_network_has_a_class() {
         }
         holder.kill();
     });
+    // The namespace and the groups of the test are gone now.
+    eventually("nothing is left of the hierarchy", end_hidden_hierarchies);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use integration::defined::{Defined, text};
-use integration::host::{v1_mount, within};
+use integration::host::{end_hidden_hierarchies, within};
 use integration::requires::Need;
 use integration::systems::services;
 use integration::{Sandbox, case_with};
@@ -89,22 +89,9 @@ fn inside(sb: &Sandbox) -> String {
     format!("/opt/skep/{}", text(Path::new(own)))
 }
 
-/// Ends v1 hierarchies that no mount shows any more. The kernel keeps one whose last mount went while a group of it was still
-/// dying; every process has a line of it then, which engines look for a mount of. The next unmount ends it.
-fn end_hidden_hierarchies(sb: &Sandbox) {
-    let own = std::fs::read_to_string("/proc/self/cgroup").expect("read the groups");
-    for controllers in own.lines().filter_map(|line| line.split(':').nth(1)).filter(|name| !name.is_empty()) {
-        let first = controllers.split(',').next().unwrap_or_default();
-        if v1_mount(first).is_none() {
-            let again = format!("mount -t cgroup -o {controllers} none /mnt && umount /mnt");
-            sb.program("/usr/bin/unshare").args(["--mount", "sh", "-c", &again]).run();
-        }
-    }
-}
-
 fn runs_engines(options: &[&str]) {
     case_with(&NEEDS, |sb| {
-        end_hidden_hierarchies(sb);
+        end_hidden_hierarchies();
         let d = Defined::new(sb);
         let name = d.name("engines");
         let volume = programs(sb);

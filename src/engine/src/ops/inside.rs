@@ -100,24 +100,26 @@ pub fn change(context: &Context<'_>, id: &str, change: &Change) -> Result<()> {
     let init = record.init.ok_or(Error::NotRunning)?;
     let process = open_process(&context.proc, init)?.ok_or(Error::NotRunning)?;
     let root = context.proc.open_root(init.pid)?;
+    let mounts = context.proc.open_namespace(init.pid, "mnt")?;
     let has_user = spec.namespace(NamespaceKind::User).is_some();
+    let user = if has_user { Some(context.proc.open_namespace(init.pid, "user")?) } else { None };
+    // Held by its descriptor: it was this process whose root and namespaces were opened by its number.
+    let ended = sys::process::poll_readable(&[process.as_fd()], Some(0))?[0];
+    if ended.readable || ended.hung_up {
+        return Err(Error::NotRunning);
+    }
     let made = match change {
         Change::Mount { source, read_only, owners, .. } => {
-            let owner = has_user && *owners == Owners::Container;
-            let namespace = if owner { Some(context.proc.open_namespace(init.pid, "user")?) } else { None };
-            Made::Mount(open_source(source, *read_only, namespace.as_ref())?)
+            let owner = user.as_ref().filter(|_| *owners == Owners::Container);
+            Made::Mount(open_source(source, *read_only, owner)?)
         }
         Change::Node { source, target } if has_user => Made::Mount(open_node(&spec, source, target)?),
         Change::Node { source, target } => Made::Device(read_device(source, target)?),
         Change::Unmount { .. } | Change::RemoveNode { .. } => Made::Nothing,
     };
-    // Held by its descriptor: it was this process whose root and namespaces were opened by its number.
-    if sys::process::poll_readable(&[process.as_fd()], Some(0))?[0].readable {
-        return Err(Error::NotRunning);
-    }
     // What runs inside may not look into what is still open of the host.
     sys::process::set_dumpable(false)?;
-    let made = enter(context, init.pid, has_user, made)?;
+    let made = enter(&mounts, user.as_ref(), made)?;
     sys::process::chdir_fd(root.as_fd())?;
     sys::process::chroot_here()?;
     if has_user {
@@ -128,10 +130,8 @@ pub fn change(context: &Context<'_>, id: &str, change: &Change) -> Result<()> {
 }
 
 /// Enters the container's user and mount namespaces.
-fn enter(context: &Context<'_>, pid: i32, has_user: bool, mut made: Made) -> Result<Made> {
-    let mounts = context.proc.open_namespace(pid, "mnt")?;
-    if has_user {
-        let user = context.proc.open_namespace(pid, "user")?;
+fn enter(mounts: &OwnedFd, user: Option<&OwnedFd>, mut made: Made) -> Result<Made> {
+    if let Some(user) = user {
         let join = || sys::namespace::join(user.as_fd(), NamespaceKind::User.clone_flag());
         match made {
             Made::Mount(mount) => made = Made::Mount(lock_attributes(&mount, join)?),
