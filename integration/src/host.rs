@@ -141,6 +141,8 @@ pub fn end_hidden_hierarchies() -> bool {
             let again = format!("mount -t cgroup -o {controllers} none /mnt && umount /mnt");
             let mut unshare = std::process::Command::new("/usr/bin/unshare");
             unshare.args(["--mount", "sh", "-c", &again]).status().expect("run unshare");
+            // A mount that comes before the kernel is done with the unmount keeps it.
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
     none

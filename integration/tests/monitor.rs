@@ -27,11 +27,6 @@ fn no_run_is_left(d: &Defined<'_>, name: &str) {
     assert!(own.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("run")), "{own:?}");
 }
 
-fn kill(pid: i32) {
-    sys::signal::kill(pid, sys::signal::SIGKILL).expect("kill");
-    assert!(wait_pid(pid, Duration::from_secs(10)), "{pid} lives on");
-}
-
 /// Kills a container's monitor and its spare, so that neither sees the other die.
 fn kill_both(sb: &Sandbox, name: &str) {
     let both: Vec<i32> = monitors(sb).into_iter().filter(|pid| is_of(*pid, name)).collect();
@@ -560,10 +555,19 @@ fn a_wait_ends_though_the_monitor_has_died() {
         let name = shell(&d, "pause", &["--restart", "always"], "exit 1");
         d.call(&["start", &name]).ok();
         eventually("the pauses get long", || d.listed(&name)["restarts"].as_u64().is_some_and(|times| times >= 5));
-        kill(monitor(&d, &name));
+        // The spare goes a moment after the pause has been noted.
+        kill_all(sb);
         d.call(&["wait", &name, "--time", "60"]).ok();
         assert_eq!(d.listed(&name)["state"], "stopped");
     });
+}
+
+/// Kills the monitors and spares of all containers.
+fn kill_all(sb: &Sandbox) {
+    for pid in monitors(sb) {
+        // It may have ended just now.
+        drop(sys::signal::kill(pid, sys::signal::SIGKILL));
+    }
 }
 
 /// Whoever dies at whatever moment: in the end nothing runs twice, nothing is left, and every verb works.
@@ -579,10 +583,7 @@ fn deaths_at_any_moment_leave_order() {
             if round % 2 == 0 {
                 running.kill();
             } else {
-                for pid in monitors(sb) {
-                    // It may have ended just now.
-                    drop(sys::signal::kill(pid, sys::signal::SIGKILL));
-                }
+                kill_all(sb);
             }
             drop(running.wait(Duration::from_secs(60)));
         }

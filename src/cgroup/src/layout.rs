@@ -127,7 +127,8 @@ impl Mounts<'_> {
 
 fn probe_legacy(root: &str, memberships: &[Membership], mounts: &mut Mounts<'_>) -> Result<Vec<Hierarchy>> {
     let mut found = Vec::with_capacity(memberships.len());
-    for membership in memberships.iter().filter(|membership| membership.id != 0) {
+    // One without controllers and name is being made or ended by somebody just now.
+    for membership in memberships.iter().filter(|membership| membership.id != 0 && !membership.controllers.is_empty()) {
         if let Some(hierarchy) = at_its_name(root, membership)? {
             found.push(hierarchy);
             continue;
@@ -347,6 +348,15 @@ mod tests {
         let found = in_mountinfo(&mounts, ROOT, &membership(3, &["net_cls", "net_prio"], "/own")).unwrap();
         assert_eq!((found.mountpoint.as_str(), found.own_path.as_str()), ("/x/both", "/own"));
         assert_eq!(in_mountinfo(&mounts, ROOT, &membership(4, &["hugetlb"], "/")), None);
+    }
+
+    #[test]
+    fn a_hierarchy_that_is_being_made_is_none_yet() {
+        let list = parse_mountinfo("1 1 0:1 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n");
+        let mut mounts = Mounts { read: &|| unreachable!("it has been read"), list: Some(list) };
+        let found = probe_legacy("/nowhere", &[membership(9, &[], "/"), membership(1, &["cpu"], "/")], &mut mounts);
+        let ids: Vec<u32> = found.unwrap().iter().map(|hierarchy| hierarchy.id).collect();
+        assert_eq!(ids, [1]);
     }
 
     #[test]

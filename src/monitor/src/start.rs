@@ -47,11 +47,11 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     };
     drop(dir);
     spare.hold(pid, process.as_fd(), &server.terminals())?;
-    tell("ok");
-    spare.leave_caller()?;
     let null = OpenOptions::new().write(true).open("/dev/null").context("cannot open /dev/null")?;
     sys::process::dup_onto(null.as_fd(), 2)?;
     drop(null);
+    tell("ok");
+    spare.leave_caller()?;
     server.spare = Some(spare);
     serve(folder, &orders, pid, process, server)
 }
