@@ -4,9 +4,10 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use integration::host::{alive, eventually};
+use integration::requires::Need;
 use integration::runtime::wait_pid;
 use integration::sandbox::read_pid;
-use integration::{case, json};
+use integration::{case, case_with, json};
 
 #[test]
 fn create_leaves_the_program_unstarted() {
@@ -182,6 +183,21 @@ fn delete_force_of_a_running_one_kills_it() {
         sb.delete_force(&c.id).ok();
         assert!(!alive(c.pid));
         sb.call(&["state", &c.id]).run().fails();
+    });
+}
+
+#[test]
+fn delete_tells_what_was_used_when_asked() {
+    case_with(&[Need::Skep], |sb| {
+        let c = sb.detached(&sb.bundle().sleeper());
+        let last = sb.call(&["delete", "--force", "--usage", &c.id]).run().json();
+        assert_eq!(
+            (&last["id"], &last["status"], &last["pid"]),
+            (&json!(c.id), &json!("stopped"), &json!(0)),
+            "{last}"
+        );
+        assert!(last["usage"]["cpu"].as_u64().is_some_and(|ns| ns > 0), "{last}");
+        assert_eq!(sb.call(&["delete", "--force", "--usage", &c.id]).run().ok(), "");
     });
 }
 

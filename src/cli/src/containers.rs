@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use anyhow::{Context as _, bail};
 use engine::bundle::Bundle;
-use engine::ops::delete::{Force, delete};
+use engine::ops::delete::{Force, Report, delete};
 use engine::ops::exec::{Changes, Program, exec};
 use engine::ops::inside::Change;
 use engine::ops::kill::{Target as Recipient, kill};
@@ -252,7 +252,11 @@ impl Session<'_> {
 
     fn delete(&self, args: &DeleteArgs) -> anyhow::Result<u8> {
         let force = if args.force { Force::Yes } else { Force::No };
-        self.each(&args.target, |id| Ok(delete(&self.engine, id, force)?))
+        let report = if args.usage { Report::Yes } else { Report::No };
+        self.each(&args.target, |id| match delete(&self.engine, id, force, report)? {
+            Some(state) => print(&state::render_state(&state)?).map(drop),
+            None => Ok(()),
+        })
     }
 
     /// One container, or all whose id matches: then each is tried, and the first failure is returned.

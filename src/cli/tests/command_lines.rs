@@ -123,8 +123,11 @@ mod containerd {
         check("runc --version", Command::Version);
         check("runc -v", Command::Version);
         check("runc list --format=json", Command::List(ListArgs { format: Format::Json, quiet: false, usage: false }));
-        check("runc delete web", Command::Delete(DeleteArgs { target: Target::Id(id()), force: false }));
-        check("runc delete --force web", Command::Delete(DeleteArgs { target: Target::Id(id()), force: true }));
+        check("runc delete web", Command::Delete(DeleteArgs { target: Target::Id(id()), force: false, usage: false }));
+        check(
+            "runc delete --force web",
+            Command::Delete(DeleteArgs { target: Target::Id(id()), force: true, usage: false }),
+        );
     }
 
     #[test]
@@ -281,7 +284,7 @@ mod grammar {
 
     #[test]
     fn options_before_and_after_the_id() {
-        let expected = Command::Delete(DeleteArgs { target: Target::Id("web".to_owned()), force: true });
+        let expected = Command::Delete(DeleteArgs { target: Target::Id("web".to_owned()), force: true, usage: false });
         for line in
             ["delete -f web", "delete web -f", "delete web --force", "delete web -force", "delete -force=true web"]
         {
@@ -348,7 +351,10 @@ mod grammar {
         let check_args = CheckArgs { bundle: text("/b"), config: text("/c"), json: true };
         check("skep check -b /b -f /c --json", Command::Check(check_args));
         let target = Target::Matching("^web".to_owned());
-        check("skep delete -r -f ^web", Command::Delete(DeleteArgs { target: target.clone(), force: true }));
+        check(
+            "skep delete -r -f ^web",
+            Command::Delete(DeleteArgs { target: target.clone(), force: true, usage: false }),
+        );
         check("skep kill --regex ^web", Command::Kill(KillArgs { target, signal: Signal::TERM, all: false }));
         check("skep list -q", Command::List(ListArgs { format: Format::Table, quiet: true, usage: false }));
     }

@@ -314,12 +314,16 @@ impl Runtime {
         self.ok("inside", &[&[name], words].concat()).map(drop)
     }
 
-    /// Removes what is left at run time.
+    /// Kills what runs and removes what is left at run time. What it was at its end; `None` where nothing of it had begun.
     ///
     /// # Errors
     /// What the runtime says.
-    pub fn delete(&self, name: &str) -> Result<()> {
-        self.ok("delete", &["--force", name]).map(drop)
+    pub fn delete(&self, name: &str) -> Result<Option<State>> {
+        let answer = self.ok("delete", &["--force", "--usage", name])?;
+        if answer.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&answer).context("cannot read the answer of delete").map(Some)
     }
 }
 

@@ -318,6 +318,8 @@ pub struct DeleteArgs {
     pub target: Target,
     /// Kill first; one that does not exist is no failure.
     pub force: bool,
+    /// Print what it was, and what it used.
+    pub usage: bool,
 }
 
 /// Table or JSON.

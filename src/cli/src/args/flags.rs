@@ -243,6 +243,8 @@ pub static HOST_FORMAT: Flag =
     Flag::new("format", OneOf(&["text", "json"]), "print text or JSON (with --host)").short("f").default("text");
 /// Ids only.
 pub static QUIET: Flag = Flag::new("quiet", Nothing, "print ids only").short("q");
+/// What was used.
+pub static LAST_USAGE: Flag = Flag::new("usage", Nothing, "print the state as it was at the end, with what was used");
 /// What is used.
 pub static USAGE: Flag = Flag::new("usage", Nothing, "add to each one in JSON what it uses");
 /// Time between two reports.

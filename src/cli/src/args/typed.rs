@@ -114,7 +114,7 @@ pub(super) fn kill(m: &Matches) -> Result<Command> {
 }
 
 pub(super) fn delete(m: &Matches) -> Result<Command> {
-    Ok(Command::Delete(DeleteArgs { target: target(m)?, force: m.is_on(&FORCE) }))
+    Ok(Command::Delete(DeleteArgs { target: target(m)?, force: m.is_on(&FORCE), usage: m.is_on(&LAST_USAGE) }))
 }
 
 pub(super) fn list(m: &Matches) -> Result<Command> {

@@ -254,7 +254,7 @@ pub static DELETE: Verb = Verb {
     about: "remove a stopped container and all that was made for it",
     operands: ID,
     more: "With --force a running container is killed first, and an id that does not exist is no error.",
-    flags: &[&FORCE, &REGEX],
+    flags: &[&FORCE, &LAST_USAGE, &REGEX],
     count: ONE,
     stop_after: None,
     read: typed::delete,

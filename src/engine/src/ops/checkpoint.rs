@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use runtime_spec::model::NamespaceKind;
 use runtime_spec::state::Status;
 
-use super::delete::{Force, delete};
+use super::delete::{Force, Report, delete};
 use super::{Context, spec_of};
 use crate::criu::rpc::{self, ExternalMount, Features, Kind, Options, Response, Version};
 use crate::criu::{self, Answer, Folders, Service};
@@ -54,7 +54,7 @@ pub fn checkpoint(context: &Context<'_>, id: &str, mut options: CheckpointOption
         .inspect_err(|_| thaw(context, &group, was_frozen))?;
     if !options.leave_running
         && !options.pre_dump
-        && let Err(error) = delete(context, id, Force::Yes)
+        && let Err(error) = delete(context, id, Force::Yes, Report::No)
     {
         context.warn(&format!("the container was saved, but not deleted: {}", error.chain().join(": ")));
     }

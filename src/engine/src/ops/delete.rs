@@ -3,10 +3,10 @@
 use std::os::fd::AsFd;
 
 use runtime_spec::ContainerSpec;
-use runtime_spec::state::Status;
+use runtime_spec::state::{State as Document, Status};
 use sys::ProcFs;
 
-use super::{Context, hook_state, spec_of};
+use super::{Context, hook_state, spec_of, stopped};
 use crate::error::{Error, Result};
 use crate::hooks;
 use crate::state::{Folder, Phase, ProcessId, Record, Store, is_alive, open_process};
@@ -28,26 +28,35 @@ pub enum Force {
     Yes,
 }
 
-/// Deletes a container.
+/// Whether it is told what the container was when it had ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// It is not.
+    No,
+    /// Its state document is, with what it used, unless its process was never made.
+    Yes,
+}
+
+/// Deletes a container. What is returned is what [`Report`] says.
 ///
 /// # Errors
 /// [`Error::DeleteAlive`], [`Error::NotFound`] without force, [`Error::Unkillable`] with the tasks that outlive SIGKILL, or
 /// everything that could not be undone; the rest was, and the container can be deleted again.
-pub fn delete(context: &Context<'_>, id: &str, force: Force) -> Result<()> {
+pub fn delete(context: &Context<'_>, id: &str, force: Force, report: Report) -> Result<Option<Document>> {
     let (store, folder) = match context.find(id) {
-        Err(Error::NotFound) if force == Force::Yes => return Ok(()),
+        Err(Error::NotFound) if force == Force::Yes => return Ok(None),
         other => other?,
     };
     if force == Force::Yes {
         break_creation(context, &folder)?;
     }
     let _lock = match folder.lock() {
-        Err(Error::NotFound) if force == Force::Yes => return Ok(()),
+        Err(Error::NotFound) if force == Force::Yes => return Ok(None),
         other => other?,
     };
     let (record, config) = match folder.read() {
         // Taken, and its taker ended before it wrote a word.
-        Err(Error::NotFound) => return store.remove(&folder),
+        Err(Error::NotFound) => return store.remove(&folder).map(|()| None),
         other => other?,
     };
     if force == Force::No {
@@ -56,11 +65,11 @@ pub fn delete(context: &Context<'_>, id: &str, force: Force) -> Result<()> {
             status => return Err(Error::DeleteAlive { id: id.to_owned(), status: status.name() }),
         }
     }
-    destroy(context, &store, &folder, &record)?;
+    let document = destroy(context, &store, &folder, &record, report)?;
     if let Ok(spec) = spec_of(id, &config) {
         say_good_bye(context, &spec, &record);
     }
-    Ok(())
+    Ok(document)
 }
 
 /// Deletes a container whose foreground `run` is over, unless somebody else has done it meanwhile.
@@ -74,7 +83,7 @@ pub(super) fn delete_own(context: &Context<'_>, store: &Store, folder: &Folder, 
         Err(error) => return gone(error),
         Ok(record) => record,
     };
-    destroy(context, store, folder, &record)?;
+    destroy(context, store, folder, &record, Report::No)?;
     say_good_bye(context, spec, &record);
     Ok(())
 }
@@ -101,7 +110,13 @@ fn break_creation(context: &Context<'_>, folder: &Folder) -> Result<()> {
 }
 
 /// Kills what is left, undoes everything and gives the id back.
-pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, record: &Record) -> Result<()> {
+fn destroy(
+    context: &Context<'_>,
+    store: &Store,
+    folder: &Folder,
+    record: &Record,
+    report: Report,
+) -> Result<Option<Document>> {
     let Some(init) = record.init else {
         // Nothing was ever started in the groups, so what is in them is not this container's.
         let started = |undo: &&Undo| matches!(undo, Undo::Cgroups { .. } | Undo::Unit { .. });
@@ -111,7 +126,7 @@ pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, rec
         if let Err(error) = cgroup::group::remove(&record.groups, ORPHAN_BOUND, &context.proc) {
             context.warn(&format!("a group of {} stays: {error}", record.id));
         }
-        return store.remove(folder);
+        return store.remove(folder).map(|()| None);
     };
     let mark = context.mark();
     kill_process(&context.proc, init)?;
@@ -120,13 +135,15 @@ pub(super) fn destroy(context: &Context<'_>, store: &Store, folder: &Folder, rec
     }
     wait_for_end(&context.proc, init)?;
     context.spent("kill", mark);
+    // The groups tell no more once they are gone.
+    let document = if report == Report::Yes { Some(stopped(record)?) } else { None };
     let mark = context.mark();
     undo::replay(&record.undo, &context.proc)?;
     context.spent("undo", mark);
     let mark = context.mark();
     store.remove(folder)?;
     context.spent("remove_record", mark);
-    Ok(())
+    Ok(document)
 }
 
 /// Kills every process of the groups.

@@ -91,11 +91,16 @@ impl<'a> Context<'a> {
 pub fn state(context: &Context<'_>, id: &str) -> Result<Document> {
     let (_, folder) = context.find(id)?;
     let ((record, _), status) = folder.judge(&context.proc)?;
-    let mut document = Folder::document(&record, status)?;
-    // What it used in all, for who puts down its end. A list reads it on demand alone.
-    if status == Status::Stopped {
-        document.usage = crate::state::usage(&record)?;
+    match status {
+        Status::Stopped => stopped(&record),
+        status => Folder::document(&record, status),
     }
+}
+
+/// The document of one that has stopped, with what it used in all, for who puts down its end. A list reads that on demand alone.
+fn stopped(record: &Record) -> Result<Document> {
+    let mut document = Folder::document(record, Status::Stopped)?;
+    document.usage = crate::state::usage(record)?;
     Ok(document)
 }
 

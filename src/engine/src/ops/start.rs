@@ -7,7 +7,7 @@ use runtime_spec::state::Status;
 use sys::Errno;
 use sys::fs::OFlags;
 
-use super::delete::{Force, delete};
+use super::delete::{Force, Report, delete};
 use super::{Context, hook_state, spec_of};
 use crate::error::{Error, Result};
 use crate::gate::decode_failure;
@@ -53,7 +53,7 @@ pub fn start(context: &Context<'_>, id: &str, supervisor: Option<&str>) -> Resul
     drop(lock);
     run_poststart(context, &spec, &record).or_else(|error| {
         // The life of the container goes on with its end, as if it had been deleted (runtime.md, lifecycle, step 9).
-        delete(context, id, Force::Yes)?;
+        delete(context, id, Force::Yes, Report::No)?;
         Err(error)
     })?;
     if let Some((proxy, pid, pidfd)) = waited_for {

@@ -18,24 +18,24 @@ use crate::runs::{Last, Run, plan_restart, plan_system_restart};
 use runtime_spec::monitor::End;
 use runtime_spec::state::State;
 
-/// Puts down how a run ended of which no process is left, and takes away what it left. The container's lock is to be held.
-/// `state` is what the runtime has of it since the end; `stopped` says that somebody asked for the end.
+/// Kills what is left of a run, takes away what it left and puts down how it ended. The container's lock is to be held.
+/// `state` is what the runtime has of it; `stopped` says that somebody asked for the end.
 ///
 /// # Errors
 /// What the kernel or the runtime says; the next command tries again.
 pub(super) fn clear(manager: &Manager, definition: &Definition, state: Option<&State>, stopped: bool) -> Result<()> {
     let (places, name) = (&manager.places, &definition.name);
+    let state = take_back(manager, definition, state)?;
     match &Run::read(places, name)? {
         // It was concluded when it ended; now nobody shall start it again.
         Some(run) if run.again_at.is_some() => monitor::dismiss(&run.folder(places, name))?,
-        Some(run) => drop(conclude(manager, definition, run, state, stopped)?),
+        Some(run) => drop(conclude(manager, definition, run, state.as_ref(), stopped)?),
         None => {}
     }
-    take_back(manager, definition, state)?;
     Run::forget(places, name)
 }
 
-/// Puts down how a run ended; `state` is what the runtime has of it.
+/// Puts down how a run ended; `state` is what the runtime had of it then.
 fn conclude(
     manager: &Manager,
     definition: &Definition,
@@ -53,12 +53,12 @@ fn conclude(
 }
 
 /// Takes away what the runtime still has of a run, and what connected it: also ports that an interrupted stop or a crash left.
-fn take_back(manager: &Manager, definition: &Definition, state: Option<&State>) -> Result<()> {
-    if state.is_some() {
-        manager.runtime.delete(&definition.name)?;
-    }
+/// What it was at its end.
+fn take_back(manager: &Manager, definition: &Definition, state: Option<&State>) -> Result<Option<State>> {
+    let last = if state.is_some() { manager.runtime.delete(&definition.name)? } else { None };
     added::take_back(&manager.places, &definition.name)?;
-    network::lower(manager, definition)
+    network::lower(manager, definition)?;
+    Ok(last)
 }
 
 /// `ended NAME RUN`: the monitor has seen the end of a run. Says `again MILLISECONDS` where it is to be started again.
@@ -83,8 +83,8 @@ pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
         // The monitor died when that had been decided, and its spare asks again.
         return output::write(&format!("again {}\n", at.saturating_sub(now_ms())));
     }
+    let state = take_back(manager, &definition, state.as_ref())?;
     let end = conclude(manager, &definition, &run, state.as_ref(), false)?;
-    take_back(manager, &definition, state.as_ref())?;
     let lasted = Duration::from_secs(now().saturating_sub(run.started));
     let plan = if definition.system.is_some() { plan_system_restart } else { plan_restart };
     match plan(definition.restart, end, lasted, run.restarts).filter(|_| !run.stopping) {

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use runtime_spec::state::Status;
 
 use crate::definition::Definition;
@@ -14,13 +14,10 @@ use crate::runs::Run;
 use crate::runtime::{open_process, wait_process};
 use crate::system::init::{self, STOP_SIGNAL, Verb, Wanted};
 
-/// How long a process may take to die of SIGKILL.
-const DEATH: Duration = Duration::from_secs(10);
-
 /// Stops a container and undoes what its start did. One that does not run is stopped already.
 ///
 /// # Errors
-/// What the runtime says; a process that outlives SIGKILL.
+/// What the runtime says, also of a process that outlives SIGKILL.
 pub fn stop(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let definition = Definition::need(&manager.places, name)?;
@@ -44,52 +41,48 @@ pub(crate) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u
 
 fn stop_for(manager: &Manager, definition: &Definition, seconds: u64, wanted: Wanted) -> Result<()> {
     let name = &definition.name;
-    let mut state = manager.runtime.state(name)?;
-    let alive = state.as_ref().map(|state| state.status).filter(|status| status.is_alive());
-    if let Some(status) = alive {
-        if let Some(run) = Run::read(&manager.places, name)? {
-            Run { stopping: true, ..run }.write(&manager.places, name)?;
-        }
-        let process = state.as_ref().map_or(Ok(None), open_process)?;
-        if let Some(process) = process {
-            end(manager, definition, (status, &process), seconds, wanted)
-                .with_context(|| format!("cannot stop container {name:?}"))?;
-        }
-        state = manager.runtime.state(name)?;
+    let state = manager.runtime.state(name)?;
+    let Some(alive) = state.as_ref().filter(|state| state.status.is_alive()) else {
+        return ended::clear(manager, definition, state.as_ref(), false);
+    };
+    if let Some(run) = Run::read(&manager.places, name)? {
+        Run { stopping: true, ..run }.write(&manager.places, name)?;
     }
-    ended::clear(manager, definition, state.as_ref(), alive.is_some())
+    let end = || {
+        // One that has not begun, or may not go on, can follow no request.
+        if alive.status == Status::Running
+            && seconds > 0
+            && let Some(process) = open_process(alive)?
+        {
+            ask_to_end(manager, definition, &process, seconds, wanted)?;
+        }
+        ended::clear(manager, definition, Some(alive), true)
+    };
+    end().with_context(|| format!("cannot stop container {name:?}"))
 }
 
-/// Ends a container by its first process, of which the pid and a descriptor are given.
-fn end(
+/// Has a container end by itself, by its first process, of which the pid and a descriptor are given. One that does not will be
+/// killed.
+fn ask_to_end(
     manager: &Manager,
     definition: &Definition,
-    (status, first): (Status, &(i32, OwnedFd)),
+    first: &(i32, OwnedFd),
     seconds: u64,
     wanted: Wanted,
 ) -> Result<()> {
     let (name, (_, process)) = (&definition.name, first);
-    // One that has not begun, or may not go on, can follow no request.
-    if status == Status::Running && seconds > 0 {
-        let until = Instant::now() + Duration::from_secs(seconds);
-        // The last fifth of the time is for an init that does not know, or does not do, what it was asked.
-        let asked = ask(manager, definition, first, wanted)?;
-        let late = if asked.by_signal(STOP_SIGNAL) { Duration::ZERO } else { Duration::from_secs(seconds) / 5 };
-        if asked == Asked::Nobody || wait_process(process, until.saturating_duration_since(Instant::now() + late))? {
-            return Ok(());
-        }
-        if !asked.by_signal(STOP_SIGNAL)
-            && (send(manager, name, STOP_SIGNAL)? == Sent::Nobody
-                || wait_process(process, until.saturating_duration_since(Instant::now()))?)
-        {
-            return Ok(());
-        }
+    let until = Instant::now() + Duration::from_secs(seconds);
+    // The last fifth of the time is for an init that does not know, or does not do, what it was asked.
+    let asked = ask(manager, definition, first, wanted)?;
+    let late = if asked.by_signal(STOP_SIGNAL) { Duration::ZERO } else { Duration::from_secs(seconds) / 5 };
+    if asked == Asked::Nobody
+        || wait_process(process, until.saturating_duration_since(Instant::now() + late))?
+        || asked.by_signal(STOP_SIGNAL)
+        || send(manager, name, STOP_SIGNAL)? == Sent::Nobody
+    {
+        return Ok(());
     }
-    // The runtime lets a paused one go on, so that it dies of it.
-    if send(manager, name, "KILL")? == Sent::Signal && !wait_process(process, DEATH)? {
-        bail!("its first process is still there {} seconds after SIGKILL", DEATH.as_secs());
-    }
-    Ok(())
+    wait_process(process, until.saturating_duration_since(Instant::now())).map(drop)
 }
 
 /// How long a program may take that is to ask an init.
