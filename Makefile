@@ -60,7 +60,7 @@ check: ## formatting, lints, the rules of the tree, unit tests, the size of the 
 fmt: ## formats all Rust code
 	@cargo fmt --all
 
-bench: ## whole commands of skep against the runtimes that are installed, and counts (root); CASE=lifecycle narrows it
+bench: ## whole commands of skep against the runtimes that are installed, counts, and work inside (root); CASE=inside narrows it
 	@.ci/install-packages bench
 	.ci/build bench
 	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --runtime floor=dist/bench/floor \

@@ -37,8 +37,10 @@ pub(crate) struct Bundles {
     pub(crate) overlay: Overlay,
     /// The same in the inner one of [`Bundles::network`], where there is one.
     pub(crate) veth: Option<Overlay>,
-    /// Namespaces that a veth joins, held as long as the bundles; only root can make them.
-    _network: Option<Network>,
+    /// Namespaces that a veth joins; only root can make them.
+    pub(crate) network: Option<Network>,
+    /// The root file system of all of them.
+    pub(crate) rootfs: PathBuf,
 }
 
 /// A bundle on a folder of its own, which an overlay is mounted on.
@@ -75,6 +77,16 @@ impl Bundles {
         let dir = self.short.with_file_name(name);
         write_bundle(&dir, &config)?;
         Ok(dir)
+    }
+
+    /// Adds a bundle that sleeps on an overlay, which may be written to. The seccomp profile is added where it is wanted.
+    pub(crate) fn derive_overlay(&self, name: &str) -> Result<Overlay> {
+        let dir = self.short.with_file_name(name);
+        let merged = json!(dir.join("merged"));
+        let bundle = self.derive(&self.long, name, &|config| {
+            config["root"] = json!({ "path": merged.clone(), "readonly": false });
+        })?;
+        make_overlay(&bundle, &self.rootfs)
     }
 
     /// A copy of a bundle whose definition has this memory limit, in bytes.
@@ -144,7 +156,8 @@ pub(crate) fn prepare(work: &Path, runtime: &Runtime, network: Option<Network>) 
         userns: bundle("userns", &["true"], &map_ids)?,
         overlay: overlay("overlay", &|_| ())?,
         veth: network.as_ref().map(inside).transpose()?,
-        _network: network,
+        network,
+        rootfs: rootfs.clone(),
     })
 }
 

@@ -12,6 +12,7 @@ mod cases;
 mod counts;
 mod docker;
 mod footprint;
+mod inside;
 mod machine;
 mod net;
 mod plot;
@@ -30,6 +31,7 @@ use clap::Parser;
 use budget::{Budgets, judge_case, judge_counts};
 use cases::{CASES, Case, Settings};
 use counts::{Counts, Kind};
+use inside::{INSIDE, Inside};
 use report::Report;
 use rounds::Rounds;
 use runtime::Runtime;
@@ -57,7 +59,7 @@ struct Arguments {
     /// Containers of each runtime that exist while `list` is timed
     #[arg(long, default_value_t = 100)]
     containers: usize,
-    /// The folder of the small programs that memory and instructions are measured with, as `.ci/build bench` makes it
+    /// The folder of the small programs that memory and work inside are measured with, as `.ci/build bench` makes it
     #[arg(long, value_name = "DIR", default_value = "dist/bench")]
     tools: PathBuf,
     /// Also writes what is printed, and a drawing of it, to files of today's date in DIR
@@ -124,10 +126,12 @@ fn run_cases(
     };
     let wanted: Vec<&Case> = CASES.iter().filter(is_wanted).collect();
     let footprint = FOOTPRINT.contains(filter) && budgets.is_none();
+    let inside = INSIDE.iter().filter(|inside| inside.name.contains(filter) && budgets.is_none());
+    let inside: Vec<&Inside> = inside.collect();
     let is_counted =
         |kind: &Kind| kind.name().contains(filter) && budgets.is_none_or(|budgets| !budgets.counts(*kind).is_empty());
     let counted: Vec<Kind> = [Kind::SystemCalls, Kind::Instructions].into_iter().filter(is_counted).collect();
-    if wanted.is_empty() && counted.is_empty() && !footprint {
+    if wanted.is_empty() && inside.is_empty() && counted.is_empty() && !footprint {
         bail!("no case is called {filter:?}");
     }
     let network = net::Network::make().map_err(|error| report.tell(&format!("# no network: {error:#}\n"))).ok();
@@ -143,6 +147,9 @@ fn run_cases(
     }
     for kind in counted {
         good &= count(&mut rounds, kind, budgets, work, &arguments.tools)?;
+    }
+    for inside in inside {
+        inside::run(inside, &mut rounds, &arguments.tools.join("work"));
     }
     if footprint {
         let text = footprint::render(&rounds.runtimes, &rounds.settings.bundles, &arguments.tools.join("peak"));

@@ -80,6 +80,16 @@ impl Runtime {
         measure(&mut self.command(words)?, &words[0].as_ref().to_string_lossy(), &self.log)
     }
 
+    /// The same behind other words, such as those of nsenter.
+    pub(crate) fn measure_after(&self, before: &[String], words: &[&str]) -> Result<Cost> {
+        let own = self.command(words)?;
+        let mut all = before.iter().map(OsStr::new).chain([own.get_program()]).chain(own.get_args());
+        let mut command = Command::new(all.next().context("no words")?);
+        command.args(all);
+        quiet(&mut command, &self.log)?;
+        measure(&mut command, words[0], &self.log)
+    }
+
     /// The program of benches/floor is no whole runtime: it keeps no container and puts no limit on one.
     pub(crate) fn is_floor(&self) -> bool {
         self.name == "floor"

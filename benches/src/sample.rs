@@ -91,6 +91,15 @@ pub(crate) fn ratio(samples: &[Samples], command: &str, runtime: &str) -> Option
     Some(first.as_secs_f64() / median_of(samples, runtime, command)?.as_secs_f64())
 }
 
+/// The same of processor time, which other work on the machine changes less.
+pub(crate) fn cpu_ratio(samples: &[Samples], command: &str, runtime: &str) -> Option<f64> {
+    let median = |samples: &Samples| {
+        let cpus: Vec<Duration> = samples.row(command)?.iter().map(|cost| cost.cpu).collect();
+        Some(quantile(&cpus, 0.5).as_secs_f64())
+    };
+    Some(median(samples.first()?)? / median(samples.iter().find(|samples| samples.runtime == runtime)?)?)
+}
+
 /// Median wall times of a case: a command with its runtimes, in the order of the table.
 pub(crate) fn medians(samples: &[Samples]) -> Vec<(&'static str, Vec<(String, Duration)>)> {
     let names = samples.iter().find(|samples| !samples.rows.is_empty()).map(|samples| &samples.rows);
