@@ -152,13 +152,9 @@ impl Budget {
 
 impl Count {
     /// Judges what was counted where so many hierarchies are mounted. `tolerance` is a share of the budget.
-    pub(crate) fn judge(&self, counts: &Result<Counts, String>, hierarchies: u64, tolerance: f64) -> Verdict {
-        let counted = match counts {
-            Ok(counts) => counts.get(&self.command),
-            Err(reason) => return Verdict::Failed(reason.clone()),
-        };
+    pub(crate) fn judge(&self, counts: &Counts, hierarchies: u64, tolerance: f64) -> Verdict {
         // What only some machines have is not counted on others.
-        let Some(counted) = counted else {
+        let Some(counted) = counts.get(&self.command) else {
             return match self.command.ends_with("-profile") {
                 true => Verdict::NotMeasured("the machine lacks the seccomp profile".to_owned()),
                 false => Verdict::Failed("it gave no value".to_owned()),
@@ -181,13 +177,19 @@ pub(crate) fn judge_counts(
     hierarchies: u64,
     tell: &mut dyn FnMut(&str),
 ) -> bool {
+    let counts = match counts {
+        Ok(counts) => counts,
+        Err(reason) => {
+            tell(&format!("  FAILED  {}: {reason}\n", kind.name()));
+            return false;
+        }
+    };
     let mut good = true;
     for budget in budgets.counts(kind) {
         let verdict = budget.judge(counts, hierarchies, budgets.tolerance);
         let what = format!("{} {}", kind.name(), budget.command);
         tell(&verdict.render(&what, 0, budget.budget(hierarchies) as f64));
-        let counted = counts.as_ref().ok().and_then(|counts| counts.get(&budget.command));
-        if let (Verdict::Broken(_), Some(counted)) = (&verdict, counted) {
+        if let (Verdict::Broken(_), Some(counted)) = (&verdict, counts.get(&budget.command)) {
             let (percent, parts) = (budgets.tolerance * 100.0, counted.render_parts());
             tell(&format!("    more than {percent:.0} % above it. {parts}\n"));
         }
