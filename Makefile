@@ -40,7 +40,7 @@ run: ## a real container on this machine: limits, a veth with an address, ping, 
 
 test: ## every test, with the real clients and in the virtual machine (root); ends with "N passed, N failed, N skipped"
 	@.ci/install-packages test
-	.ci/build
+	.ci/build bench
 	RUNTIME="$(RUNTIME)" cargo xtask test
 
 test-vm: ## the tests that run in the virtual machine alone (root); FILES=resources,exec BOOT=vm-v2 narrow them
@@ -60,20 +60,23 @@ check: ## formatting, lints, the rules of the tree, unit tests, the size of the 
 fmt: ## formats all Rust code
 	@cargo fmt --all
 
-bench: ## whole commands of skep against the runtimes that are installed
-	@.ci/build bench
+bench: ## whole commands of skep against the runtimes that are installed, counts, and work inside (root); CASE=inside narrows it
+	@.ci/install-packages bench
+	.ci/build bench
 	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --runtime floor=dist/bench/floor \
 	    --rounds $(ROUNDS) $(addprefix --containers ,$(CONTAINERS)) $(addprefix --save ,$(SAVE)) $(CASE)
 
-bench-check: ## fails where skep is slower than benches/budgets.toml allows, against the runtimes that are installed
-	@.ci/build bench
+bench-check: ## fails where skep is slower, or does more, than benches/budgets.toml allows (root); CASE=count narrows it
+	@.ci/install-packages bench
+	.ci/build bench
 	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --runtime floor=dist/bench/floor \
-	    --rounds $(ROUNDS) --check benches/budgets.toml
+	    --rounds $(ROUNDS) --check benches/budgets.toml $(CASE)
 
 bench-systems: ## 200 containers of skep against Debian's LXC: start, stop, attach, list, memory of monitors (root)
-	@.ci/install-packages test
+	@.ci/install-packages bench
 	.ci/build
-	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --systems --containers 200 --rounds $(ROUNDS)
+	cargo run --quiet --release --package benches -- --runtime skep=dist/bin/skep --systems --containers 200 --rounds $(ROUNDS) \
+	    $(addprefix --save ,$(SAVE))
 
 soak: ## SOAK_CYCLES starts and stops without a leak, each init SYSTEM_ROUNDS times, DEATHS_SECONDS of kill -9, then the tests named by SOAK_FILTER, SOAK_ROUNDS times
 	@.ci/install-packages test

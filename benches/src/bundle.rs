@@ -1,4 +1,4 @@
-//! The bundles that every runtime runs: one root file system, the first runtime's `spec`, and three commands.
+//! The bundles that every runtime runs: one root file system, and the first runtime's `spec` with changes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount, umount};
 use serde_json::{Value, json};
 
+use crate::docker;
+use crate::net::Network;
 use crate::runtime::Runtime;
 
 /// The seccomp profile that engines of the containers project install.
@@ -29,40 +31,68 @@ pub(crate) struct Bundles {
     pub(crate) masked: PathBuf,
     /// Runs `true` in a user namespace.
     pub(crate) userns: PathBuf,
-    /// Runs `true` on a folder of its own, which an overlay is mounted on.
-    pub(crate) overlay: PathBuf,
-    /// The root file system of all the others.
+    /// Runs `true` as docker has it, where the machine has the profile.
+    pub(crate) docker: Option<PathBuf>,
+    /// Runs `true` on an overlay.
+    pub(crate) overlay: Overlay,
+    /// The same in the inner one of [`Bundles::network`], where there is one.
+    pub(crate) veth: Option<Overlay>,
+    /// Namespaces that a veth joins; only root can make them.
+    pub(crate) network: Option<Network>,
+    /// The root file system of all of them.
+    pub(crate) rootfs: PathBuf,
+}
+
+/// A bundle on a folder of its own, which an overlay is mounted on.
+pub(crate) struct Overlay {
+    pub(crate) bundle: PathBuf,
     rootfs: PathBuf,
 }
 
-/// An overlay that is mounted for one run.
+/// An overlay that is mounted.
 pub(crate) struct Mounted {
-    pub(crate) bundle: PathBuf,
     target: PathBuf,
 }
 
-impl Bundles {
+impl Overlay {
     /// Stacks an empty upper folder on the root file system.
-    pub(crate) fn mount_overlay(&self) -> Result<Mounted> {
-        let (upper, work, target) =
-            (self.overlay.join("upper"), self.overlay.join("work"), self.overlay.join("merged"));
+    pub(crate) fn mount(&self) -> Result<Mounted> {
+        let folder = |name| self.bundle.join(name);
+        let (upper, work, target) = (folder("upper"), folder("work"), folder("merged"));
         let options =
             format!("lowerdir={},upperdir={},workdir={}", self.rootfs.display(), upper.display(), work.display());
         mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
             .with_context(|| format!("cannot mount an overlay on {}", target.display()))?;
-        Ok(Mounted { bundle: self.overlay.clone(), target })
+        Ok(Mounted { target })
+    }
+}
+
+impl Bundles {
+    /// Adds a folder with a copy of a bundle's definition, changed.
+    pub(crate) fn derive(&self, from: &Path, name: &str, change: &dyn Fn(&mut Value)) -> Result<PathBuf> {
+        let path = from.join("config.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut config: Value = serde_json::from_str(&text)?;
+        change(&mut config);
+        let dir = self.short.with_file_name(name);
+        write_bundle(&dir, &config)?;
+        Ok(dir)
+    }
+
+    /// Adds a bundle that sleeps on an overlay, which may be written to. The seccomp profile is added where it is wanted.
+    pub(crate) fn derive_overlay(&self, name: &str) -> Result<Overlay> {
+        let dir = self.short.with_file_name(name);
+        let merged = json!(dir.join("merged"));
+        let bundle = self.derive(&self.long, name, &|config| {
+            config["root"] = json!({ "path": merged.clone(), "readonly": false });
+        })?;
+        make_overlay(&bundle, &self.rootfs)
     }
 
     /// A copy of a bundle whose definition has this memory limit, in bytes.
     pub(crate) fn with_memory_limit(&self, limit: u64) -> Result<PathBuf> {
-        let path = self.short.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut config: Value = serde_json::from_str(&text)?;
-        config["linux"]["resources"]["memory"] = json!({ "limit": limit });
-        let dir = self.short.with_file_name("limited");
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        std::fs::write(dir.join("config.json"), config.to_string()).context("cannot write config.json")?;
-        Ok(dir)
+        let change = |config: &mut Value| config["linux"]["resources"]["memory"] = json!({ "limit": limit });
+        self.derive(&self.short, "limited", &change)
     }
 }
 
@@ -79,7 +109,8 @@ const MASKS: usize = 300;
 /// First id of the host that the user namespace maps, and how many.
 const MAPPED: (u32, u32) = (100_000, 65_536);
 
-pub(crate) fn prepare(work: &Path, runtime: &Runtime) -> Result<Bundles> {
+/// Makes the bundles. `network` is what the one with a veth gets.
+pub(crate) fn prepare(work: &Path, runtime: &Runtime, network: Option<Network>) -> Result<Bundles> {
     let rootfs = work.join("rootfs");
     rootfs_tools::busybox(&rootfs, Path::new(BUSYBOX)).context("cannot make the root file system")?;
     make_masks(&rootfs).context("cannot make the paths to mask")?;
@@ -87,39 +118,73 @@ pub(crate) fn prepare(work: &Path, runtime: &Runtime) -> Result<Bundles> {
     std::fs::set_permissions(work, std::fs::Permissions::from_mode(0o755)).context("cannot open the folder")?;
     let spec = read_spec(work, runtime)?;
     let bundle = |name: &str, command: &[&str], change: &dyn Fn(&mut Value)| -> Result<PathBuf> {
-        let dir = work.join(name);
-        std::fs::create_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         let mut config = edit(spec.clone(), &rootfs, command);
         change(&mut config);
-        std::fs::write(dir.join("config.json"), config.to_string()).context("cannot write config.json")?;
+        let dir = work.join(name);
+        write_bundle(&dir, &config)?;
         Ok(dir)
     };
-    let profile = match std::fs::read_to_string(PROFILE) {
-        Ok(text) => {
-            Some(translate_profile(&serde_json::from_str(&text).with_context(|| format!("cannot parse {PROFILE}"))?))
-        }
-        Err(_) => None,
+    let overlay = |name: &str, change: &dyn Fn(&mut Value)| -> Result<Overlay> {
+        let merged = json!(work.join(name).join("merged"));
+        let dir = bundle(name, &["true"], &|config| {
+            config["root"]["path"] = merged.clone();
+            change(config);
+        })?;
+        make_overlay(&dir, &rootfs)
+    };
+    let profile = read_profile()?;
+    let with_profile = |name, change: fn(&mut Value)| {
+        let profiled = |profile: Value| {
+            bundle(name, &["true"], &|config| {
+                config["linux"]["seccomp"] = profile.clone();
+                change(config);
+            })
+        };
+        profile.clone().map(profiled).transpose()
+    };
+    let inside = |network: &Network| {
+        let path = json!(network.inner.path());
+        overlay("veth", &|config| set_network(config, &path))
     };
     Ok(Bundles {
         short: bundle("short", &["true"], &|_| ())?,
-        long: bundle("long", &["sleep", "1000"], &|_| ())?,
-        profile: profile
-            .map(|profile| bundle("profile", &["true"], &|config| config["linux"]["seccomp"] = profile.clone()))
-            .transpose()?,
+        long: bundle("long", &["sleep", "100000"], &|_| ())?,
+        profile: with_profile("profile", |_| ())?,
+        docker: with_profile("docker", docker::change)?,
         large: bundle("large", &["true"], &enlarge)?,
         masked: bundle("masked", &["true"], &mask_many)?,
         userns: bundle("userns", &["true"], &map_ids)?,
-        overlay: {
-            let dir = work.join("overlay");
-            let merged = json!(dir.join("merged"));
-            bundle("overlay", &["true"], &|config| config["root"]["path"] = merged.clone())?;
-            for name in ["upper", "work", "merged"] {
-                std::fs::create_dir(dir.join(name)).context("cannot make the folders of the overlay")?;
-            }
-            dir
-        },
+        overlay: overlay("overlay", &|_| ())?,
+        veth: network.as_ref().map(inside).transpose()?,
+        network,
         rootfs: rootfs.clone(),
     })
+}
+
+fn write_bundle(dir: &Path, config: &Value) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    std::fs::write(dir.join("config.json"), config.to_string()).context("cannot write config.json")
+}
+
+fn make_overlay(bundle: &Path, rootfs: &Path) -> Result<Overlay> {
+    for name in ["upper", "work", "merged"] {
+        std::fs::create_dir_all(bundle.join(name)).context("cannot make the folders of the overlay")?;
+    }
+    Ok(Overlay { bundle: bundle.to_owned(), rootfs: rootfs.to_owned() })
+}
+
+/// Has the container join a network namespace.
+fn set_network(config: &mut Value, path: &Value) {
+    let namespaces = config["linux"]["namespaces"].as_array_mut();
+    let network = namespaces.into_iter().flatten().find(|namespace| namespace["type"] == "network");
+    network.into_iter().for_each(|namespace| namespace["path"] = path.clone());
+}
+
+/// The profile in the specification's form, where the machine has one.
+fn read_profile() -> Result<Option<Value>> {
+    let Ok(text) = std::fs::read_to_string(PROFILE) else { return Ok(None) };
+    let profile = serde_json::from_str(&text).with_context(|| format!("cannot parse {PROFILE}"))?;
+    Ok(Some(translate_profile(&profile)))
 }
 
 /// Fills a definition up to [`LARGE`] with what engines put there.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::bundle::Bundles;
+use crate::bundle::{Bundles, Overlay};
 use crate::runtime::{Runtime, measure_shared, read_pid, wait_for_end};
 use crate::sample::Cost;
 
@@ -27,27 +27,45 @@ pub(crate) struct Case {
     /// Whether this machine has what the case needs.
     pub(crate) needs: fn(&Settings) -> bool,
     pub(crate) set_up: fn(&Runtime, &Settings) -> Result<()>,
+    /// How many containers of the first runtime run meanwhile.
+    pub(crate) among: usize,
     pub(crate) round: fn(&Runtime, &Settings) -> Result<Costs>,
 }
 
 /// A case that needs nothing and prepares nothing.
 const fn case(name: &'static str, about: &'static str, round: fn(&Runtime, &Settings) -> Result<Costs>) -> Case {
-    Case { name, about, needs: |_| true, set_up: nothing, round }
+    Case { name, about, needs: |_| true, set_up: nothing, among: 0, round }
 }
 
-pub(crate) const CASES: [Case; 14] = [
+/// `run` with the `spec` bundle while others run.
+const fn run_among(name: &'static str, about: &'static str, among: usize) -> Case {
+    Case { among, ..case(name, about, |runtime, settings| run_isolated(runtime, settings, &settings.bundles.short)) }
+}
+
+pub(crate) const CASES: [Case; 16] = [
     case("run-isolated", "run `true` with the `spec` bundle, the machine idle before it", |runtime, settings| {
         run_isolated(runtime, settings, &settings.bundles.short)
     }),
-    case("run-back-to-back", "the same, ten in a row, the cost of one", run_back_to_back),
+    case(
+        "run-back-to-back",
+        "the same, ten in a row, the cost of one; 1000 / wall ms are containers per second",
+        run_back_to_back,
+    ),
     Case {
-        name: "run-profile",
-        about: "run `true` with the usual seccomp profile of engines, three architectures",
         needs: |settings| settings.bundles.profile.is_some(),
-        set_up: nothing,
-        round: |runtime, settings| {
-            run_isolated(runtime, settings, settings.bundles.profile.as_deref().context("no profile")?)
-        },
+        ..case(
+            "run-profile",
+            "run `true` with the usual seccomp profile of engines, three architectures",
+            |runtime, settings| run_isolated(runtime, settings, needed(settings.bundles.profile.as_deref())?),
+        )
+    },
+    Case {
+        needs: |settings| settings.bundles.docker.is_some(),
+        ..case(
+            "run-docker",
+            "run `true` with what docker's definitions have: its seccomp profile, capabilities, devices, masks",
+            |runtime, settings| run_isolated(runtime, settings, needed(settings.bundles.docker.as_deref())?),
+        )
     },
     case("run-large", "run `true` with a definition of 23 KB", |runtime, settings| {
         run_isolated(runtime, settings, &settings.bundles.large)
@@ -58,37 +76,29 @@ pub(crate) const CASES: [Case; 14] = [
     case("run-userns", "run `true` in a user namespace", |runtime, settings| {
         run_isolated(runtime, settings, &settings.bundles.userns)
     }),
-    case("run-overlay", "mount an overlay, run `true` on it and unmount it, as an engine does", run_overlay),
-    case(
-        "run-one-caller",
-        "ten runs in a row of one caller; 1000 / wall ms are containers per second",
-        |runtime, settings| run_at_once(runtime, settings, 1),
-    ),
-    case(
-        "run-two-callers",
-        "two callers, each with ten runs in a row; the wall time of one run",
-        |runtime, settings| run_at_once(runtime, settings, 2),
-    ),
-    case(
-        "run-four-callers",
-        "four callers, each with ten runs in a row; the wall time of one run",
-        |runtime, settings| run_at_once(runtime, settings, 4),
-    ),
-    case(
-        "run-eight-callers",
-        "eight callers, each with ten runs in a row; the wall time of one run",
-        |runtime, settings| run_at_once(runtime, settings, 8),
-    ),
-    case("lifecycle", "each command of a container's life, the machine idle before it", lifecycle),
-    Case { name: "list", about: "list while many containers exist", needs: |_| true, set_up: create_many, round: list },
+    case("run-overlay", "mount an overlay, run `true` on it and unmount it, as an engine does", |runtime, settings| {
+        run_overlay(runtime, settings, &settings.bundles.overlay)
+    }),
     Case {
-        name: "run-among-many",
-        about: "run `true` while many containers exist",
-        needs: |_| true,
-        set_up: create_many,
-        round: |runtime, settings| run_isolated(runtime, settings, &settings.bundles.short),
+        needs: |settings| settings.bundles.veth.is_some(),
+        ..case(
+            "run-overlay-veth",
+            "the same in a network namespace that is there with a veth, as engines of pods do",
+            |runtime, settings| run_overlay(runtime, settings, needed(settings.bundles.veth.as_ref())?),
+        )
     },
+    case("run-two-callers", "two callers, each with ten runs in a row; the wall time of one run", run_at_once::<2>),
+    case("run-four-callers", "four callers, each with ten runs in a row; the wall time of one run", run_at_once::<4>),
+    case("run-eight-callers", "eight callers, each with ten runs in a row; the wall time of one run", run_at_once::<8>),
+    case("lifecycle", "each command of a container's life, the machine idle before it", lifecycle),
+    Case { set_up: create_many, ..case("list", "list while many containers exist", list) },
+    run_among("run-among-500", "run `true` while 500 containers of the first runtime run", 500),
+    run_among("run-among-2000", "run `true` while 2,000 containers of the first runtime run", 2000),
 ];
+
+fn needed<T>(bundle: Option<T>) -> Result<T> {
+    bundle.context("the bundle is not there")
+}
 
 fn nothing(_: &Runtime, _: &Settings) -> Result<()> {
     Ok(())
@@ -114,10 +124,10 @@ fn run_isolated(runtime: &Runtime, settings: &Settings, bundle: &Path) -> Result
 }
 
 /// The mount and its end are the same for every runtime, and stay out of the cost.
-fn run_overlay(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
-    let mounted = settings.bundles.mount_overlay()?;
+fn run_overlay(runtime: &Runtime, settings: &Settings, overlay: &Overlay) -> Result<Costs> {
+    let mounted = overlay.mount()?;
     thread::sleep(settings.gap);
-    let cost = run_bundle(runtime, &mounted.bundle);
+    let cost = run_bundle(runtime, &overlay.bundle);
     // Also after a failure: the runtime is left out then, and its mount would stay.
     mounted.unmount()?;
     Ok(vec![("run", cost?)])
@@ -136,12 +146,12 @@ fn run_back_to_back(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
     Ok(vec![("run", cost)])
 }
 
-fn run_at_once(runtime: &Runtime, settings: &Settings, callers: u32) -> Result<Costs> {
+fn run_at_once<const CALLERS: u32>(runtime: &Runtime, settings: &Settings) -> Result<Costs> {
     const RUNS: u32 = 10;
-    let cost = measure_shared(callers * RUNS, || {
+    let cost = measure_shared(CALLERS * RUNS, || {
         thread::scope(|scope| {
             let caller = || (0..RUNS).try_for_each(|_| run_bundle(runtime, &settings.bundles.short).map(|_| ()));
-            let callers: Vec<_> = (0..callers).map(|_| scope.spawn(caller)).collect();
+            let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
             callers
                 .into_iter()
                 .try_for_each(|caller| caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))?)

@@ -1,18 +1,14 @@
-//! What a run needs besides time: memory and system calls.
+//! What a run needs of memory.
 
-use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::resource::{UsageWho, getrusage};
+use anyhow::{Context, Result, ensure};
 
 use crate::bundle::Bundles;
 use crate::cases::{new_id, path_text};
 use crate::runtime::Runtime;
 
-/// The argument by which this program becomes the one that runs a command and says how much memory it took at most.
-pub(crate) const PEAK_OF: &str = "--peak-of";
 /// Memory limits that are tried, in KiB: below the smallest nothing starts, the largest is enough for any runtime.
 const LIMITS: (u64, u64) = (64, 32 * 1024);
 /// How often a run has to succeed under a limit.
@@ -20,65 +16,44 @@ const TRIES: usize = 5;
 /// How closely the smallest limit is looked for, in KiB.
 const STEP: u64 = 4;
 
-/// Prints a row for each runtime: what cannot be measured is named.
-pub(crate) fn render(runtimes: &[Runtime], bundles: &Bundles, work: &Path) -> String {
+/// Prints a row for each runtime: what cannot be measured is named. `tool` is the program `peak` of benches/floor.
+pub(crate) fn render(runtimes: &[Runtime], bundles: &Bundles, tool: &Path) -> String {
     let mut text =
         "\nfootprint: `run true` with the `spec` bundle; memory in KiB, limits tried five times each\n".to_owned();
-    text += &format!("  {:<12} {:>9} {:>14} {:>15}\n", "runtime", "peak", "system calls", "smallest limit");
+    text += &format!("  {:<12} {:>12} {:>15}\n", "runtime", "peak", "smallest limit");
     for runtime in runtimes {
-        let told = |result: Result<u64>| result.map_or_else(|error| format!("({error:#})"), |value| value.to_string());
-        text += &format!(
-            "  {:<12} {:>9} {:>14} {:>15}\n",
-            runtime.name,
-            told(peak(runtime, &bundles.short)),
-            told(system_calls(runtime, &bundles.short, work)),
-            told(smallest_limit(runtime, bundles)),
-        );
+        let told = |result: Result<String>| result.unwrap_or_else(|error| format!("({error:#})"));
+        let limit = match runtime.is_floor() {
+            true => Ok("-".to_owned()),
+            false => smallest_limit(runtime, bundles).map(|kib| kib.to_string()),
+        };
+        let peak = peak(runtime, &bundles.short, tool);
+        text += &format!("  {:<12} {:>12} {:>15}\n", runtime.name, told(peak), told(limit));
     }
     text
 }
 
 /// Peak resident memory of a run and of all that it waits for, in KiB.
-fn peak(runtime: &Runtime, bundle: &Path) -> Result<u64> {
+fn peak(runtime: &Runtime, bundle: &Path, tool: &Path) -> Result<String> {
     let run = runtime.command(&["run", "--bundle", path_text(bundle)?, &new_id()])?;
-    let mut command = Command::new(std::env::current_exe().context("cannot tell where this program is")?);
-    command.arg(PEAK_OF).arg(run.get_program()).args(run.get_args()).stdin(Stdio::null());
-    let output = command.output().context("cannot run this program again")?;
+    let mut command = Command::new(tool);
+    command.arg(run.get_program()).args(run.get_args()).stdin(Stdio::null());
+    let output = command.output().with_context(|| format!("cannot run {}", tool.display()))?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
-    String::from_utf8_lossy(&output.stdout).trim().parse().context("no number")
+    parse_peak(&String::from_utf8_lossy(&output.stdout)).context("no two numbers")
 }
 
-/// Runs a command and prints the peak of its memory: the largest of this process's children is what it and its own needed.
-pub(crate) fn print_peak(words: &[String]) -> Result<String> {
-    let (program, args) = words.split_first().context("no command")?;
-    let status = Command::new(program).args(args).stdout(Stdio::null()).status().context("cannot run it")?;
-    ensure!(status.success(), "ended with {status}");
-    Ok(getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?.max_rss().to_string())
-}
-
-/// How many system calls a run makes, with its container up to the program's end.
-fn system_calls(runtime: &Runtime, bundle: &Path, work: &Path) -> Result<u64> {
-    let run = runtime.command(&["run", "--bundle", path_text(bundle)?, &new_id()])?;
-    let summary = work.join("strace");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-c", "-o"]).arg(&summary).arg(run.get_program()).args(run.get_args());
-    let output = command.stdin(Stdio::null()).output().context("strace")?;
-    ensure!(output.status.success(), "strace ended with {}", output.status);
-    parse_calls(&fs::read_to_string(&summary).context("strace wrote nothing")?).context("strace counted nothing")
-}
-
-/// The total of `strace -c`: share, seconds, microseconds a call, calls, maybe errors, `total`.
-fn parse_calls(summary: &str) -> Option<u64> {
-    let line = summary.lines().rev().find(|line| line.trim_end().ends_with(" total"))?;
-    line.split_whitespace().nth(3)?.parse().ok()
+/// The tool tells the command's peak and its own, which hides a smaller one.
+fn parse_peak(text: &str) -> Option<String> {
+    let (command, own) = text.trim().split_once(' ')?;
+    let (command, own): (u64, u64) = (command.parse().ok()?, own.parse().ok()?);
+    Some(if command > own { command.to_string() } else { format!("below {own}") })
 }
 
 /// The smallest memory limit under which a run succeeds each time, in KiB.
 fn smallest_limit(runtime: &Runtime, bundles: &Bundles) -> Result<u64> {
     let (mut fails, mut works) = LIMITS;
-    if !starts(runtime, bundles, works)? {
-        bail!("does not start with {works}");
-    }
+    ensure!(starts(runtime, bundles, works)?, "does not start with {works}");
     while works - fails > STEP {
         let middle = (fails + works) / 2 / STEP * STEP;
         if starts(runtime, bundles, middle)? { works = middle } else { fails = middle }
@@ -104,14 +79,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_the_fourth_column_of_the_total() {
-        let summary = "% time     seconds  usecs/call     calls    errors syscall\n\
-            ------ ----------- ----------- --------- --------- ----------------\n \
-            70.00    0.009000          90       100         8 openat\n\
-            ------ ----------- ----------- --------- --------- ----------------\n\
-            100.00    0.013940          31       442         8 total\n";
-        assert_eq!(parse_calls(summary), Some(442));
-        assert_eq!(parse_calls("100.00    0.013940          31       442           total\n"), Some(442));
-        assert_eq!(parse_calls("nothing"), None);
+    fn a_peak_that_the_tool_hides_is_told_as_a_bound() {
+        assert_eq!(parse_peak("1480 420\n").as_deref(), Some("1480"));
+        assert_eq!(parse_peak("420 420\n").as_deref(), Some("below 420"));
+        assert_eq!(parse_peak("1480"), None);
     }
 }

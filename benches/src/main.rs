@@ -9,9 +9,15 @@
 mod budget;
 mod bundle;
 mod cases;
+mod counts;
+mod docker;
 mod footprint;
+mod inside;
 mod machine;
+mod net;
 mod plot;
+mod report;
+mod rounds;
 mod runtime;
 mod sample;
 mod systems;
@@ -22,11 +28,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use budget::{Budget, Budgets, Verdict};
+use budget::{Budgets, judge_case, judge_counts};
 use cases::{CASES, Case, Settings};
-use plot::Group;
+use counts::{Counts, Kind};
+use inside::{INSIDE, Inside};
+use report::Report;
+use rounds::Rounds;
 use runtime::Runtime;
-use sample::{Order, Samples, medians, render};
+use sample::Order;
 
 /// What is measured besides time, by the name that the filter takes.
 const FOOTPRINT: &str = "footprint";
@@ -47,13 +56,16 @@ struct Arguments {
     /// Idle time before each isolated command, in milliseconds
     #[arg(long, default_value_t = 100)]
     gap: u64,
-    /// Containers of each runtime that exist while `list` and `run-among-many` are timed
+    /// Containers of each runtime that exist while `list` is timed
     #[arg(long, default_value_t = 100)]
     containers: usize,
+    /// The folder of the small programs that memory and work inside are measured with, as `.ci/build bench` makes it
+    #[arg(long, value_name = "DIR", default_value = "dist/bench")]
+    tools: PathBuf,
     /// Also writes what is printed, and a drawing of it, to files of today's date in DIR
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
-    /// Runs the cases of the budgets in FILE alone, and fails where one is broken
+    /// Runs the cases of the budgets in FILE alone, with the runtimes that they name, and fails where one is broken
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
     /// Containers that run for long instead, against Debian's LXC (root): --containers of them are started, entered, listed and stopped
@@ -64,18 +76,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if words.first().is_some_and(|first| first == footprint::PEAK_OF) {
-        return finish(footprint::print_peak(&words[1..]).map(|peak| {
-            println!("{peak}");
-            true
-        }));
-    }
-    finish(run(&Arguments::parse()))
-}
-
-fn finish(outcome: Result<bool>) -> ExitCode {
-    match outcome {
+    match run(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -85,179 +86,155 @@ fn finish(outcome: Result<bool>) -> ExitCode {
     }
 }
 
-/// What is printed, and kept to be saved.
-#[derive(Default)]
-struct Report {
-    text: String,
-    groups: Vec<Group>,
-}
-
-impl Report {
-    fn tell(&mut self, text: &str) {
-        print!("{text}");
-        self.text += text;
-    }
-
-    fn save(&self, dir: &Path) -> Result<()> {
-        let (date, _) = machine::now();
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        for (ending, text) in
-            [("txt", &self.text), ("svg", &plot::render(&format!("skep and others, {date}"), &self.groups))]
-        {
-            let path = dir.join(format!("{date}.{ending}"));
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            println!("# written: {}", path.display());
-        }
-        Ok(())
-    }
-}
-
 /// Runs what is wanted; returns whether all budgets are kept.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let budgets = arguments.check.as_deref().map(Budgets::read).transpose()?;
     let work = tempfile::Builder::new().prefix("bench-").tempdir().context("cannot make a temporary folder")?;
-    if arguments.systems {
-        print!("{}", machine::describe());
-        let (_, skep) = arguments.runtimes[0].split_once('=').context("--runtime is NAME=COMMAND")?;
-        println!("# skep: {skep}; {} rounds of lists", arguments.rounds);
-        systems::run(skep, work.path(), arguments.containers, arguments.rounds)?;
-        print!("{}", machine::describe_load("at the end"));
-        return Ok(true);
-    }
-    let runtimes = find_runtimes(arguments, work.path())?;
-    let bundles = bundle::prepare(work.path(), &runtimes[0])?;
-    let settings =
-        Settings { bundles, gap: std::time::Duration::from_millis(arguments.gap), containers: arguments.containers };
-    let mut order = Order::from_clock();
+    let budgets = read_budgets(arguments)?;
     let mut report = Report::default();
-    report.tell(&head(arguments, &runtimes, &order));
-    let filter = arguments.filter.as_deref().unwrap_or("");
-    let is_budgeted = |case: &Case| budgets.as_ref().is_none_or(|budgets| budgets.of_case(case.name).next().is_some());
-    let wanted: Vec<&Case> = CASES.iter().filter(|case| case.name.contains(filter) && is_budgeted(case)).collect();
-    let footprint = FOOTPRINT.contains(filter) && budgets.is_none();
-    if wanted.is_empty() && !footprint {
-        bail!("no case is called {filter:?}");
-    }
-    let mut kept = true;
-    for case in wanted {
-        let samples = run_case(case, &runtimes, &settings, arguments.rounds, &mut order, &mut report);
-        for budget in budgets.iter().flat_map(|budgets| budgets.of_case(case.name)) {
-            let again = |report: &mut Report, order: &mut Order| {
-                run_case(case, &runtimes, &settings, arguments.rounds, order, report)
-            };
-            kept &= judge(budget, &samples, &mut report, &mut order, again);
-        }
-    }
-    if footprint {
-        report.tell(&footprint::render(&runtimes, &settings.bundles, work.path()));
-    }
+    report.tell(&machine::describe());
+    let (good, mut report) = if arguments.systems {
+        let first = arguments.runtimes.first().context("no runtime")?;
+        let skep = parse_runtime(first, work.path())?;
+        systems::run(skep, work.path(), arguments.containers, arguments.rounds, &mut report)?;
+        (true, report)
+    } else {
+        run_cases(arguments, budgets.as_ref(), work.path(), report)?
+    };
     report.tell(&machine::describe_load("at the end"));
     if let Some(dir) = &arguments.save {
-        report.save(dir)?;
+        report.save(dir, if arguments.systems { "-systems" } else { "" })?;
     }
-    Ok(kept)
+    Ok(good)
 }
 
-fn head(arguments: &Arguments, runtimes: &[Runtime], order: &Order) -> String {
-    let mut text = machine::describe();
-    for runtime in runtimes {
+fn read_budgets(arguments: &Arguments) -> Result<Option<Budgets>> {
+    let cases: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+    let named: Vec<&str> = arguments.runtimes.iter().filter_map(|text| text.split_once('=')).map(|(n, _)| n).collect();
+    arguments.check.as_deref().map(|path| Budgets::read(path, &cases, &named)).transpose()
+}
+
+fn run_cases(
+    arguments: &Arguments,
+    budgets: Option<&Budgets>,
+    work: &Path,
+    mut report: Report,
+) -> Result<(bool, Report)> {
+    let runtimes = find_runtimes(arguments, budgets, work, &mut report)?;
+    let filter = arguments.filter.as_deref().unwrap_or("");
+    let is_wanted = |case: &&Case| {
+        case.name.contains(filter) && budgets.is_none_or(|budgets| !budgets.of_case(case.name).is_empty())
+    };
+    let wanted: Vec<&Case> = CASES.iter().filter(is_wanted).collect();
+    let footprint = FOOTPRINT.contains(filter) && budgets.is_none();
+    let inside = INSIDE.iter().filter(|inside| inside.name.contains(filter) && budgets.is_none());
+    let inside: Vec<&Inside> = inside.collect();
+    let is_counted =
+        |kind: &Kind| kind.name().contains(filter) && budgets.is_none_or(|budgets| !budgets.counts(*kind).is_empty());
+    let counted: Vec<Kind> = [Kind::SystemCalls, Kind::Instructions].into_iter().filter(is_counted).collect();
+    if wanted.is_empty() && inside.is_empty() && counted.is_empty() && !footprint {
+        bail!("no case is called {filter:?}");
+    }
+    let network = net::Network::make().map_err(|error| report.tell(&format!("# no network: {error:#}\n"))).ok();
+    let bundles = bundle::prepare(work, &runtimes[0], network)?;
+    let settings =
+        Settings { bundles, gap: std::time::Duration::from_millis(arguments.gap), containers: arguments.containers };
+    let mut rounds = Rounds { runtimes, settings, rounds: arguments.rounds, order: Order::from_clock(), report };
+    rounds.report.tell(&head(arguments, &rounds));
+    let mut good = true;
+    for case in wanted {
+        let budgets = budgets.map(|budgets| budgets.of_case(case.name)).unwrap_or_default();
+        good &= check_case(&mut rounds, case, &budgets);
+    }
+    for kind in counted {
+        good &= count(&mut rounds, kind, budgets, work, &arguments.tools)?;
+    }
+    for inside in inside {
+        inside::run(inside, &mut rounds, &arguments.tools.join("work"));
+    }
+    if footprint {
+        let text = footprint::render(&rounds.runtimes, &rounds.settings.bundles, &arguments.tools.join("peak"));
+        rounds.report.tell(&text);
+    }
+    Ok((good, rounds.report))
+}
+
+/// Measures a case and judges its budgets.
+fn check_case(rounds: &mut Rounds, case: &Case, budgets: &[&budget::Budget]) -> bool {
+    let cell = std::cell::RefCell::new(rounds);
+    let mut measure = |announcement: &str| {
+        let mut rounds = cell.borrow_mut();
+        rounds.report.tell(announcement);
+        rounds.run_case(case)
+    };
+    judge_case(budgets, &mut measure, &mut |text| cell.borrow_mut().report.tell(text))
+}
+
+/// Counts what repeats, and judges the first runtime's counts where there are budgets. Returns whether all are kept.
+fn count(rounds: &mut Rounds, kind: Kind, budgets: Option<&Budgets>, work: &Path, tools: &Path) -> Result<bool> {
+    let first = rounds.runtimes[0].program();
+    let lacking = find_in_path(kind.tool()).is_none().then(|| format!("{} is not here", kind.tool()));
+    if let Some(reason) = lacking.or_else(|| budgets.and_then(|_| counts::unfit(first))) {
+        rounds.report.tell(&format!("\n{}: not measured: {reason}\n", kind.name()));
+        return Ok(true);
+    }
+    // callgrind repeats for a program that is built here; others' are of their packages.
+    let only_first = budgets.is_some() || kind == Kind::Instructions;
+    let runtimes = if only_first { &rounds.runtimes[..1] } else { &rounds.runtimes[..] };
+    let counted: Vec<Result<Counts>> =
+        runtimes.iter().map(|runtime| counts::count(kind, runtime, &rounds.settings.bundles, work, tools)).collect();
+    let names: Vec<&str> = runtimes.iter().map(|runtime| runtime.name.as_str()).collect();
+    let text = counts::render(kind, &names, &counted);
+    rounds.report.tell(&text);
+    let Some((budgets, own)) = budgets.zip(counted.into_iter().next()) else { return Ok(true) };
+    let own = own.map_err(|error| format!("{error:#}"));
+    let hierarchies = counts::v1_hierarchies()?;
+    Ok(judge_counts(budgets, kind, &own, hierarchies, &mut |text| rounds.report.tell(text)))
+}
+
+fn head(arguments: &Arguments, rounds: &Rounds) -> String {
+    let mut text = String::new();
+    for runtime in &rounds.runtimes {
         text += &format!("# {}: {} ({})\n", runtime.name, runtime.command_line(), runtime.version());
     }
-    let (rounds, gap, many) = (arguments.rounds, arguments.gap, arguments.containers);
+    let (count, gap, many) = (arguments.rounds, arguments.gap, arguments.containers);
     text += &format!(
-        "# {rounds} rounds, {gap} ms idle in isolated cases, {many} containers of each where many exist, order seed {}\n",
-        order.seed()
+        "# {count} rounds, {gap} ms idle in isolated cases, {many} containers of each for `list`, order seed {}\n",
+        rounds.order.seed()
     );
     let words: Vec<String> = std::env::args().skip(1).collect();
     text + &format!("# bench {}\n", words.join(" "))
 }
 
-/// Judges a budget; one that is broken is measured once more, so that a moment's noise breaks none.
-fn judge(
-    budget: &Budget,
-    samples: &[Samples],
+/// Those that are named, then crun and runc where they are found. With budgets only the first one and those that they name.
+fn find_runtimes(
+    arguments: &Arguments,
+    budgets: Option<&Budgets>,
+    work: &Path,
     report: &mut Report,
-    order: &mut Order,
-    again: impl FnOnce(&mut Report, &mut Order) -> Vec<Samples>,
-) -> bool {
-    let mut verdict = budget.judge(samples);
-    report.tell(&budget.render(verdict));
-    if matches!(verdict, Verdict::Broken(_)) {
-        report.tell("  once more:\n");
-        verdict = budget.judge(&again(report, order));
-        report.tell(&budget.render(verdict));
-    }
-    !matches!(verdict, Verdict::Broken(_))
-}
-
-/// Runs a case in rounds. A runtime that fails is left out of the rest of the case, and the reason is printed.
-fn run_case(
-    case: &Case,
-    runtimes: &[Runtime],
-    settings: &Settings,
-    rounds: usize,
-    order: &mut Order,
-    report: &mut Report,
-) -> Vec<Samples> {
-    let mut samples: Vec<Samples> = runtimes.iter().map(|runtime| Samples::new(&runtime.name)).collect();
-    if !(case.needs)(settings) {
-        report.tell(&format!("\n{}: left out, this machine lacks what it needs\n", case.name));
-        return samples;
-    }
-    report.tell(&format!("\n{}: {}\n", case.name, case.about));
-    for (at, runtime) in runtimes.iter().enumerate() {
-        // One round unmeasured: it warms the page cache and shows whether the case works at all.
-        if let Err(error) = (case.set_up)(runtime, settings).and_then(|()| (case.round)(runtime, settings)) {
-            report.tell(&format!("  {} left out: {error:#}\n", runtime.name));
-            samples[at].failed = true;
-        }
-    }
-    for _ in 0..rounds {
-        for at in order.shuffle(runtimes.len()) {
-            if samples[at].failed {
-                continue;
-            }
-            match (case.round)(&runtimes[at], settings) {
-                Ok(values) => samples[at].add(&values),
-                Err(error) => {
-                    report.tell(&format!("  {} left out: {error:#}\n", runtimes[at].name));
-                    samples[at].failed = true;
-                }
-            }
-        }
-    }
-    for runtime in runtimes {
-        if let Err(error) = runtime.delete_all() {
-            report.tell(&format!("  {}: cannot clean up: {error:#}\n", runtime.name));
-        }
-    }
-    report.tell(&render(&samples));
-    report.groups.extend(medians(&samples).into_iter().map(|(command, bars)| {
-        let title = if command == "run" { case.name.to_owned() } else { format!("{}: {command}", case.name) };
-        Group { title, bars }
-    }));
-    samples
-}
-
-fn find_runtimes(arguments: &Arguments, work: &Path) -> Result<Vec<Runtime>> {
+) -> Result<Vec<Runtime>> {
+    let is_wanted = |name: &str| budgets.is_none_or(|budgets| budgets.names(name));
     let mut runtimes = Vec::new();
     for text in &arguments.runtimes {
-        let (name, command) = text.split_once('=').with_context(|| format!("{text:?} is not NAME=COMMAND"))?;
-        runtimes.push(Runtime::new(name, command, work)?);
-    }
-    if arguments.no_peers {
-        return Ok(runtimes);
+        let runtime = parse_runtime(text, work)?;
+        if runtimes.is_empty() || is_wanted(&runtime.name) {
+            runtimes.push(runtime);
+        }
     }
     for peer in ["crun", "runc"] {
-        let named = runtimes.iter().any(|runtime| runtime.name == peer);
-        let found = std::env::var_os(peer.to_uppercase()).map(PathBuf::from).or_else(|| find_in_path(peer));
-        match found {
-            Some(path) if !named => runtimes.push(Runtime::new(peer, &path.to_string_lossy(), work)?),
-            None if !named => println!("# {peer}: not here"),
-            _ => {}
+        if arguments.no_peers || !is_wanted(peer) || runtimes.iter().any(|runtime| runtime.name == peer) {
+            continue;
+        }
+        match std::env::var_os(peer.to_uppercase()).map(PathBuf::from).or_else(|| find_in_path(peer)) {
+            Some(path) => runtimes.push(Runtime::new(peer, &path.to_string_lossy(), work)?),
+            None => report.tell(&format!("# {peer}: not here\n")),
         }
     }
     Ok(runtimes)
+}
+
+fn parse_runtime(text: &str, work: &Path) -> Result<Runtime> {
+    let (name, command) = text.split_once('=').with_context(|| format!("{text:?} is not NAME=COMMAND"))?;
+    Runtime::new(name, command, work)
 }
 
 fn find_in_path(name: &str) -> Option<PathBuf> {

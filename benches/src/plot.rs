@@ -8,8 +8,9 @@ pub(crate) struct Group {
     pub(crate) bars: Vec<(String, Duration)>,
 }
 
-/// Colours by runtime, in the order in which they come: told apart also without colour sight, on white and on black.
-const COLOURS: [&str; 6] = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+/// Colours by runtime or place, in the order in which they come: told apart also without colour sight, on white and on black.
+const COLOURS: [&str; 10] =
+    ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#f0e442", "#882255", "#44aa99"];
 const WIDTH: u32 = 760;
 const LEFT: u32 = 210;
 const RIGHT: u32 = 90;

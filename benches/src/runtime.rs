@@ -18,6 +18,8 @@ pub(crate) struct Runtime {
     program: PathBuf,
     options: Vec<String>,
     root: PathBuf,
+    /// What it finds in its environment besides that of this program.
+    environment: Vec<(&'static str, PathBuf)>,
     /// Where its error texts go: a pipe would have to be drained while the clock runs.
     log: PathBuf,
 }
@@ -32,7 +34,14 @@ impl Runtime {
         let root = work.join(format!("state-{name}"));
         std::fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
         let log = work.join(format!("log-{name}"));
-        Ok(Runtime { name: name.to_owned(), program, options: words.map(str::to_owned).collect(), root, log })
+        let options = words.map(str::to_owned).collect();
+        Ok(Runtime { name: name.to_owned(), program, options, root, environment: Vec::new(), log })
+    }
+
+    /// The same with a variable in the environment of each command.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: PathBuf) -> Runtime {
+        self.environment.push((name, value));
+        self
     }
 
     pub(crate) fn command_line(&self) -> String {
@@ -50,28 +59,45 @@ impl Runtime {
 
     /// The command for a verb, with this measurement's state folder.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, words: &[S]) -> Result<Command> {
-        let log = OpenOptions::new().create(true).append(true).open(&self.log).context("cannot open the log")?;
         let mut command = Command::new(&self.program);
         command.args(&self.options).arg("--root").arg(&self.root).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.quiet(&mut command)?;
         Ok(command)
+    }
+
+    /// Has a command write its errors to this runtime's log, and nothing else to anybody.
+    pub(crate) fn quiet(&self, command: &mut Command) -> Result<()> {
+        quiet(command, &self.log)
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Runs a verb to its end and says what it cost, from the spawn to the collected exit.
     pub(crate) fn measure<S: AsRef<OsStr>>(&self, words: &[S]) -> Result<Cost> {
-        let mut command = self.command(words)?;
-        let cpu = children_cpu()?;
-        let start = Instant::now();
-        let status = command.status().with_context(|| format!("cannot run {}", self.program.display()))?;
-        let wall = start.elapsed();
-        ensure!(status.success(), "{} ended with {status}: {}", words[0].as_ref().display(), self.last_words());
-        Ok(Cost { wall, cpu: children_cpu()?.saturating_sub(cpu) })
+        measure(&mut self.command(words)?, &words[0].as_ref().to_string_lossy(), &self.log)
+    }
+
+    /// The same behind other words, such as those of nsenter.
+    pub(crate) fn measure_after(&self, before: &[String], words: &[&str]) -> Result<Cost> {
+        let own = self.command(words)?;
+        let mut all = before.iter().map(OsStr::new).chain([own.get_program()]).chain(own.get_args());
+        let mut command = Command::new(all.next().context("no words")?);
+        command.args(all);
+        quiet(&mut command, &self.log)?;
+        measure(&mut command, words[0], &self.log)
+    }
+
+    /// The program of benches/floor is no whole runtime: it keeps no container and puts no limit on one.
+    pub(crate) fn is_floor(&self) -> bool {
+        self.name == "floor"
     }
 
     /// The last line that it wrote to its standard error.
     pub(crate) fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
+        last_words(&self.log)
     }
 
     /// Ids of the containers in this measurement's state folder.
@@ -89,6 +115,32 @@ impl Runtime {
         }
         Ok(())
     }
+}
+
+/// Gives a command nothing to read, nobody who listens, and a file for its error texts.
+pub(crate) fn quiet(command: &mut Command, log: &Path) -> Result<()> {
+    let log = OpenOptions::new().create(true).append(true).open(log).context("cannot open the log")?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    Ok(())
+}
+
+/// Runs a command to its end and says what it cost. `what` is its name in the error text, `log` where it wrote its own.
+///
+/// # Errors
+/// It cannot be run, or ends otherwise than well.
+pub(crate) fn measure(command: &mut Command, what: &str, log: &Path) -> Result<Cost> {
+    let cpu = children_cpu()?;
+    let start = Instant::now();
+    let status = command.status().with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let wall = start.elapsed();
+    ensure!(status.success(), "{what} ended with {status}: {}", last_words(log));
+    Ok(Cost { wall, cpu: children_cpu()?.saturating_sub(cpu) })
+}
+
+/// The last line of a log that says something.
+fn last_words(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
 }
 
 /// User and system time of all children that were collected, which is exact to the microsecond in their sum.

@@ -13,7 +13,7 @@ pub(crate) struct Cost {
 
 /// What one runtime's commands took, a row for each command.
 pub(crate) struct Samples {
-    runtime: String,
+    pub(crate) runtime: String,
     rows: Vec<(&'static str, Vec<Cost>)>,
     /// Left out of the rest of the case.
     pub(crate) failed: bool,
@@ -80,11 +80,24 @@ pub(crate) fn render(samples: &[Samples]) -> String {
     text
 }
 
+/// A runtime's median wall time of one command.
+pub(crate) fn median_of(samples: &[Samples], runtime: &str, command: &str) -> Option<Duration> {
+    samples.iter().find(|samples| samples.runtime == runtime)?.row(command).map(median_wall)
+}
+
 /// The first runtime's median wall time over another one's, of one command.
 pub(crate) fn ratio(samples: &[Samples], command: &str, runtime: &str) -> Option<f64> {
-    let median = |samples: &Samples| samples.row(command).map(|row| median_wall(row).as_secs_f64());
-    let other = samples.iter().find(|samples| samples.runtime == runtime)?;
-    Some(median(samples.first()?)? / median(other)?)
+    let first = median_of(samples, &samples.first()?.runtime, command)?;
+    Some(first.as_secs_f64() / median_of(samples, runtime, command)?.as_secs_f64())
+}
+
+/// The same of processor time, which other work on the machine changes less.
+pub(crate) fn cpu_ratio(samples: &[Samples], command: &str, runtime: &str) -> Option<f64> {
+    let median = |samples: &Samples| {
+        let cpus: Vec<Duration> = samples.row(command)?.iter().map(|cost| cost.cpu).collect();
+        Some(quantile(&cpus, 0.5).as_secs_f64())
+    };
+    Some(median(samples.first()?)? / median(samples.iter().find(|samples| samples.runtime == runtime)?)?)
 }
 
 /// Median wall times of a case: a command with its runtimes, in the order of the table.

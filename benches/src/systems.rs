@@ -7,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::runtime::measure_shared;
-use crate::sample::{Cost, Order, Samples, render};
+use crate::report::Report;
+use crate::runtime::{Runtime, measure, quiet};
+use crate::sample::{Cost, Order, Samples};
 
 /// A static busybox.
 const BUSYBOX: &str = "/bin/busybox";
@@ -28,12 +29,13 @@ enum Kind {
 }
 
 /// What both work with.
-struct Bench {
-    /// The program of the first runtime.
-    skep: PathBuf,
+struct Bench<'a> {
+    /// The first runtime, with its options.
+    skep: Runtime,
     work: PathBuf,
     rootfs: PathBuf,
     order: Order,
+    report: &'a mut Report,
 }
 
 /// What one container is in either.
@@ -43,20 +45,21 @@ struct Pair {
     address: Option<u16>,
 }
 
-/// Measures, and prints what it found. `skep` is the program, `containers` how many there are, `rounds` how often lists are made.
+/// Measures, and tells what it found. `containers` is how many there are of each, `rounds` how often lists are made.
 ///
 /// # Errors
 /// LXC is not here, or either fails.
-pub(crate) fn run(skep: &str, work: &Path, containers: usize, rounds: usize) -> Result<()> {
-    let program = skep.split_whitespace().next().context("no program")?;
+pub(crate) fn run(skep: Runtime, work: &Path, containers: usize, rounds: usize, report: &mut Report) -> Result<()> {
     let version = Command::new("lxc-start").arg("--version").output().context("LXC is not here (lxc-start)")?;
-    println!("# lxc: {}", String::from_utf8_lossy(&version.stdout).trim());
+    report.tell(&format!("# {}: {} ({})\n", skep.name, skep.command_line(), skep.version()));
+    report.tell(&format!("# lxc: {}; {rounds} rounds of lists\n", String::from_utf8_lossy(&version.stdout).trim()));
     own_network(work)?;
     let rootfs = work.join("rootfs");
     rootfs_tools::busybox(&rootfs, Path::new(BUSYBOX)).context("cannot make the root file system")?;
-    let skep = std::path::absolute(program).with_context(|| format!("cannot resolve {program}"))?;
-    let mut bench = Bench { skep, work: work.to_owned(), rootfs, order: Order::from_clock() };
-    println!("# order seed {}", bench.order.seed());
+    let skep = skep.with_variable("SKEP_DATA", work.join("data"));
+    let order = Order::from_clock();
+    report.tell(&format!("# order seed {}\n", order.seed()));
+    let mut bench = Bench { skep, work: work.to_owned(), rootfs, order, report };
     let result = bench.life(containers, rounds).and_then(|()| bench.addresses(rounds));
     if result.is_err() {
         bench.remove_all();
@@ -83,24 +86,24 @@ fn own_network(work: &Path) -> Result<()> {
     Ok(())
 }
 
-impl Bench {
+impl Bench<'_> {
     /// Starts, lists, enters and stops containers without a network.
     fn life(&mut self, containers: usize, rounds: usize) -> Result<()> {
-        println!(
-            "\nlife: {containers} containers of each, `sleep` with a terminal, started, entered, listed and stopped in pairs"
-        );
+        self.report.tell(&format!(
+            "\nlife: {containers} containers of each, `sleep` with a terminal, started, entered, listed and stopped in pairs\n"
+        ));
         let pairs: Vec<Pair> =
             (0..containers).map(|number| Pair { name: format!("b{number}"), address: None }).collect();
         let mut samples = self.define(&pairs)?;
         for pair in &pairs {
             self.each(&mut samples, "start", |bench, kind| bench.start(kind, &pair.name))?;
         }
-        print!("{}", describe_monitors(&self.work, containers));
+        let monitors = describe_monitors(&self.work, containers);
         for pair in pairs.iter().take(rounds.max(30)) {
             self.each(&mut samples, "attach", |bench, kind| bench.attach(kind, &pair.name))?;
         }
         for _ in 0..rounds {
-            self.each(&mut samples, "ls", Bench::list)?;
+            self.each(&mut samples, "ls", Self::list)?;
         }
         for pair in &pairs {
             self.each(&mut samples, "stop", |bench, kind| bench.stop(kind, &pair.name))?;
@@ -108,14 +111,16 @@ impl Bench {
         for sample in &mut samples {
             sample.add_sum("start+stop", "start", "stop");
         }
-        print!("{}", render(&samples));
+        self.report.add_table("life", &samples);
+        self.report.tell(&monitors);
         self.remove_all();
         Ok(())
     }
 
     /// Lists containers with their addresses.
     fn addresses(&mut self, rounds: usize) -> Result<()> {
-        println!("\nlist: {WITH_ADDRESS} containers of each that run and have an address, listed with it");
+        self.report
+            .tell(&format!("\nlist: {WITH_ADDRESS} containers of each that run and have an address, listed with it\n"));
         let address = |number: usize| u16::try_from(number).ok().map(|number| number + 10);
         let pairs: Vec<Pair> =
             (0..WITH_ADDRESS).map(|at| Pair { name: format!("n{at}"), address: address(at) }).collect();
@@ -126,15 +131,15 @@ impl Bench {
             }
         }
         for _ in 0..rounds {
-            self.each(&mut samples, "ls", Bench::list)?;
+            self.each(&mut samples, "ls", Self::list)?;
         }
         // A list without addresses would be cheap.
         for kind in [Kind::Skep, Kind::Lxc] {
-            let output = self.list_command(kind).output().context("cannot list")?;
+            let output = self.list_command(kind)?.stdout(Stdio::piped()).output().context("cannot list")?;
             let shown = String::from_utf8_lossy(&output.stdout).matches("10.99.").count();
             ensure!(shown >= WITH_ADDRESS, "{kind:?} lists {shown} addresses");
         }
-        print!("{}", render(&samples));
+        self.report.add_table("list", &samples);
         self.remove_all();
         Ok(())
     }
@@ -144,11 +149,10 @@ impl Bench {
         &mut self,
         samples: &mut [Samples],
         what: &'static str,
-        mut work: impl FnMut(&Bench, Kind) -> Result<()>,
+        work: impl Fn(&Self, Kind) -> Result<Cost>,
     ) -> Result<()> {
         for at in self.order.shuffle(2) {
-            let kind = [Kind::Skep, Kind::Lxc][at];
-            let cost: Cost = measure_shared(1, || work(self, kind))?;
+            let cost = work(self, [Kind::Skep, Kind::Lxc][at])?;
             samples[at].add(&[(what, cost)]);
         }
         Ok(())
@@ -159,14 +163,14 @@ impl Bench {
             let folder = self.work.join("lxc").join(&pair.name);
             fs::create_dir_all(&folder).context("cannot make a folder")?;
             fs::write(folder.join("config"), self.lxc_config(pair)).context("cannot write a configuration")?;
-            let mut command = self.skep(&["create", &pair.name, "--from"]);
+            let mut command = self.skep.command(&["create", &pair.name, "--from"])?;
             command.arg(&self.rootfs).args(["--network", "none", "--tty"]);
             if let Some(number) = pair.address {
                 command.arg("--link").arg(format!("veth:bridge={BRIDGE},address=10.99.0.{number}/16"));
             }
             self.ok(command.args(["--", "sleep", "1000"]))?;
         }
-        Ok(vec![Samples::new("skep"), Samples::new("lxc")])
+        Ok(vec![Samples::new(&self.skep.name), Samples::new("lxc")])
     }
 
     fn lxc_config(&self, pair: &Pair) -> String {
@@ -184,59 +188,54 @@ impl Bench {
         text
     }
 
-    fn skep(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.skep);
-        command.arg("--root").arg(self.work.join("state")).args(words).env("SKEP_DATA", self.work.join("data"));
-        command
-    }
-
-    fn lxc(&self, tool: &str, words: &[&str]) -> Command {
+    fn lxc(&self, tool: &str, words: &[&str]) -> Result<Command> {
         let mut command = Command::new(tool);
         command.arg("-P").arg(self.work.join("lxc")).args(words);
-        command
+        quiet(&mut command, &self.log())?;
+        Ok(command)
     }
 
-    fn ok(&self, command: &mut Command) -> Result<()> {
-        let log = self.work.join("log");
-        let file = fs::File::create(&log).context("cannot make the log")?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-        if !status.success() {
-            bail!("{command:?} ended with {status}: {}", fs::read_to_string(&log).unwrap_or_default().trim());
-        }
-        Ok(())
+    /// Where the tools of LXC write what is wrong.
+    fn log(&self) -> PathBuf {
+        self.work.join("log-lxc")
     }
 
-    fn start(&self, kind: Kind, name: &str) -> Result<()> {
+    /// Runs a command of LXC's, or one of skep's that is more than a verb with words.
+    fn ok(&self, command: &mut Command) -> Result<Cost> {
+        quiet(command, &self.log())?;
+        measure(command, &format!("{command:?}"), &self.log())
+    }
+
+    fn start(&self, kind: Kind, name: &str) -> Result<Cost> {
         match kind {
-            Kind::Skep => self.ok(&mut self.skep(&["start", name])),
-            Kind::Lxc => self.ok(&mut self.lxc("lxc-start", &["-n", name])),
-        }
-    }
-
-    fn stop(&self, kind: Kind, name: &str) -> Result<()> {
-        match kind {
-            Kind::Skep => self.ok(&mut self.skep(&["stop", "--time", "0", name])),
-            Kind::Lxc => self.ok(&mut self.lxc("lxc-stop", &["-k", "-n", name])),
+            Kind::Skep => self.skep.measure(&["start", name]),
+            Kind::Lxc => self.ok(&mut self.lxc("lxc-start", &["-n", name])?),
         }
     }
 
-    fn attach(&self, kind: Kind, name: &str) -> Result<()> {
+    fn stop(&self, kind: Kind, name: &str) -> Result<Cost> {
         match kind {
-            Kind::Skep => self.ok(&mut self.skep(&["attach", name, "--", "true"])),
-            Kind::Lxc => self.ok(&mut self.lxc("lxc-attach", &["-n", name, "--", "true"])),
+            Kind::Skep => self.skep.measure(&["stop", "--time", "0", name]),
+            Kind::Lxc => self.ok(&mut self.lxc("lxc-stop", &["-k", "-n", name])?),
         }
     }
 
-    fn list_command(&self, kind: Kind) -> Command {
+    fn attach(&self, kind: Kind, name: &str) -> Result<Cost> {
         match kind {
-            Kind::Skep => self.skep(&["ls"]),
+            Kind::Skep => self.skep.measure(&["attach", name, "--", "true"]),
+            Kind::Lxc => self.ok(&mut self.lxc("lxc-attach", &["-n", name, "--", "true"])?),
+        }
+    }
+
+    fn list_command(&self, kind: Kind) -> Result<Command> {
+        match kind {
+            Kind::Skep => self.skep.command(&["ls"]),
             Kind::Lxc => self.lxc("lxc-ls", &["--fancy"]),
         }
     }
 
-    fn list(&self, kind: Kind) -> Result<()> {
-        self.ok(&mut self.list_command(kind))
+    fn list(&self, kind: Kind) -> Result<Cost> {
+        self.ok(&mut self.list_command(kind)?)
     }
 
     /// Ends and removes what there is of either.
@@ -249,7 +248,7 @@ impl Bench {
                 .collect()
         };
         for name in names("data/containers") {
-            if let Err(error) = self.ok(&mut self.skep(&["destroy", "--force", &name])) {
+            if let Err(error) = self.skep.measure(&["destroy", "--force", &name]) {
                 println!("  cannot clean up: {error:#}");
             }
         }

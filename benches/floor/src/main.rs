@@ -3,7 +3,8 @@
 //! Everything is known beforehand: nothing is parsed, judged, planned, recorded or taken back on the way, no gate is
 //! passed and no copy of the program protects it. What is left is the kernel's share: groups, namespaces, mounts, devices,
 //! masks, capabilities, the program, and the groups' removal. The bundle's root file system is the folder `rootfs` beside
-//! it, and its program `true`. For hosts with cgroup v1, alone or beside v2.
+//! it, and its program `true`. As it reads no definition it goes by the bundle's name: it refuses any but `short`. For
+//! hosts with cgroup v1, alone or beside v2.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
@@ -16,6 +17,8 @@ use sys::{Errno, Result};
 #[global_allocator]
 static HEAP: sys::heap::Heap = sys::heap::Heap::new();
 
+/// The name of the one bundle that it performs.
+const BUNDLE: &str = "short";
 /// CLONE_NEWNS, NEWUTS, NEWIPC, NEWPID, NEWNET.
 const NAMESPACES: u64 = 0x0002_0000 | 0x0400_0000 | 0x0800_0000 | 0x2000_0000 | 0x4000_0000;
 const RDONLY: u64 = 1;
@@ -25,6 +28,9 @@ const NOEXEC: u64 = 8;
 const STRICTATIME: u64 = 0x20;
 /// CAP_KILL, CAP_NET_BIND_SERVICE and CAP_AUDIT_WRITE, as the example of the specification has them.
 const CAPABILITIES: u64 = 1 << 5 | 1 << 10 | 1 << 29;
+/// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of linux/magic.h.
+const CGROUP_V1: u64 = 0x0027_e0eb;
+const CGROUP_V2: u64 = 0x6367_7270;
 /// The highest capability of this kernel is found by asking; none is above this.
 const LAST_CAPABILITY: u32 = 63;
 /// RLIMIT_NOFILE.
@@ -78,19 +84,33 @@ fn main() -> ExitCode {
     let at = args.iter().position(|arg| arg == "--bundle");
     let (Some(at), true) = (at, args.iter().any(|arg| arg == "run")) else { return ExitCode::from(2) };
     let (Some(bundle), Some(id)) = (args.get(at + 1), args.get(at + 2)) else { return ExitCode::from(2) };
-    let rootfs = format!("{}/rootfs", bundle.rsplit_once('/').map_or(".", |(parent, _)| parent));
-    match run(&rootfs, id) {
+    let (parent, name) = bundle.rsplit_once('/').unwrap_or((".", bundle));
+    if name != BUNDLE {
+        return fail(&format!("the floor performs the bundle {BUNDLE:?} and no other"));
+    }
+    match run(&format!("{parent}/rootfs"), id) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            // There is nobody else to tell when standard error is closed.
-            drop(std::io::Write::write_all(&mut std::io::stderr(), format!("error: {error}\n").as_bytes()));
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error.to_string()),
     }
 }
 
+fn fail(text: &str) -> ExitCode {
+    // There is nobody else to tell when standard error is closed.
+    drop(std::io::Write::write_all(&mut std::io::stderr(), format!("error: {text}\n").as_bytes()));
+    ExitCode::FAILURE
+}
+
 fn run(rootfs: &str, id: &str) -> Result<u8> {
-    let groups = make_groups(id)?;
+    let mut groups = Vec::new();
+    let outcome = make_groups(id, &mut groups).and_then(|()| start(rootfs, &groups));
+    let root = sys::fs::open_dir("/")?;
+    for group in &groups {
+        sys::fs::rmdir_at(root.as_fd(), &group.dir)?;
+    }
+    outcome
+}
+
+fn start(rootfs: &str, groups: &[Group]) -> Result<u8> {
     let unified =
         groups.iter().find(|group| group.is_unified).map(|group| sys::fs::open_dir(&group.dir)).transpose()?;
     let tasks = groups.iter().filter(|group| !group.is_unified);
@@ -98,40 +118,38 @@ fn run(rootfs: &str, id: &str) -> Result<u8> {
         tasks.map(|group| sys::fs::open(&format!("{}/tasks", group.dir), OFlags::WRONLY)).collect::<Result<_>>()?;
     match sys::process::clone3(NAMESPACES, unified.as_ref().map(AsFd::as_fd))? {
         Cloned::Child => {
-            let outcome = become_container(rootfs, &groups, &tasks);
+            let outcome = become_container(rootfs, groups, &tasks);
             if let Err(error) = outcome {
                 let text = format!("error: {error}\n");
                 drop(sys::fs::write_all(std::io::stderr().as_fd(), text.as_bytes()));
             }
             sys::process::exit_now(127)
         }
-        Cloned::Parent { pid, .. } => {
-            let exit = sys::process::wait(pid)?;
-            for group in &groups {
-                sys::fs::rmdir_at(sys::fs::open_dir("/")?.as_fd(), &group.dir)?;
-            }
-            Ok(match exit {
-                Exit::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
-                Exit::Signal(_) => u8::MAX,
-            })
-        }
+        Cloned::Parent { pid, .. } => Ok(match sys::process::wait(pid)? {
+            Exit::Code(code) => u8::try_from(code).unwrap_or(u8::MAX),
+            Exit::Signal(_) => u8::MAX,
+        }),
     }
 }
 
 /// A group in each hierarchy below the caller's own, with the device rules.
-fn make_groups(id: &str) -> Result<Vec<Group>> {
+fn make_groups(id: &str, groups: &mut Vec<Group>) -> Result<()> {
     let own = sys::fs::read_text_at(sys::fs::open_dir("/proc/self")?.as_fd(), "cgroup")?;
-    let mut groups = Vec::new();
     let root = sys::fs::open_dir("/")?;
     for line in own.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(name), Some(path)) = (fields.next(), fields.next()) else { continue };
         let name = if name.is_empty() { "unified" } else { name.trim_start_matches("name=") };
-        let dir = format!("/sys/fs/cgroup/{name}{}/{id}", path.trim_end_matches('/'));
+        let mountpoint = format!("/sys/fs/cgroup/{name}");
+        // One that is mounted elsewhere, or nowhere: a plain folder may be left of it.
+        if !matches!(unless_missing(sys::watch::statfs_type(&mountpoint))?, Some(CGROUP_V1 | CGROUP_V2)) {
+            continue;
+        }
+        let dir = format!("{mountpoint}{}/{id}", path.trim_end_matches('/'));
         sys::fs::mkdir_at(root.as_fd(), &dir, 0o755)?;
         groups.push(Group { is_unified: name == "unified", name: name.to_owned(), dir });
     }
-    for group in &groups {
+    for group in groups {
         let dir = || sys::fs::open_dir(&group.dir);
         match group.name.as_str() {
             "devices" => {
@@ -153,7 +171,7 @@ fn make_groups(id: &str) -> Result<Vec<Group>> {
             _ => {}
         }
     }
-    Ok(groups)
+    Ok(())
 }
 
 fn become_container(rootfs: &str, groups: &[Group], tasks: &[OwnedFd]) -> Result<()> {
