@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, ResolveFlags, StatxAttributes, StatxFlags};
 pub use rustix::fs::{Dev, FileType, FlockOperation, Mode, OFlags, Stat, StatFs, major, makedev, minor};
 use rustix::io::Errno;
 
@@ -164,6 +164,18 @@ pub fn chown_at(dir: BorrowedFd<'_>, path: &str, uid: u32, gid: u32) -> Result<(
 /// What the kernel says.
 pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
     fs::fstat(fd).call(|| format!("fstat({})", shown(fd)))
+}
+
+/// The number that mountinfo has for the mount that a file was opened by, and whether the file is what is mounted.
+///
+/// Kernel: statx(2), `STATX_MNT_ID` and `STATX_ATTR_MOUNT_ROOT` (5.8).
+///
+/// # Errors
+/// What the kernel says.
+pub fn mount_of(fd: BorrowedFd<'_>) -> Result<(u64, bool)> {
+    let seen = fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .call(|| format!("statx({}, STATX_MNT_ID)", shown(fd)))?;
+    Ok((seen.stx_mnt_id, seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
 }
 
 /// `fstatat(2)` without following a link in the last place.

@@ -15,7 +15,7 @@ use crate::definition::{
 };
 use crate::links;
 use crate::lxc;
-use crate::ops::{network, remove_tree};
+use crate::ops::{checkconfig, network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
 use crate::quota;
@@ -69,6 +69,7 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     let _ids_stay = renew(manager, &mut definition, allocate)?;
     check(&definition)?;
     network::check(manager, &definition)?;
+    checkconfig::refuse_new(manager, None, &definition)?;
     definition.storage = copied::decide(&manager.places, &definition, args.storage)?;
     add(manager, &definition, None)?;
     if args.start {
