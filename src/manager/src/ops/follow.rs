@@ -259,8 +259,17 @@ impl LogReader {
         let own = self.file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| inode(&meta));
         let aside = (1..).map(|number| PathBuf::from(format!("{}.{number}", self.path.display())));
         let mut next = None;
+        let mut missing = 0;
         for path in std::iter::once(self.path.clone()).chain(aside) {
-            let Ok(meta) = fs::metadata(&path) else { break };
+            let Ok(meta) = fs::metadata(&path) else {
+                // They are put aside one after the other, so that one number is free for a moment.
+                missing += 1;
+                if missing > 1 {
+                    break;
+                }
+                continue;
+            };
+            missing = 0;
             if Some(inode(&meta)) == own {
                 return next;
             }
@@ -327,6 +336,13 @@ mod tests {
         assert_eq!(reader.after_open(), Some(path.clone()));
         reader.file = reader.next().unwrap();
         assert!(reader.next().unwrap().is_none());
+        // In the middle of being put aside again.
+        let first = LogReader { path: path.clone(), file: File::open(file(2)).ok() };
+        fs::rename(file(2), file(3)).unwrap();
+        fs::rename(file(1), file(2)).unwrap();
+        assert_eq!(first.after_open(), Some(file(2)));
+        fs::rename(file(2), file(1)).unwrap();
+        fs::rename(file(3), file(2)).unwrap();
         // More than are kept: the oldest that is there.
         for text in ["4", "5", "6", "7"] {
             put_aside(text);
