@@ -256,18 +256,7 @@ pub fn fsync(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// What the kernel says.
 pub fn read_all(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
-    // The state of a container and most definitions fit at once.
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    loop {
-        if bytes.capacity() - bytes.len() < 512 {
-            bytes.reserve(bytes.capacity());
-        }
-        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut bytes)) {
-            Ok(0) => return Ok(bytes),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).call(|| format!("read({})", shown(fd))),
-        }
-    }
+    read_limited(fd, usize::MAX)
 }
 
 /// One `read(2)`, again after a signal. Returns the number of bytes; 0 is the end.
@@ -288,12 +277,16 @@ pub fn read_some(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
 /// # Errors
 /// What the kernel says.
 pub fn read_limited(fd: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut buffer = vec![0u8; limit.min(64 * 1024)];
+    // The state of a container and most definitions fit at once.
+    let mut bytes = Vec::with_capacity(16 * 1024);
     while bytes.len() < limit {
-        match read_some(fd, &mut buffer)? {
-            0 => break,
-            n => bytes.extend_from_slice(&buffer[..n]),
+        if bytes.capacity() - bytes.len() < 512 {
+            bytes.reserve(bytes.capacity());
+        }
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).call(|| format!("read({})", shown(fd))),
         }
     }
     bytes.truncate(limit);
