@@ -82,7 +82,7 @@ const CHOICES: [Choice; 4] = [
             ("selinux", "has a boot of its own"),
             ("services", "as systems"),
             ("systems", "its root file systems are made natively; `systems_host` has systemd of this machine"),
-            ("view", "as systems"),
+            ("systems_kept", "as systems"),
             ("terminal", "the same on every layout"),
             ("trace", "the same on every layout"),
         ]),
