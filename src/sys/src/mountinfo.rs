@@ -13,6 +13,8 @@ pub struct Mount {
     pub mountpoint: String,
     /// Type of the file system.
     pub kind: String,
+    /// What is mounted, as whoever mounted it called it.
+    pub source: String,
     /// Options of the superblock, separated by commas.
     pub options: String,
 }
@@ -27,8 +29,8 @@ pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
         let (id, _parent, device) = (fixed.next()?.parse().ok()?, fixed.next()?, fixed.next()?.to_owned());
         let (root, mountpoint) = (unescape(fixed.next()?), unescape(fixed.next()?));
         let mut rest = rest.split(' ');
-        let (kind, _source, options) = (rest.next()?.to_owned(), rest.next()?, rest.next()?.to_owned());
-        Some(Mount { id, device, root, mountpoint, kind, options })
+        let (kind, source, options) = (rest.next()?.to_owned(), unescape(rest.next()?), rest.next()?.to_owned());
+        Some(Mount { id, device, root, mountpoint, kind, source, options })
     })
 }
 
@@ -67,6 +69,7 @@ mod tests {
             root: root.to_owned(),
             mountpoint: mountpoint.to_owned(),
             kind: kind.to_owned(),
+            source: kind.to_owned(),
             options: options.to_owned(),
         };
         let expected = [
