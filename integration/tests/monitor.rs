@@ -488,7 +488,7 @@ fn a_definition_is_changed_by_key_and_in_an_editor() {
         assert_eq!(get("hostname"), "edited");
         for (script, said) in [
             ("sed -i 's/^hostname = .*/hostname = \"not a name\"/'", "what you wrote is in"),
-            ("sed -i 's/^name = .*/name = \"x\"/'", "cannot be edited"),
+            ("sed -i 's/^name = .*/name = \"x\"/'", "skep rename gives it another name"),
             ("sed -i 's/^hostname/hosthame/'", "this is no definition"),
             ("false", "ended with"),
         ] {

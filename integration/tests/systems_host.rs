@@ -13,7 +13,7 @@ fn runs_systemd(options: &[&str]) {
     case_with(&[Need::Skep, Need::Systemd, Need::OwnMachine], |sb| {
         let d = Defined::new(sb);
         let name = d.name("own");
-        let mut all = vec!["--init", "--memory", "256M"];
+        let mut all = vec!["--init", "--memory", "256M", "--cpus", "1"];
         all.extend(LEFT_OUT.iter().flat_map(|path| ["--hide", path]));
         all.extend(options);
         d.create_plain(&name, "host", &all).ok();
@@ -29,6 +29,10 @@ fn runs_systemd(options: &[&str]) {
         assert!(groups.lines().any(|line| line.ends_with("/init.scope")), "{groups}");
         assert!(!sb.exec_sh(&name, "cat /proc/self/cgroup").ok().contains("/.."));
         sb.cgroup_is("memory", &name, "memory.limit_in_bytes", &(256 << 20).to_string());
+        // Files of /proc tell of the container, whatever the version of its groups.
+        let view = "nproc; awk '/^MemTotal/ { print $2 }' /proc/meminfo; grep -c '^cpu[0-9]' /proc/stat; \
+                    grep -c ^processor /proc/cpuinfo";
+        assert_eq!(sb.exec_sh(&name, view).ok(), "1\n262144\n1\n1");
         if options.is_empty() {
             let lift = "for f in /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; do \
                         test ! -e $f || { echo 1073741824 > $f && echo lifted; }; done; true";

@@ -105,6 +105,22 @@ fn a_program_sees_its_limit_and_outlives_its_monitor() {
         let counts = sb.exec_sh(&own, parts).ok();
         let (short, long) = counts.split_once('\n').expect("two lines");
         assert_eq!(short, long);
+        // Also for those who have the kernel pass it on, by sendfile(2) and its like.
+        assert_eq!(sb.exec_sh(&own, "busybox cat /proc/meminfo | grep -c kB").ok(), long);
+        // Who reads slowly reads one text, however many others read meanwhile, and the limit changes.
+        let slow = "exec 3</proc/meminfo; dd bs=20 count=1 <&3 2>/dev/null; cat /proc/meminfo >/dev/null; touch /ready; \
+            while [ -e /ready ]; do sleep 0.05; done; dd bs=100 <&3 2>/dev/null";
+        let reader = sb.exec_call(&own, &[], &["sh", "-c", slow]).spawn();
+        eventually("it has begun", || sb.exec_sh(&own, "test -e /ready").code == 0);
+        d.call(&["config", "set", &own, "memory=48M"]).ok();
+        assert_eq!(total(&own), "49152");
+        sb.exec_sh(&own, "rm /ready").ok();
+        let text = reader.wait(Duration::from_secs(20)).ok();
+        let kb = |name: &str| text.lines().find(|line| line.starts_with(name)).map(str::to_owned).unwrap_or_default();
+        assert!(kb("MemTotal:").contains(" 32768 kB"), "{text}");
+        let first = text.lines().next().unwrap_or_default();
+        assert!(first.len() == kb("MemFree:").len(), "no line is cut: {text}");
+        d.call(&["config", "set", &own, "memory=32M"]).ok();
         for entry in fs::read_dir(d.folder(&own).join("own")).expect("read the folder").flatten() {
             if let Ok(pid) = fs::read_to_string(entry.path().join("monitor")) {
                 let pid = rustix::process::Pid::from_raw(pid.trim().parse().expect("a pid")).expect("a pid");

@@ -93,7 +93,17 @@ fn an_ephemeral_copy_goes_when_it_ends() {
         face.call("lxc-stop", &[&copy]).ok();
         assert_eq!(face.call("lxc-info", &[&copy, "-sH"]).ok(), "STOPPED");
         face.call("lxc-destroy", &[&copy]).ok();
-        face.call("lxc-copy", &["-n", &one, "-e", "-t"]).fails_saying("--tmpfs is not possible");
+        // What it changes is in memory, and goes with it.
+        face.call("lxc-copy", &["-n", &one, "-N", &copy, "-t"]).fails_saying("say -e too");
+        face.call("lxc-copy", &["-n", &one, "-N", &copy, "-e", "-t"]).ok();
+        let layer = face.path.join(&copy).join("overlay");
+        let mounts = || own_mounts().into_iter().filter(|mount| mount.target == text(&layer)).count();
+        assert_eq!(mounts(), 1);
+        assert_eq!(sb.exec_sh(&copy, "echo new > /made; cat /made").ok(), "new");
+        assert_eq!(fs::read_to_string(layer.join("delta/made")).expect("in the layer"), "new\n");
+        face.call("lxc-stop", &["-n", &copy, "-k"]).ok();
+        eventually("it is gone", || !face.path.join(&copy).exists());
+        assert_eq!(mounts(), 0);
         face.call("lxc-destroy", &[&one]).ok();
         eventually("all are gone", || face.d.call(&["ls", "-q"]).ok().is_empty());
         assert!(!own_mounts().iter().any(|mount| mount.target.starts_with(text(&sb.dir))));

@@ -3,23 +3,28 @@
 //! ```text
 //! NAME/config, hooks in NAME      with the new place and name; other paths stay
 //! NAME/rootfs                     the copied files
-//! NAME/overlay/delta              what the stacked one changes
+//! NAME/overlay/delta              what the stacked one changes; with `-t` overlay is a tmpfs
 //! NAME/lxc_rdepends               the container whose files are below: its path and name
 //! ORIGIN/lxc_snapshots            the containers that are above these files: a path and a name each
 //! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rootfs_tools::Stack;
+use sys::mount::{FsContext, UnmountFlags};
 
 use crate::places::{self, config_path};
 
+/// The folder of a layer.
+const LAYER: &str = "overlay";
+/// What mountinfo has as the source of a layer in memory.
+const MEMORY: &str = "lxc-copy";
 /// Containers whose files are above this one's.
 const SNAPSHOTS: &str = "lxc_snapshots";
 /// The container whose files are below.
@@ -72,6 +77,8 @@ pub enum Way {
     Copy,
     /// A layer above them takes the changes.
     Overlay,
+    /// The same in memory: a tmpfs on the folder of the layer, which goes with the container ([`unmount_layer`]).
+    Memory,
 }
 
 /// What stays as it is in the configuration.
@@ -124,6 +131,7 @@ pub fn make(from: &Place, to: &Place, way: Way, keep: Keep) -> Result<()> {
     let is_new = !folder.exists();
     let made = fill(from, to, way, keep);
     if made.is_err() && is_new && folder.exists() {
+        unmount_layer(&folder)?;
         fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     made
@@ -140,8 +148,12 @@ fn fill(from: &Place, to: &Place, way: Way, keep: Keep) -> Result<()> {
         make_folder(&folder.join("rootfs"))?;
         rootfs = Some(match way {
             Way::Copy => copy_files(&files, &folder.join("rootfs"))?,
-            Way::Overlay => {
-                let delta = folder.join("overlay/delta");
+            Way::Overlay | Way::Memory => {
+                let delta = folder.join(LAYER).join("delta");
+                if way == Way::Memory {
+                    make_folder(&folder.join(LAYER))?;
+                    mount_layer(&folder)?;
+                }
                 make_folder(&delta)?;
                 // Its root shows as that of the files below.
                 let mode =
@@ -159,10 +171,39 @@ fn fill(from: &Place, to: &Place, way: Way, keep: Keep) -> Result<()> {
     }
     let text = rewrite(&text, (from, to), keep, rootfs.as_deref())?;
     fs::write(to.config(), text).with_context(|| format!("cannot write {}", to.config().display()))?;
-    if way == Way::Overlay {
+    if way != Way::Copy {
         let path = folder.join(DEPENDS);
         fs::write(&path, pair_of(from)).with_context(|| format!("cannot write {}", path.display()))?;
         enter_origin(&from.folder(), to)?;
+    }
+    Ok(())
+}
+
+/// Mounts memory where the layer of a container will be. Root inside may make devices on no file system of its own.
+fn mount_layer(folder: &Path) -> Result<()> {
+    /// MOUNT_ATTR_NODEV (include/uapi/linux/mount.h).
+    const NO_DEVICES: u64 = 4;
+    let place = folder.join(LAYER);
+    let context = FsContext::open("tmpfs")?;
+    context.set_string("source", MEMORY)?;
+    context.set_string("mode", "0755")?;
+    let mount = context.mount(NO_DEVICES)?;
+    let place = sys::fs::open_dir(place.to_str().with_context(|| format!("{} is no text", place.display()))?)?;
+    Ok(sys::mount::attach(mount.as_fd(), place.as_fd())?)
+}
+
+/// Unmounts the memory with the layer of a container, if it has one.
+///
+/// # Errors
+/// The container still uses it; what the kernel says.
+pub fn unmount_layer(folder: &Path) -> Result<()> {
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
+    let place = folder.join(LAYER);
+    let is_ours =
+        |mount: &sys::mountinfo::Mount| mount.source == MEMORY && Path::new(&mount.mountpoint) == place.as_path();
+    if sys::mountinfo::parse(&mountinfo).any(|mount| is_ours(&mount)) {
+        let text = place.to_str().with_context(|| format!("{} is no text", place.display()))?;
+        sys::mount::unmount(text, UnmountFlags::NOFOLLOW)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! What was added to a container since it was started: a document in the folder of its run, which ends with the run.
+//! What was added to a container since it was started, and taken away: a document in the folder of its run, which ends with the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::definition::{Device, Volume};
+use crate::mounted::Mark;
 use crate::places::{Places, Readers, write_whole};
 use crate::run::Manager;
 use crate::runs::Run;
@@ -27,9 +28,18 @@ pub struct Added {
     /// Mounts.
     #[serde(default)]
     pub mounts: Vec<Volume>,
+    /// Which mounts of the container they are, by the place inside.
+    #[serde(default)]
+    pub marks: BTreeMap<String, Mark>,
+    /// Volumes of the definition that were taken away since, by the place inside.
+    #[serde(default)]
+    pub removed_mounts: BTreeSet<String>,
     /// Devices.
     #[serde(default)]
     pub devices: Vec<Device>,
+    /// Devices of the definition that were taken away since, by the path inside.
+    #[serde(default)]
+    pub removed_devices: BTreeSet<String>,
     /// The rules of devices that were added, by the path inside: what a path of the host leads to may change.
     #[serde(default)]
     pub device_rules: BTreeMap<String, Value>,

@@ -28,7 +28,7 @@ pub struct StartArgs {
 pub struct WaitArgs {
     /// The container.
     pub name: String,
-    /// `stopped` or `running`.
+    /// The state: stopped, running, paused, restarting or ready.
     #[arg(value_enum, ignore_case = true, default_value_t)]
     pub state: Awaited,
     /// Seconds to wait; for ever without it.
@@ -44,6 +44,13 @@ pub enum Awaited {
     Stopped,
     /// It has one.
     Running,
+    /// All that it has stands still, by `freeze` or an engine.
+    #[value(alias = "frozen")]
+    Paused,
+    /// It has ended, and its monitor is about to start it again.
+    Restarting,
+    /// It runs, and shows that it is ready (`autostart.ready`); of a system with systemd, that no job is left.
+    Ready,
 }
 
 impl Awaited {
@@ -53,6 +60,9 @@ impl Awaited {
         match self {
             Awaited::Stopped => "stopped",
             Awaited::Running => "running",
+            Awaited::Paused => "paused",
+            Awaited::Restarting => "restarting",
+            Awaited::Ready => "ready",
         }
     }
 }

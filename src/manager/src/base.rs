@@ -138,7 +138,7 @@ pub fn pin(places: &Places, from: &From) -> Result<Option<Pin>> {
 }
 
 /// The ids of a user inside a root file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// User.
     pub uid: u32,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use sys::groups;
+use sys::mountinfo::Mount;
 
 use crate::places::Places;
 
@@ -48,57 +50,52 @@ pub fn read_config(places: &Places, name: &str) -> Result<Value> {
 /// The name is none, or no hierarchy has such a file for the container.
 pub fn find(places: &Places, name: &str, pid: u32, key: &str) -> Result<GroupFile> {
     validate_key(key)?;
-    let path = format!("/proc/{pid}/cgroup");
-    let groups = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let groups = read_groups(pid)?;
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
-    let config = read_config(places, name)?;
-    let own = own_group(config["linux"]["cgroupsPath"].as_str().unwrap_or_default());
+    let mounts: Vec<Mount> = sys::mountinfo::parse(&mountinfo).collect();
+    let own = own_group(places, name)?;
     let controller = key.split('.').next().unwrap_or_default();
-    for mount in sys::mountinfo::parse(&mountinfo) {
-        let unified = match mount.kind.as_str() {
-            "cgroup2" => true,
-            "cgroup" if mount.options.split(',').any(|option| option == controller) => false,
-            _ => continue,
-        };
-        let is_of = |controllers: &str| match unified {
-            true => controllers.is_empty(),
-            false => controllers.split(',').any(|name| name == controller),
-        };
-        for line in groups.lines() {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { continue };
-            if !is_of(controllers) {
-                continue;
-            }
-            let group = cut(group, &own);
-            let path = Path::new(&mount.mountpoint).join(group.trim_start_matches('/')).join(key);
-            if path.is_file() {
-                return Ok(GroupFile { path, unified });
-            }
-        }
+    let mut files = groups::find(&groups, &mounts, controller, &own)
+        .map(|place| GroupFile { path: Path::new(&place.dir).join(key), unified: place.unified });
+    match files.find(|file| file.path.is_file()) {
+        Some(file) => Ok(file),
+        None => bail!("no group of container {name:?} has a file {key}"),
     }
-    bail!("no group of container {name:?} has a file {key}")
 }
 
-/// The last part of the path of a container's own group: a unit's name where systemd has made it.
-fn own_group(cgroups_path: &str) -> String {
+/// The path of a container's own group: in cgroup v2, else in systemd's hierarchy, else in the first.
+///
+/// # Errors
+/// The process has ended; the bundle cannot be read.
+pub fn own_path(places: &Places, name: &str, pid: u32) -> Result<String> {
+    let own = own_group(places, name)?;
+    Ok(groups::cut(main_path(&read_groups(pid)?), &own).to_owned())
+}
+
+/// Of the text of `/proc/PID/cgroup` the path that says most.
+#[must_use]
+pub fn main_path(of_process: &str) -> &str {
+    let of = |name: &str| groups::lines(of_process).find(|(controllers, path)| *controllers == name && *path != "/");
+    of("").or(of("name=systemd")).or(groups::lines(of_process).next()).map_or("/", |(_, path)| path)
+}
+
+fn read_groups(pid: u32) -> Result<String> {
+    let path = format!("/proc/{pid}/cgroup");
+    fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+}
+
+/// How the path of a container's own group ends: with a unit's name where systemd has made it. Empty where its bundle names none.
+fn own_group(places: &Places, name: &str) -> Result<String> {
+    let config = read_config(places, name)?;
+    Ok(parse_own(config["linux"]["cgroupsPath"].as_str().unwrap_or_default()))
+}
+
+fn parse_own(cgroups_path: &str) -> String {
     match cgroups_path.split(':').collect::<Vec<_>>()[..] {
-        [_, prefix, name] => format!("{prefix}-{name}.scope"),
-        _ => cgroups_path.trim_matches('/').to_owned(),
+        [_, prefix, name] => format!("/{prefix}-{name}.scope"),
+        _ if cgroups_path.trim_matches('/').is_empty() => String::new(),
+        _ => format!("/{}", cgroups_path.trim_matches('/')),
     }
-}
-
-/// The part of a process's group that is the container's own; all of it where that is not among its parents.
-fn cut<'a>(group: &'a str, own: &str) -> &'a str {
-    if own.is_empty() {
-        return group;
-    }
-    let with_slash = format!("/{own}");
-    let ends = group.match_indices(&with_slash).map(|(at, found)| at + found.len());
-    ends.filter(|end| group[*end..].is_empty() || group[*end..].starts_with('/'))
-        .map(|end| &group[..end])
-        .next()
-        .unwrap_or(group)
 }
 
 #[cfg(test)]
@@ -116,12 +113,16 @@ mod tests {
     }
 
     #[test]
-    fn the_own_group_is_found_among_its_children() {
-        let own = own_group("/skep/web1");
-        assert_eq!(cut("/skep/web1", &own), "/skep/web1");
-        assert_eq!(cut("/outer/skep/web1/init.scope", &own), "/outer/skep/web1");
-        assert_eq!(cut("/skep/web10/x", &own), "/skep/web10/x");
-        let unit = own_group("system.slice:skep:web1");
-        assert_eq!(cut("/system.slice/skep-web1.scope/init.scope", &unit), "/system.slice/skep-web1.scope");
+    fn the_own_group_is_a_path_or_a_unit() {
+        assert_eq!(parse_own("/skep/web1"), "/skep/web1");
+        assert_eq!(parse_own("system.slice:skep:web1"), "/skep-web1.scope");
+        assert_eq!(parse_own(""), "");
+    }
+
+    #[test]
+    fn what_the_kernel_writes_is_read() {
+        assert_eq!(main_path("3:cpu:/x/y\n1:name=systemd:/s/u\n0::/\n"), "/s/u");
+        assert_eq!(main_path("0::/skep/web1\n"), "/skep/web1");
+        assert_eq!(main_path(""), "/");
     }
 }

@@ -511,7 +511,6 @@ pub fn parse_volume(text: &str) -> Result<Volume, String> {
 /// What is wrong with the text.
 pub fn parse_device(text: &str) -> Result<Device, String> {
     let parts: Vec<&str> = text.split(':').collect();
-    let is_access = |part: &str| !part.is_empty() && part.chars().all(|c| "rwm".contains(c));
     let (source, destination, access) = match parts.as_slice() {
         [source] => (*source, *source, "rwm"),
         [source, access] if is_access(access) => (*source, *source, *access),
@@ -519,11 +518,30 @@ pub fn parse_device(text: &str) -> Result<Device, String> {
         [source, destination, access] if is_access(access) => (*source, *destination, *access),
         _ => return Err(format!("{text:?}: want PATH, PATH:PATH or PATH:PATH:rwm")),
     };
-    if !source.starts_with('/') || !destination.starts_with('/') {
-        return Err(format!("{text:?}: paths must be absolute"));
+    let device = Device { source: source.to_owned(), destination: destination.to_owned(), access: access.to_owned() };
+    validate_device(&device)?;
+    Ok(device)
+}
+
+/// Whether a text is some of `r`, `w` and `m`.
+fn is_access(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| "rwm".contains(c))
+}
+
+/// Checks a device wherever it comes from. A path may have colons, as those of /dev/disk/by-path have: an option alone, which
+/// [`parse_device`] reads, cannot say them.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn validate_device(device: &Device) -> Result<(), String> {
+    if !device.source.starts_with('/') {
+        return Err(format!("{:?} must be an absolute path", device.source));
     }
-    validate_inside(destination)?;
-    Ok(Device { source: source.to_owned(), destination: destination.to_owned(), access: access.to_owned() })
+    validate_inside(&device.destination)?;
+    if !is_access(&device.access) {
+        return Err(format!("access {:?}: want some of r, w and m", device.access));
+    }
+    Ok(())
 }
 
 /// Reads a number of processors such as `0.5` as thousandths.

@@ -1,7 +1,13 @@
 //! What the values of a definition may be, once its form is right. All of this is pure.
 
+use std::path::Path;
+
+use runtime_spec::Severity;
+
 use crate::args::LOG_FILES_MAX;
-use crate::definition::{Definition, First, From, Network, Ready, Restart, Upper, parse_device};
+use crate::base::User;
+use crate::bundle::{Surroundings, render_config};
+use crate::definition::{Definition, First, From, Network, Ready, Restart, Upper, validate_device};
 use crate::places::validate_name;
 use crate::validate::{validate_hostname, validate_inside, validate_memory, validate_signal};
 
@@ -37,7 +43,63 @@ pub fn judge(definition: &Definition, name: Option<&str>) -> Vec<(String, String
     judge_places(definition, &mut told);
     judge_network(definition, &mut told);
     judge_autostart(definition, &mut told);
+    judge_piece(definition, &mut told);
     findings
+}
+
+/// What a change makes wrong: the findings of `after` that `before` has not. `before` is `None` for what is being defined.
+#[must_use]
+pub fn judge_change(before: Option<&Definition>, after: &Definition) -> Vec<(String, String)> {
+    let known = before.map(|before| judge(before, None)).unwrap_or_default();
+    let mut findings = judge(after, before.map(|before| before.name.as_str()));
+    findings.retain(|finding| !known.contains(finding));
+    let Some(before) = before else { return findings };
+    let fixed = [
+        ("created", before.created == after.created, ""),
+        ("from", before.from == after.from, ""),
+        ("changes", before.changes == after.changes, ": skep restore changes it"),
+        ("storage", before.storage == after.storage, ": skep copy makes another container"),
+        ("limits.disk", before.limits.disk == after.limits.disk, ": skep copy makes another container"),
+    ];
+    let changed = fixed.into_iter().filter(|(_, is_kept, _)| !is_kept);
+    findings
+        .extend(changed.map(|(key, _, hint)| (key.to_owned(), format!("it is not changed once it is defined{hint}"))));
+    findings
+}
+
+/// What the piece of config.json makes of the rendered one that the runtime refuses. What the host has to be asked for at a
+/// start is made up.
+fn judge_piece(definition: &Definition, told: &mut impl FnMut(&str, Result<(), String>)) {
+    if !definition.oci.is_object() {
+        return;
+    }
+    let user = User::default();
+    let around = Surroundings {
+        folder: Path::new("/"),
+        lower: &[],
+        systemd: false,
+        nested: false,
+        user: &user,
+        devices: &[],
+        files: &[],
+        hidden: &[],
+        covers: &[],
+        parts: &[],
+        guest: None,
+        view: None,
+        cpus: None,
+        offsets: None,
+        init: None,
+    };
+    let errors = |definition: &Definition| -> Vec<String> {
+        let config = render_config(definition, &around).to_string();
+        let findings = runtime_spec::load(config.as_bytes()).findings;
+        findings.into_iter().filter(|found| found.severity == Severity::Error).map(|found| found.message).collect()
+    };
+    let others = errors(&Definition { oci: serde_json::Value::Null, ..definition.clone() });
+    for error in errors(definition).into_iter().filter(|error| !others.contains(error)) {
+        told("oci", Err(error));
+    }
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(value: Option<T>, least: T, most: T) -> Result<(), String> {
@@ -94,8 +156,7 @@ fn judge_places(definition: &Definition, told: &mut impl FnMut(&str, Result<(), 
         told(&format!("volumes[{at}].destination"), validate_inside(&volume.destination));
     }
     for (at, device) in definition.devices.iter().enumerate() {
-        let text = format!("{}:{}:{}", device.source, device.destination, device.access);
-        told(&format!("devices[{at}]"), parse_device(&text).map(drop));
+        told(&format!("devices[{at}]"), validate_device(device));
     }
 }
 

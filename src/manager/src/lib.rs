@@ -53,6 +53,7 @@ pub mod keys;
 pub mod links;
 pub mod lxc;
 pub mod monitor;
+pub mod mounted;
 pub mod ops;
 pub mod output;
 pub mod pending;

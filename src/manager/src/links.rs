@@ -1,6 +1,8 @@
-//! Links of a defined container: what `--link` says, and whether all of it goes together. All of this is pure.
+//! Links of a defined container: what `--link` says, and whether all of it goes together. Parsing is pure.
 
+use std::fs::File;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
 use network::{LinkKind, LinkSpec, parse_link};
@@ -9,6 +11,25 @@ use crate::definition::Network;
 
 /// Name of the link that a network gives.
 pub const FIRST: &str = "eth0";
+
+/// The addresses that others can reach which a process's network namespace has now, whoever gave them; none where the process
+/// has ended.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_addresses(pid: u32) -> Result<Vec<IpAddr>> {
+    let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else { return Ok(Vec::new()) };
+    let all = network::list_addresses(Some(namespace.as_fd())).context("cannot list the addresses of a container")?;
+    let ips = all.into_iter().flat_map(|(_, addresses)| addresses).map(|address| address.prefix.ip);
+    Ok(ips.filter(|ip| !is_local(*ip)).collect())
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}
 
 /// Reads the links of a container. One without a name gets the first of `eth0`, `eth1` and so on that is free.
 ///

@@ -25,6 +25,7 @@ use crate::changes;
 use crate::definition::Definition;
 use crate::document;
 use crate::ops::{network, remove_tree, start, stop};
+use crate::output::tell;
 use crate::places::{Lock, Places, Readers, UPPER, write_whole};
 use crate::run::Manager;
 use crate::snapshots::{self, Snapshot};
@@ -228,7 +229,35 @@ fn settle_rename(manager: &Manager, name: &str, from: &str, to: &str) -> Result<
         definition.hostname = to.to_owned();
     }
     to.clone_into(&mut definition.name);
-    definition.write(&manager.places.container(name))
+    definition.write(&manager.places.container(name))?;
+    rename_in_others(manager, from, to)
+}
+
+/// Has those that begin after a container begin after its new name. One that somebody works on, or that cannot be read, is
+/// told and left: the name that it waits for is not there any more, which keeps nothing from starting.
+fn rename_in_others(manager: &Manager, from: &str, to: &str) -> Result<()> {
+    let places = &manager.places;
+    for other in Definition::names(places)?.iter().filter(|other| *other != to) {
+        let waits = |definition: &Definition| {
+            definition.autostart.as_ref().is_some_and(|autostart| autostart.after.iter().any(|after| after == from))
+        };
+        if !Definition::read(places, other).ok().flatten().is_some_and(|definition| waits(&definition)) {
+            continue;
+        }
+        let Some(_lock) = places.try_lock(other)? else {
+            tell(&format!("note: container {other:?} still begins after {from:?}: somebody works on it"));
+            continue;
+        };
+        // Again, now that nobody changes it.
+        let Some(mut definition) = Definition::read(places, other)?.filter(waits) else { continue };
+        for after in definition.autostart.iter_mut().flat_map(|autostart| &mut autostart.after) {
+            if after == from {
+                to.clone_into(after);
+            }
+        }
+        definition.write(&places.container(other))?;
+    }
+    Ok(())
 }
 
 fn settle_refresh(manager: &Manager, name: &str, pid: Option<u32>, time: u64) -> Result<()> {

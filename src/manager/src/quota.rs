@@ -113,6 +113,13 @@ fn number(folder: &File) -> Result<Option<u32>> {
     }
 }
 
+/// Whether the file system of a folder, or of the folder where it will be, enforces limits of projects.
+#[must_use]
+pub fn is_enforced(folder: &Path) -> bool {
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    File::open(there).is_ok_and(|folder| quota::state(folder.as_fd()).is_ok_and(|state| state.enforced))
+}
+
 fn need_enforced(folder: &File, path: &Path) -> Result<()> {
     let is_enforced = quota::state(folder.as_fd()).is_ok_and(|state| state.enforced);
     if !is_enforced {

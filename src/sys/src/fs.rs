@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, ResolveFlags, StatxAttributes, StatxFlags};
 pub use rustix::fs::{Dev, FileType, FlockOperation, Mode, OFlags, Stat, StatFs, major, makedev, minor};
 use rustix::io::Errno;
 
@@ -166,6 +166,18 @@ pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat> {
     fs::fstat(fd).call(|| format!("fstat({})", shown(fd)))
 }
 
+/// The number that mountinfo has for the mount that a file was opened by, and whether the file is what is mounted.
+///
+/// Kernel: statx(2), `STATX_MNT_ID` and `STATX_ATTR_MOUNT_ROOT` (5.8).
+///
+/// # Errors
+/// What the kernel says.
+pub fn mount_of(fd: BorrowedFd<'_>) -> Result<(u64, bool)> {
+    let seen = fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+        .call(|| format!("statx({}, STATX_MNT_ID)", shown(fd)))?;
+    Ok((seen.stx_mnt_id, seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)))
+}
+
 /// `fstatat(2)` without following a link in the last place.
 ///
 /// # Errors
@@ -244,18 +256,7 @@ pub fn fsync(fd: BorrowedFd<'_>) -> Result<()> {
 /// # Errors
 /// What the kernel says.
 pub fn read_all(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
-    // The state of a container and most definitions fit at once.
-    let mut bytes = Vec::with_capacity(16 * 1024);
-    loop {
-        if bytes.capacity() - bytes.len() < 512 {
-            bytes.reserve(bytes.capacity());
-        }
-        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut bytes)) {
-            Ok(0) => return Ok(bytes),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno).call(|| format!("read({})", shown(fd))),
-        }
-    }
+    read_limited(fd, usize::MAX)
 }
 
 /// One `read(2)`, again after a signal. Returns the number of bytes; 0 is the end.
@@ -276,12 +277,16 @@ pub fn read_some(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
 /// # Errors
 /// What the kernel says.
 pub fn read_limited(fd: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut buffer = vec![0u8; limit.min(64 * 1024)];
+    // The state of a container and most definitions fit at once.
+    let mut bytes = Vec::with_capacity(16 * 1024);
     while bytes.len() < limit {
-        match read_some(fd, &mut buffer)? {
-            0 => break,
-            n => bytes.extend_from_slice(&buffer[..n]),
+        if bytes.capacity() - bytes.len() < 512 {
+            bytes.reserve(bytes.capacity());
+        }
+        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut bytes)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).call(|| format!("read({})", shown(fd))),
         }
     }
     bytes.truncate(limit);

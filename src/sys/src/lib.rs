@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod entry;
 pub mod error;
 pub mod fs;
+pub mod groups;
 pub mod heap;
 pub mod keyring;
 pub mod landlock;

@@ -3,12 +3,18 @@
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// Its number, which another one may have once it is gone.
+    pub id: u64,
+    /// Number of the file system, as `MAJOR:MINOR`.
+    pub device: String,
     /// Which part of the file system is mounted.
     pub root: String,
     /// Where.
     pub mountpoint: String,
     /// Type of the file system.
     pub kind: String,
+    /// What is mounted, as whoever mounted it called it.
+    pub source: String,
     /// Options of the superblock, separated by commas.
     pub options: String,
 }
@@ -19,11 +25,12 @@ pub struct Mount {
 pub fn parse(text: &str) -> impl Iterator<Item = Mount> {
     text.lines().filter_map(|line| {
         let (fixed, rest) = line.split_once(" - ")?;
-        let mut fixed = fixed.split(' ').skip(3);
+        let mut fixed = fixed.split(' ');
+        let (id, _parent, device) = (fixed.next()?.parse().ok()?, fixed.next()?, fixed.next()?.to_owned());
         let (root, mountpoint) = (unescape(fixed.next()?), unescape(fixed.next()?));
         let mut rest = rest.split(' ');
-        let (kind, _source, options) = (rest.next()?.to_owned(), rest.next()?, rest.next()?.to_owned());
-        Some(Mount { root, mountpoint, kind, options })
+        let (kind, source, options) = (rest.next()?.to_owned(), unescape(rest.next()?), rest.next()?.to_owned());
+        Some(Mount { id, device, root, mountpoint, kind, source, options })
     })
 }
 
@@ -56,15 +63,18 @@ mod tests {
                     32 31 0:29 /a\\134040b /srv/x\\040y\\011z rw shared:9 master:2 - cgroup cgroup rw,cpu\n\
                     broken line\n\
                     1 2 3:4 / /x rw - ext4\n";
-        let mount = |root: &str, mountpoint: &str, kind: &str, options: &str| Mount {
+        let mount = |id, device: &str, root: &str, mountpoint: &str, kind: &str, options: &str| Mount {
+            id,
+            device: device.to_owned(),
             root: root.to_owned(),
             mountpoint: mountpoint.to_owned(),
             kind: kind.to_owned(),
+            source: kind.to_owned(),
             options: options.to_owned(),
         };
         let expected = [
-            mount("/", "/sys/fs/cgroup", "tmpfs", "rw,mode=755"),
-            mount("/a\\040b", "/srv/x y\tz", "cgroup", "rw,cpu"),
+            mount(31, "0:28", "/", "/sys/fs/cgroup", "tmpfs", "rw,mode=755"),
+            mount(32, "0:29", "/a\\040b", "/srv/x y\tz", "cgroup", "rw,cpu"),
         ];
         assert_eq!(parse(text).collect::<Vec<_>>(), expected);
     }

@@ -34,12 +34,17 @@ pub(super) fn copy(skep: &Skep, call: &Call) -> Result<u8> {
         rename(skep, call, &from, &to)?;
         return Ok(0);
     }
-    if call.has("tmpfs") {
-        bail!("--tmpfs is not possible: mount a tmpfs yourself and say --newpath");
+    if call.has("tmpfs") && !call.has("ephemeral") {
+        bail!("--tmpfs is for a copy that goes when it ends: say -e too");
     }
     let layered = call.has("snapshot") || call.has("ephemeral") || is_layered(call)?;
     let keep = Keep { name: call.has("keepname"), mac: call.has("keepmac") };
-    duplicate(skep, call, (&from, &to), if layered { Way::Overlay } else { Way::Copy }, keep)?;
+    let way = match layered {
+        true if call.has("tmpfs") => Way::Memory,
+        true => Way::Overlay,
+        false => Way::Copy,
+    };
+    duplicate(skep, call, (&from, &to), way, keep)?;
     if call.has("ephemeral") {
         return begin_ephemeral(skep, call, &from, &to);
     }
@@ -90,7 +95,7 @@ fn duplicate(skep: &Skep, call: &Call, (from, to): (&Place, &Place), way: Way, k
         bail!("Container {} does not exist", from.name);
     }
     // A layer below one that changes shows what nobody has written.
-    if find(skep, call)?.is_alive() && !(call.has("allowrunning") && way == Way::Overlay) {
+    if find(skep, call)?.is_alive() && !(call.has("allowrunning") && way != Way::Copy) {
         bail!("Original container ({}) is running", from.name);
     }
     clone::make(from, to, way, keep)?;

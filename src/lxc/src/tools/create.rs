@@ -132,8 +132,9 @@ pub(super) fn take_away(skep: &Skep, call: &Call) -> Result<u8> {
     Ok(0)
 }
 
-/// Removes a folder in which nothing is mounted.
+/// Removes a folder in which nothing is mounted but a layer in memory.
 pub(super) fn remove(folder: &Path) -> Result<()> {
+    clone::unmount_layer(folder)?;
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
     let folder = fs::canonicalize(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     if let Some(mount) =

@@ -141,7 +141,7 @@ pub static TOOLS: [Tool; 26] = [
             opt(Some('e'), "ephemeral", None, "start it, and remove it when it ends"),
             opt(Some('m'), "mount", Some("bind=/SOURCE[:/DESTINATION]"), "with -e: show this inside; may be repeated"),
             opt(Some('B'), "backingstorage", Some("STORE"), "where it lies: dir, overlay"),
-            opt(Some('t'), "tmpfs", None, "not possible"),
+            opt(Some('t'), "tmpfs", None, "with -e: what it changes is in memory"),
             opt(Some('L'), "fssize", Some("SIZE"), "accepted: a folder has none"),
             opt(Some('D'), "keepdata", None, "with -e: keep it when it ends"),
             opt(Some('K'), "keepname", None, "keep the host name"),

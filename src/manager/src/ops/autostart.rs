@@ -118,21 +118,32 @@ fn begin(manager: &Manager, name: &str, autostart: &Autostart) -> Result<()> {
 /// # Errors
 /// It does not run any more.
 fn is_ready(manager: &Manager, name: &str, ready: &Ready, until: Instant) -> Result<bool> {
-    let Some(state) = manager.runtime.state(name)?.filter(|state| state.status.is_alive()) else {
+    if !manager.runtime.is_alive(name)? {
         bail!("container {name:?} ended before it was ready");
-    };
-    Ok(match ready {
-        Ready::Tcp(port) => state.pid.is_some_and(|pid| {
-            // Its own view of its network: no connection is made, and it need not be reachable from here.
-            ["tcp", "tcp6"].iter().any(|table| {
-                fs::read_to_string(format!("/proc/{pid}/net/{table}")).is_ok_and(|table| listens(&table, *port))
-            })
-        }),
+    }
+    shows_ready(manager, name, ready, until)
+}
+
+/// The same of one that may have ended: then it is not ready.
+///
+/// # Errors
+/// What the runtime says.
+pub(super) fn shows_ready(manager: &Manager, name: &str, ready: &Ready, until: Instant) -> Result<bool> {
+    match ready {
+        Ready::Tcp(port) => {
+            let pid = manager.runtime.state(name)?.filter(|state| state.status.is_alive()).and_then(|state| state.pid);
+            Ok(pid.is_some_and(|pid| {
+                // Its own view of its network: no connection is made, and it need not be reachable from here.
+                ["tcp", "tcp6"].iter().any(|table| {
+                    fs::read_to_string(format!("/proc/{pid}/net/{table}")).is_ok_and(|table| listens(&table, *port))
+                })
+            }))
+        }
         Ready::Exec(command) => {
             let limit = until.saturating_duration_since(Instant::now());
-            manager.runtime.succeeds("exec", &[name, "/bin/sh", "-c", command], limit)?
+            manager.runtime.succeeds("exec", &[name, "/bin/sh", "-c", command], limit)
         }
-    })
+    }
 }
 
 /// Whether a table of `/proc/net/tcp` (proc(5)) has a socket that listens on a port.

@@ -14,6 +14,7 @@ use crate::bundle::CPU_PERIOD_US;
 use crate::cgroup_file::{self, validate_key};
 use crate::definition::Definition;
 use crate::lxc::probe_layout;
+use crate::ops::checkconfig;
 use crate::output::{self, Format};
 use crate::pending;
 use crate::run::Manager;
@@ -52,7 +53,9 @@ fn set(manager: &Manager, name: &str, key: &str, value: &str, save: bool) -> Res
     }
     let mut after = before.clone();
     if save {
-        keep(&mut after, key, value).with_context(|| format!("cannot keep {key} of container {name:?}"))?;
+        keep(&mut after, key, value)
+            .and_then(|()| checkconfig::refuse_new(manager, Some(&before), &after))
+            .with_context(|| format!("cannot keep {key} of container {name:?}"))?;
     }
     if let Some(running) = &running {
         let file = cgroup_file::find(&manager.places, name, running.pid, key)?;

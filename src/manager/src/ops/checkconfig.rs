@@ -10,9 +10,12 @@ use serde::Serialize;
 use crate::args_config::CheckconfigArgs;
 use crate::definition::Definition;
 use crate::document;
+use crate::judge;
 use crate::keys::{self, Finding};
+use crate::ops::network;
 use crate::output::{self, Format};
 use crate::places::validate_name;
+use crate::rootless;
 use crate::run::Manager;
 
 /// One document, as `checkconfig --format json` has it. Names of fields are not changed, only added to.
@@ -67,6 +70,29 @@ pub fn need_sound(folder: &Path, name: &str) -> Result<()> {
     }
     let lines: Vec<String> = findings.iter().map(|finding| render(&folder.join(document::FILE), finding)).collect();
     bail!("the definition of container {name:?} makes no sense:\n{}", lines.join("\n"))
+}
+
+/// Refuses a definition that is about to be saved where the change makes something wrong, so that the verb says it and not the
+/// next start. What was wrong before is no reason to refuse another change. `before` is `None` for what is being defined.
+///
+/// # Errors
+/// What is wrong, a line for each, in the words of `checkconfig`; a network that there is not; what needs root.
+pub fn refuse_new(manager: &Manager, before: Option<&Definition>, after: &Definition) -> Result<()> {
+    let findings = judge::judge_change(before, after);
+    if !findings.is_empty() {
+        let lines: Vec<String> = findings.iter().map(|(key, text)| format!("{key}: {text}")).collect();
+        bail!("the definition of container {:?} would make no sense:\n{}", after.name, lines.join("\n"));
+    }
+    // Who defines a container has asked the host before, in the words of its options.
+    let Some(before) = before else { return Ok(()) };
+    let connection = |of: &'_ Definition| (of.network.clone(), of.links.clone(), of.publish.clone(), of.share.clone());
+    if connection(before) != connection(after) {
+        network::check(manager, after)?;
+    }
+    if rootless::read_caller()?.is_some() && rootless::check(before).is_ok() {
+        rootless::check(after)?;
+    }
+    Ok(())
 }
 
 /// `FILE:LINE: KEY: TEXT`, as editors and compilers have it.

@@ -13,7 +13,7 @@ use crate::args::LOG_FILES_MAX;
 use crate::args_config::{ConfigVerb, EditArgs};
 use crate::definition::{Autostart, Definition, LogBounds, Ready, Restart, Seccomp, parse_cpus, parse_ready};
 use crate::document;
-use crate::keys;
+use crate::keys::{self, Finding};
 use crate::ops::checkconfig;
 use crate::output::{self, Format, tell};
 use crate::pending;
@@ -388,6 +388,7 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
             later.push(key.as_str());
         }
     }
+    checkconfig::refuse_new(manager, Some(&before), &after)?;
     limit(manager, &before, &after)?;
     after.write(&manager.places.container(name))?;
     if !later.is_empty() && manager.runtime.is_alive(name)? {
@@ -421,12 +422,8 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     written.with_context(|| format!("cannot write {}", path.display()))?;
     let edited = run_editor(&path).and_then(|()| {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let after = parse_edited(&text, &path, name)?;
-        if (&after.name, after.created, &after.from, &after.changes)
-            != (&before.name, before.created, &before.from, &before.changes)
-        {
-            bail!("name, created, from and changes cannot be edited: skep rename, copy and restore change them");
-        }
+        let after = parse_edited(&text, &shown, &path, name)?;
+        checkconfig::refuse_new(manager, Some(&before), &after)?;
         Ok((text, after))
     });
     let (text, after) = match edited {
@@ -463,9 +460,13 @@ fn run_editor(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The definition of an edited text, or all that is wrong with it, a line for each.
-fn parse_edited(text: &str, path: &Path, name: &str) -> Result<Definition> {
-    let findings = keys::check(text, None);
+/// The definition of an edited text, or what is wrong with it and was not with the text before, a line for each.
+fn parse_edited(text: &str, shown: &str, path: &Path, name: &str) -> Result<Definition> {
+    let before = keys::check(shown, Some(name));
+    let is_known =
+        |finding: &Finding| before.iter().any(|known| (&known.key, &known.text) == (&finding.key, &finding.text));
+    let findings: Vec<Finding> =
+        keys::check(text, Some(name)).into_iter().filter(|finding| !is_known(finding)).collect();
     if !findings.is_empty() {
         let lines: Vec<String> = findings.iter().map(|finding| checkconfig::render(path, finding)).collect();
         bail!("this is no definition of container {name:?}:\n{}", lines.join("\n"));

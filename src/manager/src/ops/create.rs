@@ -15,7 +15,7 @@ use crate::definition::{
 };
 use crate::links;
 use crate::lxc;
-use crate::ops::{network, remove_tree};
+use crate::ops::{checkconfig, network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
 use crate::quota;
@@ -65,10 +65,11 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     if rootless::read_caller()?.is_some() {
         rootless::check(&definition)?;
     }
-    let allocate = args.ids.is_none() && !args.privileged;
+    let allocate = definition.system.is_some() && args.ids.is_none() && !args.privileged;
     let _ids_stay = renew(manager, &mut definition, allocate)?;
     check(&definition)?;
     network::check(manager, &definition)?;
+    checkconfig::refuse_new(manager, None, &definition)?;
     definition.storage = copied::decide(&manager.places, &definition, args.storage)?;
     add(manager, &definition, None)?;
     if args.start {
@@ -77,11 +78,12 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     output::write(&format!("{}\n", args.name))
 }
 
-/// Gives a whole system what only one container can have: a machine-id, and ids on the host if it is to have some. Those are
-/// its own as long as the lock is held, and once its definition is on disk.
+/// Gives a container what only one can have: a whole system a machine-id, and ids on the host to whoever is to have some. Those
+/// are its own as long as the lock is held, and once its definition is on disk.
 pub(super) fn renew(manager: &Manager, definition: &mut Definition, allocate: bool) -> Result<Option<Lock>> {
-    let Some(system) = &mut definition.system else { return Ok(None) };
-    system.machine_id = format!("{}{}", changes::random_id()?, changes::random_id()?);
+    if let Some(system) = &mut definition.system {
+        system.machine_id = format!("{}{}", changes::random_id()?, changes::random_id()?);
+    }
     if !allocate {
         return Ok(None);
     }

@@ -8,18 +8,20 @@ use ::network::{LinkKind, LinkRecord, LinkSpec, parse_link};
 use anyhow::{Context, Error, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
+use sys::fs::{FileType, OFlags};
 
-use super::mount::same;
+use super::checkconfig;
+use super::mount::keep;
 use super::start::probe_device;
 use crate::added::{self, Added, Running};
 use crate::args_live::DeviceVerb;
 use crate::bundle::device_rule;
 use crate::cgroup_file;
-use crate::definition::{Definition, Device, Network};
+use crate::definition::{Definition, Device, Network, validate_device};
+use crate::mounted::same;
 use crate::output::{self, Format, yes_no};
 use crate::pending;
 use crate::run::Manager;
-use crate::validate::validate_inside;
 
 /// One device or link, as JSON has it. Names of fields are not changed, only added to.
 #[derive(Debug, Serialize)]
@@ -60,77 +62,153 @@ pub fn device(manager: &Manager, verb: &DeviceVerb) -> Result<()> {
 }
 
 fn add_device(manager: &Manager, name: &str, (source, inside, access): (&str, &str, &str), save: bool) -> Result<Row> {
-    validate_inside(inside).map_err(Error::msg)?;
-    if access.is_empty() || !access.chars().all(|c| "rwm".contains(c)) {
-        bail!("access {access:?}: want some of r, w and m");
-    }
     let source = std::path::absolute(source).context("cannot tell the current folder")?.display().to_string();
     let device = Device { source, destination: inside.to_owned(), access: access.to_owned() };
+    validate_device(&device).map_err(Error::msg)?;
     let rule = rule(&device)?;
     let _lock = pending::lock(manager, name)?;
-    let mut definition = Definition::need(&manager.places, name)?;
+    let before = Definition::need(&manager.places, name)?;
     let (running, mut added) = added::look(manager, name)?;
-    if is_there(&definition.devices, inside) || is_there(&added.devices, inside) {
+    let defined = before.devices.iter().find(|known| same(&known.destination, inside));
+    let is_removed = running.is_some() && added.removed_devices.iter().any(|known| same(known, inside));
+    if is_there(&added.devices, inside) || (defined.is_some() && !is_removed) {
         bail!("container {name:?} has a device of the host on {inside} already: skep device del it first");
     }
+    let saved = save || running.is_none() || defined == Some(&device);
+    let mut after = before.clone();
+    match defined {
+        Some(defined) if *defined == device => {}
+        Some(defined) if saved => bail!(
+            "the definition of container {name:?} has {} on {inside}: skep device del --save takes it away first",
+            defined.source
+        ),
+        _ if saved => after.devices.push(device.clone()),
+        _ => {}
+    }
+    checkconfig::refuse_new(manager, Some(&before), &after)?;
     if let Some(running) = &running {
-        let before = rules(manager, name, &added)?;
-        let now = [&before[..], std::slice::from_ref(&rule)].concat();
+        let noted = added.clone();
+        let old = rules(manager, name, &added)?;
+        let now = [&old[..], std::slice::from_ref(&rule)].concat();
         added.device_rules.insert(inside.to_owned(), rule);
+        added.rules = Some(now.clone());
+        if defined == Some(&device) {
+            added.removed_devices.retain(|known| !same(known, inside));
+        } else {
+            added.devices.push(device.clone());
+        }
+        let was_there = look_inside(running, inside)?.is_some();
         // It may be opened before it can be seen, so that nobody sees it and is refused.
-        allow(manager, name, running, &now)?;
-        added.rules = Some(now);
-        added.devices.push(device.clone());
-        let made = manager.runtime.inside(name, &["node", &device.source, inside]).and_then(|()| running.write(&added));
+        let made = allow(manager, name, running, &now)
+            .and_then(|()| manager.runtime.inside(name, &["node", &device.source, inside]))
+            .and_then(|()| running.write(&added))
+            .and_then(|()| keep(manager, &before, &after));
         if let Err(error) = made {
-            manager.runtime.set_device_rules(name, &before).context("and its rules for devices stay changed")?;
+            manager.runtime.set_device_rules(name, &old).context("and its rules for devices stay changed")?;
+            if !was_there {
+                manager.runtime.inside(name, &["remove-node", inside]).context("and its node stays")?;
+            }
+            running.write(&noted)?;
             return Err(error);
         }
+    } else {
+        keep(manager, &before, &after)?;
     }
-    let saved = save || running.is_none();
-    let row = device_row(&device, running.is_some(), saved);
-    if saved {
-        definition.devices.push(device);
-        definition.write(&manager.places.container(name))?;
-    }
-    Ok(row)
+    Ok(device_row(&device, running.is_some(), saved))
 }
 
 fn remove_device(manager: &Manager, name: &str, inside: &str, save: bool) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
-    let mut definition = Definition::need(&manager.places, name)?;
+    let before = Definition::need(&manager.places, name)?;
     let (running, mut added) = added::look(manager, name)?;
     let fits = |device: &&Device| same(&device.destination, inside);
-    let Some(device) = added.devices.iter().chain(&definition.devices).find(fits).cloned() else {
+    let Some(device) = added.devices.iter().chain(&before.devices).find(fits).cloned() else {
         bail!("container {name:?} has no device of the host on {inside}: skep device ls {name} lists what it has");
     };
-    if let Some(running) = &running {
-        let mut now = rules(manager, name, &added)?;
-        // The numbers of a device that was added are known; those of one that was there at the start are what its path has.
-        let rule = match added.device_rules.remove(&device.destination) {
-            Some(rule) => rule,
-            None => rule(&device).with_context(|| {
-                format!("cannot tell which rule is that of {inside}; a restart without the device takes it away")
-            })?,
-        };
-        let Some(at) = now.iter().rposition(|known| covers(known, &rule)) else {
-            bail!(
-                "no rule of container {name:?} is that of {}: it is another device now; a restart takes the old rule away",
-                device.source
-            );
-        };
-        now.remove(at);
-        manager.runtime.set_device_rules(name, &now)?;
-        manager.runtime.inside(name, &["remove-node", inside])?;
-        added.rules = Some(now);
+    let was_added = added.devices.iter().any(|device| fits(&device));
+    let is_removed = !was_added && added.removed_devices.iter().any(|known| same(known, inside));
+    if is_removed && !save {
+        bail!("{inside} was taken away from container {name:?} already: --save keeps it out of its next start");
+    }
+    if let Some(running) = running.as_ref().filter(|_| !is_removed) {
+        forbid(manager, name, running, &mut added, &device)?;
         added.devices.retain(|device| !fits(&device));
+        if is_there(&before.devices, inside) {
+            added.removed_devices.insert(device.destination.clone());
+        }
         running.write(&added)?;
     }
     if save || running.is_none() {
-        definition.devices.retain(|device| !fits(&device));
-        definition.write(&manager.places.container(name))?;
+        let mut after = before.clone();
+        after.devices.retain(|device| !fits(&device));
+        keep(manager, &before, &after)?;
     }
     Ok(())
+}
+
+/// Takes a device away: its rule, then its node. What the container has put over the node stays, and is told.
+fn forbid(manager: &Manager, name: &str, running: &Running, added: &mut Added, device: &Device) -> Result<()> {
+    let inside = &device.destination;
+    let old = rules(manager, name, added)?;
+    // The numbers of a device that was added are known; those of one that was there at the start are what its path has.
+    let rule = match added.device_rules.remove(inside) {
+        Some(rule) => rule,
+        None => rule(device).with_context(|| {
+            format!("cannot tell which rule is that of {inside}; a restart without the device takes it away")
+        })?,
+    };
+    let Some(at) = old.iter().rposition(|known| covers(known, &rule)) else {
+        bail!(
+            "no rule of container {name:?} is that of {}: it is another device now; a restart takes the old rule away",
+            device.source
+        );
+    };
+    let is_other = match look_inside(running, inside)? {
+        None => false,
+        Some(Inside::Device(major, minor)) => rule["major"] != major || rule["minor"] != minor,
+        Some(Inside::Other) => true,
+    };
+    if is_other {
+        bail!(
+            "what is on {inside} in container {name:?} is not {}: the container has put something of its own there, which it has \
+             to take away first",
+            device.source
+        );
+    }
+    let mut now = old.clone();
+    now.remove(at);
+    manager.runtime.set_device_rules(name, &now)?;
+    if let Err(error) = manager.runtime.inside(name, &["remove-node", inside]) {
+        manager.runtime.set_device_rules(name, &old).context("and its rule for the device is gone")?;
+        return Err(error);
+    }
+    added.rules = Some(now);
+    Ok(())
+}
+
+/// What is at a place of a container.
+#[derive(Debug, PartialEq, Eq)]
+enum Inside {
+    /// A device with these numbers.
+    Device(u32, u32),
+    /// Anything else.
+    Other,
+}
+
+/// Looks at a place of a container; `None` where nothing is.
+fn look_inside(running: &Running, inside: &str) -> Result<Option<Inside>> {
+    let root = sys::fs::open(&format!("/proc/{}/root", running.pid), OFlags::PATH | OFlags::DIRECTORY)?;
+    let place = match sys::fs::open_in_root(root.as_fd(), inside, OFlags::PATH) {
+        Err(error) if error.is(sys::Errno::NOENT) || error.is(sys::Errno::NOTDIR) => return Ok(None),
+        other => other?,
+    };
+    let stat = sys::fs::stat(place.as_fd())?;
+    Ok(Some(match sys::fs::file_type(&stat) {
+        FileType::CharacterDevice | FileType::BlockDevice => {
+            Inside::Device(sys::fs::major(stat.st_rdev), sys::fs::minor(stat.st_rdev))
+        }
+        _ => Inside::Other,
+    }))
 }
 
 /// The rule that lets a device be used.
@@ -185,7 +263,8 @@ fn subgroups(group: &Path) -> Result<Vec<PathBuf>> {
 fn add_link(manager: &Manager, name: &str, (device, inside): (&str, &str), save: bool) -> Result<Row> {
     let spec = parse_link(&format!("phys:device={device},name={inside}"))?;
     let _lock = pending::lock(manager, name)?;
-    let mut definition = Definition::need(&manager.places, name)?;
+    let before = Definition::need(&manager.places, name)?;
+    let mut definition = before.clone();
     if definition.network == Network::Host {
         bail!("container {name:?} has the host's own network: it has {device} already");
     }
@@ -193,16 +272,17 @@ fn add_link(manager: &Manager, name: &str, (device, inside): (&str, &str), save:
     if definition.links.iter().any(|link| link.name == inside) {
         bail!("container {name:?} has a link {inside:?} in its definition already");
     }
+    let saved = save || running.is_none();
+    if saved {
+        definition.links.push(spec);
+        checkconfig::refuse_new(manager, Some(&before), &definition)?;
+    }
     if let Some(running) = &running {
         let namespace = running.network_namespace()?;
         let moved = ::network::read_device_move(device, Some(inside), namespace.as_fd())?;
         added::move_link(running, &mut added, &moved)?;
     }
-    let saved = save || running.is_none();
-    if saved {
-        definition.links.push(spec);
-        definition.write(&manager.places.container(name))?;
-    }
+    keep(manager, &before, &definition)?;
     Ok(link_row(device, inside, running.is_some(), saved))
 }
 
@@ -245,8 +325,10 @@ fn list(manager: &Manager, name: &str, format: Format) -> Result<()> {
     let definition = Definition::need(&manager.places, name)?;
     let (running, added) = added::look(manager, name)?;
     let runs = running.is_some();
-    let mut rows: Vec<Row> = definition.devices.iter().map(|device| device_row(device, runs, true)).collect();
-    let hot = added.devices.iter().filter(|device| !is_there(&definition.devices, &device.destination));
+    let is_removed = |device: &Device| added.removed_devices.iter().any(|known| same(known, &device.destination));
+    let defined = |device: &Device| device_row(device, runs && !is_removed(device), true);
+    let mut rows: Vec<Row> = definition.devices.iter().map(defined).collect();
+    let hot = added.devices.iter().filter(|device| !definition.devices.contains(device));
     rows.extend(hot.map(|device| device_row(device, true, false)));
     let of_host = definition.links.iter().filter_map(|link| match &link.link {
         LinkKind::Phys { device } => Some(link_row(device, &link.name, runs, true)),

@@ -1,5 +1,8 @@
 //! `doctor`: what this host can do, what is missing, and what to do about it.
 
+mod containers;
+mod kernel;
+
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,6 +15,7 @@ use crate::args_running::DoctorArgs;
 use crate::copied;
 use crate::output;
 use crate::places::find_program;
+use crate::quota;
 use crate::run::Manager;
 
 /// One thing that was looked at, as `doctor --format json` has it. Names of fields are not changed, only added to.
@@ -46,9 +50,12 @@ enum Verdict {
 pub fn doctor(manager: &Manager, args: &DoctorArgs) -> Result<ExitCode> {
     let host = manager.runtime.features_of_host()?;
     let mut findings = judge_host(&host);
+    findings.extend(kernel::judge(&host));
     findings.push(judge_data(&manager.places.data));
+    findings.push(judge_quota(quota::is_enforced(&manager.places.data)));
     findings.extend(judge_network());
     findings.extend(judge_programs());
+    findings.extend(containers::judge(manager)?);
     let rows = || {
         let header = ["SUBJECT", "VERDICT", "FOUND", "ADVICE"].map(str::to_owned).to_vec();
         let cells = |finding: &Finding| {
@@ -198,6 +205,20 @@ fn judge_data(data: &Path) -> Finding {
     finding(subject, Verdict::Good, found, None)
 }
 
+fn judge_quota(is_enforced: bool) -> Finding {
+    match is_enforced {
+        true => finding("limits on disk", Verdict::Good, "there", None),
+        false => finding(
+            "limits on disk",
+            Verdict::Limited,
+            "the file system of the data folder enforces no project quotas",
+            Some(
+                "ext4 with -O project,quota and the option prjquota, or xfs with pquota, has --disk-size (docs/containers.md)",
+            ),
+        ),
+    }
+}
+
 fn judge_network() -> Vec<Finding> {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let mut findings = Vec::new();
@@ -219,6 +240,21 @@ fn judge_programs() -> Vec<Finding> {
         match beside("skep-monitor") {
             Some(path) => finding("skep-monitor", Verdict::Good, path.display().to_string(), None),
             None => finding("skep-monitor", Verdict::Bad, "not installed", Some("install it beside skep-manager")),
+        },
+        match beside("skep-init") {
+            Some(path) => finding("skep-init", Verdict::Good, path.display().to_string(), None),
+            None => finding(
+                "skep-init",
+                Verdict::Limited,
+                "not installed",
+                Some("install it beside skep-manager for --with-init"),
+            ),
+        },
+        match beside("skep-lxc") {
+            Some(path) => finding("skep-lxc", Verdict::Good, path.display().to_string(), None),
+            None => {
+                finding("skep-lxc", Verdict::Limited, "not installed", Some("install it beside skep-manager for lxc-*"))
+            }
         },
         judge_program("mmdebstrap", "skep image bootstrap", bootstrap),
     ]

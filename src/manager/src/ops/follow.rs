@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::{End, Request};
+use runtime_spec::state::Status;
 
 use crate::args_running::{Awaited, LogsArgs, StartArgs, WaitArgs};
-use crate::definition::Definition;
+use crate::definition::{Definition, Ready};
 use crate::monitor::{self, Connection, Told};
-use crate::ops::start;
+use crate::ops::{autostart, start};
 use crate::output::{self, tell};
 use crate::pending;
 use crate::run::Manager;
-use crate::runs::{Last, Run};
+use crate::runs::{Last, Run, state_word};
 use crate::runtime::{open_process, wait_process};
 
 /// The log of a container.
@@ -144,6 +145,8 @@ fn last_end(manager: &Manager, name: &str, run: Option<&str>) -> Result<Option<E
 
 /// How often it is looked whether a container runs, for which nobody waits to be told.
 const LOOK: Duration = Duration::from_millis(20);
+/// The same of whether it is ready, which may take a program inside.
+const LOOK_READY: Duration = Duration::from_millis(250);
 
 /// `wait NAME [STATE]`: prints how it ended, or nothing. Exits with 1 when the time is up.
 ///
@@ -155,18 +158,22 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
     let until = args.time.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
     loop {
+        // Before the run: one that ends and begins again in between has another one then.
         let state = manager.runtime.state(name)?.filter(|state| state.status.is_alive());
         let alive = state.is_some();
         let run = Run::read(&manager.places, name)?;
-        match args.state {
-            Awaited::Running if alive => return Ok(ExitCode::SUCCESS),
-            Awaited::Stopped if !alive && run.is_none() => {
-                if let Some(last) = Last::read(&manager.places, name)? {
-                    output::write(&format!("{}\n", last.render()))?;
-                }
-                return Ok(ExitCode::SUCCESS);
+        let is_so = match args.state {
+            Awaited::Running => alive,
+            Awaited::Stopped => !alive && run.is_none(),
+            Awaited::Paused => state.as_ref().is_some_and(|state| state.status == Status::Paused),
+            Awaited::Restarting => state_word(state.as_ref(), run.as_ref()) == Awaited::Restarting.render(),
+            Awaited::Ready => alive && is_ready(manager, name, until)?,
+        };
+        if is_so {
+            if let (Awaited::Stopped, Some(last)) = (args.state, Last::read(&manager.places, name)?) {
+                output::write(&format!("{}\n", last.render()))?;
             }
-            _ => {}
+            return Ok(ExitCode::SUCCESS);
         }
         if left().is_some_and(|left| left.is_zero()) {
             tell(&format!("error: container {name:?} is not {} in time", args.state.render()));
@@ -187,8 +194,26 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
                     std::thread::sleep(left().map_or(LOOK, |left| left.min(LOOK)));
                 }
             }
-            None => std::thread::sleep(left().map_or(LOOK, |left| left.min(LOOK))),
+            None => {
+                let look = if args.state == Awaited::Ready && alive { LOOK_READY } else { LOOK };
+                std::thread::sleep(left().map_or(look, |left| left.min(look)));
+            }
         }
+    }
+}
+
+/// Whether a container that runs is ready, by what it says of itself, else by what its init says.
+fn is_ready(manager: &Manager, name: &str, until: Option<Instant>) -> Result<bool> {
+    /// Whoever has another init, or none, is ready as soon as it runs. `degraded` is up, with something that failed.
+    const UP: &str =
+        "test ! -d /run/systemd/system || case $(systemctl is-system-running) in running|degraded) ;; *) exit 1; esac";
+    let definition = Definition::need(&manager.places, name)?;
+    let said = definition.autostart.and_then(|autostart| autostart.ready);
+    let ready = said.or_else(|| definition.system.map(|_| Ready::Exec(UP.to_owned())));
+    let until = until.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+    match ready {
+        Some(ready) => autostart::shows_ready(manager, name, &ready, until),
+        None => Ok(true),
     }
 }
 
@@ -259,8 +284,17 @@ impl LogReader {
         let own = self.file.as_ref().and_then(|file| file.metadata().ok()).map(|meta| inode(&meta));
         let aside = (1..).map(|number| PathBuf::from(format!("{}.{number}", self.path.display())));
         let mut next = None;
+        let mut missing = 0;
         for path in std::iter::once(self.path.clone()).chain(aside) {
-            let Ok(meta) = fs::metadata(&path) else { break };
+            let Ok(meta) = fs::metadata(&path) else {
+                // They are put aside one after the other, so that one number is free for a moment.
+                missing += 1;
+                if missing > 1 {
+                    break;
+                }
+                continue;
+            };
+            missing = 0;
             if Some(inode(&meta)) == own {
                 return next;
             }
@@ -327,6 +361,13 @@ mod tests {
         assert_eq!(reader.after_open(), Some(path.clone()));
         reader.file = reader.next().unwrap();
         assert!(reader.next().unwrap().is_none());
+        // In the middle of being put aside again.
+        let first = LogReader { path: path.clone(), file: File::open(file(2)).ok() };
+        fs::rename(file(2), file(3)).unwrap();
+        fs::rename(file(1), file(2)).unwrap();
+        assert_eq!(first.after_open(), Some(file(2)));
+        fs::rename(file(2), file(1)).unwrap();
+        fs::rename(file(3), file(2)).unwrap();
         // More than are kept: the oldest that is there.
         for text in ["4", "5", "6", "7"] {
             put_aside(text);

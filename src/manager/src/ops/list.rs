@@ -173,6 +173,13 @@ fn all(manager: &Manager, states: &[State]) -> Result<Vec<Row>> {
         if let Some(limit) = definition.limits.disk {
             row.disk = read_disk(&manager.places, &name, limit)?;
         }
+        // Nobody here has given it any: it may have asked another one, by DHCP for example.
+        if let (Some(pid), false, true) =
+            (row.pid, definition.links.is_empty(), row.ipv4.is_empty() && row.ipv6.is_empty())
+        {
+            let (ipv4, ipv6): (Vec<_>, Vec<_>) = links::read_addresses(pid)?.into_iter().partition(IpAddr::is_ipv4);
+            [row.ipv4, row.ipv6] = [ipv4, ipv6].map(|ips| ips.iter().map(ToString::to_string).collect());
+        }
         rows.push(row);
     }
     // What is left has no definition: engines have made it.
@@ -259,7 +266,7 @@ fn row_of_engine(state: &State, now: u64) -> Row {
     }
 }
 
-fn uptime(state: &State, now: u64) -> Option<u64> {
+pub(super) fn uptime(state: &State, now: u64) -> Option<u64> {
     clock::parse_seconds(state.created.as_deref()?).map(|begin| now.saturating_sub(begin))
 }
 
@@ -350,7 +357,7 @@ fn render(rows: &[Row], args: &LsArgs) -> Result<String> {
 }
 
 /// Seconds with the two greatest units: `3d 4h`, `5m 12s`.
-fn render_uptime(seconds: u64) -> String {
+pub(super) fn render_uptime(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),

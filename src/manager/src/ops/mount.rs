@@ -3,9 +3,11 @@
 use anyhow::{Context, Error, Result, bail};
 use serde::Serialize;
 
-use crate::added;
+use crate::added::{self, Running};
 use crate::args_live::MountVerb;
 use crate::definition::{Definition, Volume};
+use crate::mounted::{Mark, Mounts, Place, same};
+use crate::ops::checkconfig;
 use crate::output::{self, Format, yes_no};
 use crate::pending;
 use crate::run::Manager;
@@ -54,63 +56,125 @@ fn add(manager: &Manager, name: &str, mut volume: Volume, save: bool) -> Result<
     validate_inside(&volume.destination).map_err(Error::msg)?;
     std::fs::metadata(&volume.source).with_context(|| format!("cannot use {}", volume.source))?;
     let _lock = pending::lock(manager, name)?;
-    let mut definition = Definition::need(&manager.places, name)?;
+    let before = Definition::need(&manager.places, name)?;
     let (running, mut added) = added::look(manager, name)?;
-    volume.idmap &= definition.ids.is_some();
-    if is_there(&definition.volumes, &volume.destination) || is_there(&added.mounts, &volume.destination) {
-        bail!(
-            "container {name:?} has something of the host on {} already: skep mount del it first",
-            volume.destination
-        );
+    volume.idmap &= before.ids.is_some();
+    let target = volume.destination.clone();
+    let defined = before.volumes.iter().find(|known| same(&known.destination, &target));
+    let is_removed = running.is_some() && added.removed_mounts.iter().any(|known| same(known, &target));
+    if is_there(&added.mounts, &target) || (defined.is_some() && !is_removed) {
+        bail!("container {name:?} has something of the host on {target} already: skep mount del it first");
     }
+    let saved = save || running.is_none() || defined == Some(&volume);
+    let mut after = before.clone();
+    match defined {
+        Some(defined) if *defined == volume => {}
+        Some(defined) if saved => bail!(
+            "the definition of container {name:?} has {} on {target}: skep mount del --save takes it away first",
+            defined.source
+        ),
+        _ if saved => after.volumes.push(volume.clone()),
+        _ => {}
+    }
+    checkconfig::refuse_new(manager, Some(&before), &after)?;
     if let Some(running) = &running {
-        let mut words = vec!["mount", &volume.source, &volume.destination];
+        let mut words = vec!["mount", &volume.source, &target];
         words.extend(volume.read_only.then_some("--read-only"));
         words.extend((!volume.idmap).then_some("--host-owners"));
         manager.runtime.inside(name, &words)?;
-        added.mounts.push(volume.clone());
-        if let Err(error) = running.write(&added) {
-            manager.runtime.inside(name, &["unmount", &volume.destination])?;
+        let old = added.clone();
+        let noted = Mounts::read(running.pid).and_then(|mounts| {
+            added.marks.extend(mounts.mark(&volume)?.map(|mark| (target.clone(), mark)));
+            if defined == Some(&volume) {
+                added.removed_mounts.retain(|known| !same(known, &target));
+            } else {
+                added.mounts.push(volume.clone());
+            }
+            running.write(&added)
+        });
+        let kept = noted.and_then(|()| keep(manager, &before, &after));
+        if let Err(error) = kept {
+            manager.runtime.inside(name, &["unmount", &target]).context("and its mount stays")?;
+            running.write(&old)?;
             return Err(error);
         }
+    } else {
+        keep(manager, &before, &after)?;
     }
-    let saved = save || running.is_none();
-    let row = row(&volume, running.is_some(), saved);
-    if saved {
-        definition.volumes.push(volume);
-        definition.write(&manager.places.container(name))?;
-    }
-    Ok(row)
+    Ok(row(&volume, running.is_some(), saved))
+}
+
+/// Puts down a definition if it is another one now.
+pub(super) fn keep(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
+    if before == after { Ok(()) } else { after.write(&manager.places.container(&after.name)) }
 }
 
 fn remove(manager: &Manager, name: &str, source: Option<&str>, target: &str, save: bool) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
-    let mut definition = Definition::need(&manager.places, name)?;
+    let before = Definition::need(&manager.places, name)?;
     let (running, mut added) = added::look(manager, name)?;
     let fits =
         |volume: &Volume| same(&volume.destination, target) && source.is_none_or(|source| same(&volume.source, source));
-    let was_added = added.mounts.iter().any(fits);
-    if !was_added && !definition.volumes.iter().any(fits) {
+    let Some(volume) = added.mounts.iter().chain(&before.volumes).find(|volume| fits(volume)).cloned() else {
         bail!("container {name:?} has nothing of the host on {target}: skep mount ls {name} lists what it has");
+    };
+    let was_added = added.mounts.iter().any(fits);
+    let is_removed = !was_added && added.removed_mounts.iter().any(|known| same(known, target));
+    if is_removed && !save {
+        bail!("{target} was taken away from container {name:?} already: --save keeps it out of its next start");
     }
-    if let Some(running) = &running {
-        manager.runtime.inside(name, &["unmount", target])?;
+    if let Some(running) = running.as_ref().filter(|_| !is_removed) {
+        take_away(manager, name, running, &volume, added.marks.get(&volume.destination))?;
+        added.marks.remove(&volume.destination);
         added.mounts.retain(|volume| !fits(volume));
+        if is_there(&before.volumes, target) {
+            added.removed_mounts.insert(volume.destination.clone());
+        }
         running.write(&added)?;
     }
     if save || running.is_none() {
-        definition.volumes.retain(|volume| !fits(volume));
-        definition.write(&manager.places.container(name))?;
+        let mut after = before.clone();
+        after.volumes.retain(|volume| !fits(volume));
+        keep(manager, &before, &after)?;
     }
     Ok(())
+}
+
+/// Takes a mount away, and none that the container has made itself.
+fn take_away(manager: &Manager, name: &str, running: &Running, volume: &Volume, mark: Option<&Mark>) -> Result<()> {
+    let target = &volume.destination;
+    match Mounts::read(running.pid)?.find(volume, mark)? {
+        Place::Uppermost(at) => manager.runtime.inside(name, &["unmount", &at]),
+        // Somebody inside has taken it away.
+        Place::Gone => Ok(()),
+        Place::Covered => bail!(
+            "container {name:?} has mounted something of its own over {target}: it has to take that away first (skep exec \
+             {name} umount {target}), or be stopped"
+        ),
+        Place::Other => bail!(
+            "what is mounted on {target} in container {name:?} is not {}, or not any more: a restart without it takes it away",
+            volume.source
+        ),
+    }
 }
 
 fn list(manager: &Manager, name: &str, format: Format) -> Result<()> {
     let definition = Definition::need(&manager.places, name)?;
     let (running, added) = added::look(manager, name)?;
-    let saved = |volume: &Volume| is_there(&definition.volumes, &volume.destination);
-    let mut rows: Vec<Row> = definition.volumes.iter().map(|volume| row(volume, running.is_some(), true)).collect();
-    rows.extend(added.mounts.iter().filter(|volume| !saved(volume)).map(|volume| row(volume, true, false)));
+    let mounts = running.as_ref().map(|running| Mounts::read(running.pid)).transpose()?;
+    let is_active = |volume: &Volume| -> Result<bool> {
+        let Some(mounts) = &mounts else { return Ok(false) };
+        Ok(mounts.find(volume, added.marks.get(&volume.destination))? != Place::Gone)
+    };
+    let mut rows = Vec::new();
+    for volume in &definition.volumes {
+        let is_removed = added.removed_mounts.iter().any(|known| same(known, &volume.destination));
+        rows.push(row(volume, !is_removed && is_active(volume)?, true));
+    }
+    // One that is saved is in the list already.
+    for volume in added.mounts.iter().filter(|volume| !definition.volumes.contains(volume)) {
+        rows.push(row(volume, is_active(volume)?, false));
+    }
     output::print(format, &rows, || {
         let header = ["SOURCE", "TARGET", "ACCESS", "ACTIVE", "SAVED"].map(str::to_owned).to_vec();
         let cells = |row: &Row| {
@@ -134,23 +198,4 @@ fn row(volume: &Volume, active: bool, saved: bool) -> Row {
 
 fn is_there(volumes: &[Volume], target: &str) -> bool {
     volumes.iter().any(|volume| same(&volume.destination, target))
-}
-
-/// Whether two paths are the same but for slashes.
-pub(super) fn same(one: &str, other: &str) -> bool {
-    let parts = |path: &'_ str| -> Vec<String> {
-        path.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
-    };
-    parts(one) == parts(other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same;
-
-    #[test]
-    fn slashes_make_no_difference() {
-        assert!(same("/a//b/", "/a/./b"));
-        assert!(!same("/a/b", "/a/c"));
-    }
 }

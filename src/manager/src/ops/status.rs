@@ -5,10 +5,10 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::Value;
 use sys::ProcFs;
 
 use crate::args_running::StatusArgs;
+use crate::cgroup_file;
 use crate::ops::follow;
 use crate::ops::info::{self, Info};
 use crate::output::{self, Format};
@@ -26,10 +26,21 @@ struct Status {
     /// The processes.
     processes: Vec<Process>,
     /// Shares of the last ten seconds in which something waited, in percent: `cpu`, `memory` and `io`, `some` and `full`;
-    /// empty where the kernel does not tell (cgroup v1).
+    /// empty where the kernel does not tell, for which it takes cgroup v2, if only beside v1.
     pressure: BTreeMap<String, BTreeMap<String, f64>>,
+    /// The same with longer times.
+    stalls: BTreeMap<String, BTreeMap<String, Stall>>,
     /// The last lines of its log.
     log: Vec<String>,
+}
+
+/// How long something waited: in percent of the last 10, 60 and 300 seconds, and microseconds since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+struct Stall {
+    avg10: f64,
+    avg60: f64,
+    avg300: f64,
+    total: u64,
 }
 
 /// One process of a container.
@@ -53,13 +64,13 @@ pub fn status(manager: &Manager, args: &StatusArgs) -> Result<()> {
     let info = info::read(manager, &args.name)?;
     let alive = manager.runtime.is_alive(&args.name)?;
     let pids = if alive { manager.runtime.pids(&args.name)? } else { Vec::new() };
-    let pressure = match alive {
-        true => manager.runtime.stats(&args.name)?.map(|stats| parse_pressure(&stats)).unwrap_or_default(),
-        false => BTreeMap::new(),
-    };
+    let stalls = read_stalls(manager, &args.name, info.pid());
+    let tens =
+        |kinds: &BTreeMap<String, Stall>| kinds.iter().map(|(kind, stall)| (kind.clone(), stall.avg10)).collect();
     let status = Status {
         processes: read_processes(&ProcFs::open()?, &pids),
-        pressure,
+        pressure: stalls.iter().map(|(resource, kinds)| (resource.clone(), tens(kinds))).collect(),
+        stalls,
         log: last_lines(&follow::log_path(manager, &args.name), args.lines)?,
         info,
     };
@@ -67,16 +78,16 @@ pub fn status(manager: &Manager, args: &StatusArgs) -> Result<()> {
         return output::print(args.printed.format(), &status, Vec::new);
     }
     let mut text = output::render_table(&info::rows(&status.info));
-    for (resource, shares) in &status.pressure {
-        let shares: Vec<String> = shares.iter().map(|(kind, share)| format!("{kind} {share:.2} %")).collect();
-        text += &format!("Stalls ({resource}): {}\n", shares.join(", "));
+    if !status.stalls.is_empty() {
+        text += "\nWaits, in percent of the last 10, 60 and 300 seconds\n";
+        text += &output::render_table(&stall_rows(&status.stalls));
     }
     if !status.processes.is_empty() {
-        text += "\nProcesses\n";
+        text += &format!("\nProcesses ({})\n", status.processes.len());
         text += &render_tree(&status.processes);
     }
     if !status.log.is_empty() {
-        text += &format!("\nLog\n{}\n", status.log.join("\n"));
+        text += &format!("\nThe last of its log\n{}\n", status.log.join("\n"));
     }
     output::write(&text)
 }
@@ -92,7 +103,7 @@ fn read_processes(proc: &ProcFs, pids: &[u32]) -> Vec<Process> {
             parts if parts.is_empty() => format!("[{}]", name.trim_end()),
             parts => String::from_utf8_lossy(&parts.join(&b' ')).into_owned(),
         };
-        Some(Process { pid: *pid, parent, command, cgroup: parse_group(&groups).to_owned() })
+        Some(Process { pid: *pid, parent, command, cgroup: cgroup_file::main_path(&groups).to_owned() })
     };
     let mut processes: Vec<Process> = pids.iter().filter_map(read).collect();
     let prefix = common_prefix(&processes);
@@ -100,19 +111,6 @@ fn read_processes(proc: &ProcFs, pids: &[u32]) -> Vec<Process> {
         process.cgroup = process.cgroup[prefix.len()..].trim_start_matches('/').to_owned();
     }
     processes
-}
-
-/// The group of a process that says most: v2's, else that of systemd's hierarchy, else the first.
-fn parse_group(groups: &str) -> &str {
-    let parsed: Vec<(&str, &str)> = groups
-        .lines()
-        .filter_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            Some((parts.next()?, parts.next()?))
-        })
-        .collect();
-    let of = |name: &str| parsed.iter().find(|(controllers, path)| *controllers == name && *path != "/");
-    of("").or(of("name=systemd")).or(parsed.first()).map_or("/", |(_, path)| path)
 }
 
 /// The longest folder that all groups are in.
@@ -154,16 +152,40 @@ fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).take(200).collect()
 }
 
-fn parse_pressure(stats: &Value) -> BTreeMap<String, BTreeMap<String, f64>> {
-    let data = &stats["data"];
-    let of = |resource: &str| {
-        let psi = &data[resource]["psi"];
-        let share = |kind: &str| Some((kind.to_owned(), psi[kind]["avg10"].as_f64()?));
-        let shares: BTreeMap<String, f64> = ["some", "full"].into_iter().filter_map(share).collect();
-        (!shares.is_empty()).then_some(shares)
+/// What waited, by the files of its group. Those that there are not say nothing.
+fn read_stalls(manager: &Manager, name: &str, pid: Option<u32>) -> BTreeMap<String, BTreeMap<String, Stall>> {
+    let read = |resource: &str| {
+        let file = cgroup_file::find(&manager.places, name, pid?, &format!("{resource}.pressure")).ok()?;
+        Some((resource.to_owned(), parse_stalls(&fs::read_to_string(file.path).ok()?)))
     };
-    let named = [("cpu", "cpu"), ("memory", "memory"), ("io", "blkio")];
-    named.into_iter().filter_map(|(name, key)| Some((name.to_owned(), of(key)?))).collect()
+    ["cpu", "memory", "io"].into_iter().filter_map(read).filter(|(_, kinds)| !kinds.is_empty()).collect()
+}
+
+/// Kernel: Documentation/accounting/psi.rst.
+fn parse_stalls(text: &str) -> BTreeMap<String, Stall> {
+    let parse = |line: &str| {
+        let (kind, fields) = line.split_once(' ')?;
+        let of = |name: &str| fields.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let average = |name: &str| of(name)?.parse().ok();
+        let stall = Stall {
+            avg10: average("avg10")?,
+            avg60: average("avg60")?,
+            avg300: average("avg300")?,
+            total: of("total")?.parse().ok()?,
+        };
+        Some((kind.to_owned(), stall))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+fn stall_rows(stalls: &BTreeMap<String, BTreeMap<String, Stall>>) -> Vec<Vec<String>> {
+    let row = |resource: &str, kind: &str, stall: &Stall| {
+        let mut row = vec![format!("  {resource}"), kind.to_owned()];
+        row.extend([stall.avg10, stall.avg60, stall.avg300].map(|share| format!("{share:.2}")));
+        row
+    };
+    let all = stalls.iter().flat_map(|(resource, kinds)| kinds.iter().map(|(kind, stall)| row(resource, kind, stall)));
+    all.collect()
 }
 
 fn last_lines(path: &std::path::Path, lines: usize) -> Result<Vec<String>> {
@@ -207,12 +229,14 @@ mod tests {
 
     #[test]
     fn what_the_kernel_writes_is_read() {
-        assert_eq!(parse_group("3:cpu:/x/y\n1:name=systemd:/s/u\n0::/\n"), "/s/u");
-        assert_eq!(parse_group("0::/skep/web1\n"), "/skep/web1");
-        assert_eq!(parse_group(""), "/");
         let groups = [process(1, 0, "", "/skep/w/a"), process(2, 1, "", "/skep/w/ab"), process(3, 1, "", "/skep/w")];
         assert_eq!(common_prefix(&groups), "/skep/w");
-        let stats = serde_json::json!({ "data": { "cpu": { "psi": { "some": { "avg10": 1.5 } } } } });
-        assert_eq!(parse_pressure(&stats)["cpu"]["some"], 1.5);
+        let psi = "some avg10=1.50 avg60=0.25 avg300=0.00 total=365\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=28\n";
+        let stalls = parse_stalls(psi);
+        assert_eq!(stalls["some"], Stall { avg10: 1.5, avg60: 0.25, avg300: 0.0, total: 365 });
+        assert_eq!(stalls["full"].total, 28);
+        let rows = stall_rows(&BTreeMap::from([("cpu".to_owned(), stalls)]));
+        assert_eq!(rows[1].join(" "), "  cpu some 1.50 0.25 0.00");
+        assert!(parse_stalls("nonsense\nsome avg10=x\n").is_empty());
     }
 }

@@ -29,6 +29,14 @@ pub fn write_own(upper: &Path, lower: &[PathBuf], system: &System) -> Result<()>
     if read(&layers, "etc/machine-id")?.as_deref() != Some(&id) {
         replace(etc.as_fd(), "machine-id", &id, 0o444)?;
     }
+    // Where it is a file and no link to the other, whoever made it took a number for this one alone.
+    const BUS: (&str, &str) = ("var/lib/dbus", "machine-id");
+    let of_bus = read(&layers, &format!("{}/{}", BUS.0, BUS.1))?;
+    if of_bus.is_some_and(|text| !text.trim().is_empty() && text != id)
+        && let Some(folder) = own_path(&layers, BUS.0)?
+    {
+        replace(folder.as_fd(), BUS.1, &id, 0o444)?;
+    }
     let has_own = exists(layers[0].as_fd(), "etc/inittab")?;
     if !has_own
         && let Some(text) = read(&layers, "etc/inittab")?
@@ -252,6 +260,19 @@ fn own_folder(layers: &[OwnedFd], name: &str) -> Result<Option<OwnedFd>> {
         return Ok(Some(made));
     }
     Ok(None)
+}
+
+/// The same of a folder further down, with all that it is in.
+fn own_path(layers: &[OwnedFd], path: &str) -> Result<Option<OwnedFd>> {
+    let mut made = None;
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    for end in ends {
+        made = own_folder(layers, &path[..end])?;
+        if made.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(made)
 }
 
 /// The text of a small file as the layers show it.

@@ -15,10 +15,10 @@ pub const BUFFER: usize = 8192;
 /// The folder.
 pub const ROOT: u64 = 1;
 
-/// How long the kernel may remember names and attributes, seconds: they never change.
+/// How long the kernel may remember names and what it knows of the folder, seconds: they never change.
 const VALID: u64 = 86_400;
 
-/// Every read asks: the length that is said of a file, 0, is no end.
+/// Every read asks: the length that is said of a file is no end.
 const DIRECT_IO: u32 = 1;
 
 const ENOENT: i32 = 2;
@@ -39,11 +39,15 @@ pub enum Request<'a> {
     Read {
         /// The node.
         node: u64,
+        /// What opening it was answered with.
+        handle: u64,
         /// From here on.
         offset: u64,
         /// At most so much.
         size: usize,
     },
+    /// To close what an opening was answered with.
+    Close(u64),
     /// How large the file system is.
     Size,
     /// Something that needs no more than a yes.
@@ -65,10 +69,15 @@ pub fn parse(bytes: &[u8]) -> Option<(u64, Request<'_>)> {
         3 => Request::Attributes(node),
         // OPEN and OPENDIR.
         14 | 27 => Request::Open,
-        15 => Request::Read { node, offset: u64_at(body, 8)?, size: usize::try_from(u32_at(body, 16)?).ok()? },
+        15 => {
+            let (handle, offset, size) = (u64_at(body, 0)?, u64_at(body, 8)?, u32_at(body, 16)?);
+            Request::Read { node, handle, offset, size: usize::try_from(size).ok()? }
+        }
         17 => Request::Size,
-        // RELEASE, FLUSH, READDIR (of nothing) and RELEASEDIR.
-        18 | 25 | 28 | 29 => Request::Agree,
+        // RELEASE.
+        18 => Request::Close(u64_at(body, 0)?),
+        // FLUSH, READDIR (of nothing) and RELEASEDIR.
+        25 | 28 | 29 => Request::Agree,
         // FORGET, INTERRUPT, DESTROY and BATCH_FORGET.
         2 | 36 | 38 | 42 => Request::Note,
         _ => Request::Unknown,
@@ -122,23 +131,25 @@ pub fn render_init() -> Vec<u8> {
 /// `fuse_entry_out`: a file by its number.
 #[must_use]
 pub fn render_entry(node: u64) -> Vec<u8> {
-    let mut body = [node, 0, VALID, VALID, 0].map(u64::to_ne_bytes).concat();
-    body.extend(attributes(node));
+    let mut body = [node, 0, VALID, 0, 0].map(u64::to_ne_bytes).concat();
+    body.extend(attributes(node, 0));
     body
 }
 
-/// `fuse_attr_out`.
+/// `fuse_attr_out`. The kernel asks for those of a file at each opening, since it may not remember them: its length is where
+/// `sendfile(2)` ends (Linux 6.5, which reads for it by pages, also of a file that is opened for direct reads).
 #[must_use]
-pub fn render_attributes(node: u64) -> Vec<u8> {
-    let mut body = [VALID, 0].map(u64::to_ne_bytes).concat();
-    body.extend(attributes(node));
+pub fn render_attributes(node: u64, length: usize) -> Vec<u8> {
+    let valid = if node == ROOT { VALID } else { 0 };
+    let mut body = [valid, 0].map(u64::to_ne_bytes).concat();
+    body.extend(attributes(node, length as u64));
     body
 }
 
-/// `fuse_open_out`.
+/// `fuse_open_out`, with a number that comes back with what is read of it.
 #[must_use]
-pub fn render_open() -> Vec<u8> {
-    let mut body = 0u64.to_ne_bytes().to_vec();
+pub fn render_open(handle: u64) -> Vec<u8> {
+    let mut body = handle.to_ne_bytes().to_vec();
     body.extend([DIRECT_IO, 0].map(u32::to_ne_bytes).concat());
     body
 }
@@ -154,11 +165,11 @@ pub fn render_size() -> Vec<u8> {
 }
 
 /// `fuse_attr`: root's, for everybody to read.
-fn attributes(node: u64) -> Vec<u8> {
+fn attributes(node: u64, length: u64) -> Vec<u8> {
     const FOLDER_MODE: u32 = 0o040_555;
     const FILE_MODE: u32 = 0o100_444;
     let mode = if node == ROOT { FOLDER_MODE } else { FILE_MODE };
-    let mut body = [node, 0, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
+    let mut body = [node, length, 0, 0, 0, 0].map(u64::to_ne_bytes).concat();
     // The parts of a second of three times, mode, links, owner, group, device, block size, flags.
     body.extend([0, 0, 0, mode, 1, 0, 0, 0, 4096, 0].map(u32::to_ne_bytes).concat());
     body
@@ -182,9 +193,10 @@ mod tests {
         let parsed = |bytes: &[u8]| parse(bytes).map(|(unique, request)| (unique, format!("{request:?}")));
         let expect = |text: &str| Some((7, text.to_owned()));
         assert_eq!(parsed(&request(1, 1, b"stat\0")), expect(&format!("Lookup({:?})", b"stat")));
-        let mut read = [0u64, 4096].map(u64::to_ne_bytes).concat();
+        let mut read = [5u64, 4096].map(u64::to_ne_bytes).concat();
         read.extend(512u32.to_ne_bytes());
-        assert_eq!(parsed(&request(15, 3, &read)), expect("Read { node: 3, offset: 4096, size: 512 }"));
+        assert_eq!(parsed(&request(15, 3, &read)), expect("Read { node: 3, handle: 5, offset: 4096, size: 512 }"));
+        assert_eq!(parsed(&request(18, 3, &5u64.to_ne_bytes())), expect("Close(5)"));
         assert_eq!(parsed(&request(2, 3, &[])), expect("Note"));
         assert_eq!(parsed(&request(99, 3, &[])), expect("Unknown"));
         // One that is cut off is none.
@@ -198,8 +210,8 @@ mod tests {
     fn answers_have_the_lengths_that_the_kernel_wants() {
         assert_eq!(render_init().len(), 64);
         assert_eq!(render_entry(2).len(), 128);
-        assert_eq!(render_attributes(2).len(), 104);
-        assert_eq!(render_open().len(), 16);
+        assert_eq!(render_attributes(2, 9).len(), 104);
+        assert_eq!(render_open(1).len(), 16);
         assert_eq!(render_size().len(), 80);
         assert_eq!(
             render_answer(7, b"text"),

@@ -14,21 +14,22 @@ pub mod fuse;
 pub mod render;
 pub mod source;
 
+use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use runtime_spec::monitor::{VIEWS, file};
 use sys::Errno;
-use sys::fs::{CWD, OFlags};
+use sys::fs::OFlags;
 use sys::mount::FsContext;
 
 use crate::start::tell;
 use fuse::Request;
 use render::{Load, Tasks, Time};
-use source::Groups;
+use source::{Groups, read};
 
 /// Seconds between two looks at what runs, while somebody is interested in the load.
 const SAMPLE_S: f64 = 5.0;
@@ -36,6 +37,9 @@ const SAMPLE_S: f64 = 5.0;
 const SAMPLE_MS: u64 = 5_000;
 /// Seconds after which nobody is interested any more, and it sleeps until the next question.
 const INTEREST_S: f64 = 900.0;
+
+/// How old a text may be that was measured when its file was opened.
+const MEASURED_MAX: Duration = Duration::from_millis(50);
 
 /// Serves the files of a run until nobody can read them any more. The first line that it writes says whether they are there.
 ///
@@ -45,7 +49,7 @@ pub fn main(folder: &Path, group: &str, place: &Path) -> Result<()> {
     sys::process::close_all_but(vec![0, 1, 2])?;
     sys::process::new_session()?;
     let device = sys::fs::open("/dev/fuse", OFlags::RDWR).context("cannot open /dev/fuse")?;
-    let began = uptime()?;
+    let began = Began { up: uptime()?, at: Instant::now() };
     mount(device.as_fd(), place)?;
     sys::process::chdir("/")?;
     tell("ok");
@@ -55,8 +59,18 @@ pub fn main(folder: &Path, group: &str, place: &Path) -> Result<()> {
     }
     drop(null);
     let pid = folder.join(file::PID);
-    let mut view =
-        View { pid: &pid, group, began, groups: None, load: Load::default(), seen: (began, 0.0), asked: None };
+    let seen = (began.at, 0.0);
+    let mut view = View {
+        pid: &pid,
+        group,
+        began,
+        groups: None,
+        load: Load::default(),
+        seen,
+        asked: None,
+        measured: None,
+        texts: Texts::default(),
+    };
     view.serve(&device)
 }
 
@@ -80,7 +94,7 @@ fn mount(device: BorrowedFd<'_>, place: &Path) -> Result<()> {
 
 /// Seconds since the machine began.
 fn uptime() -> Result<f64> {
-    let text = sys::fs::read_text_at(CWD, "/proc/uptime")?;
+    let text = read("/proc/uptime")?;
     text.split(' ').next().and_then(|word| word.parse().ok()).with_context(|| format!("no time: {text:?}"))
 }
 
@@ -90,22 +104,84 @@ struct View<'a> {
     pid: &'a Path,
     group: &'a str,
     /// When it began.
-    began: f64,
+    began: Began,
     groups: Option<Groups>,
     load: Load,
     /// When the load was last brought up to date, and how many seconds it had computed by then.
-    seen: (f64, f64),
+    seen: (Instant, f64),
     /// When somebody asked for the load.
-    asked: Option<f64>,
+    asked: Option<Instant>,
+    /// The text whose length was told last, and when: who opens a file reads what was measured.
+    measured: Option<(&'static str, Instant, String)>,
+    texts: Texts,
+}
+
+/// The name of the file that a node is.
+fn name_of(node: u64) -> Option<&'static str> {
+    VIEWS.get(usize::try_from(node.checked_sub(fuse::ROOT + 1)?).ok()?).map(|(name, _)| *name)
+}
+
+/// A moment by two clocks.
+#[derive(Debug, Clone, Copy)]
+struct Began {
+    /// Seconds since the machine began, those in which it slept included, as containers are told.
+    up: f64,
+    /// What costs no file to ask for.
+    at: Instant,
+}
+
+/// What was rendered for those who have read a part of it: the next parts are of the same text. Each that opens a file has one of
+/// its own.
+#[derive(Debug, Default)]
+struct Texts {
+    /// By the handle, the oldest first.
+    kept: VecDeque<(u64, String)>,
+    /// The last handle that was given.
+    last: u64,
+}
+
+impl Texts {
+    /// Most that are kept. One that had to go is rendered anew.
+    const MAX: usize = 64;
+    /// Most bytes of all of them. The container opens as many as it likes, and this process is none of its.
+    const BYTES_MAX: usize = 1 << 20;
+
+    fn open(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    fn forget(&mut self, handle: u64) {
+        self.kept.retain(|(known, _)| *known != handle);
+    }
+
+    /// A part of the text of a handle, which `render` makes for the first part.
+    fn part(&mut self, handle: u64, offset: usize, size: usize, render: impl FnOnce() -> String) -> Vec<u8> {
+        let known = self.kept.iter().position(|(known, _)| *known == handle).filter(|_| offset > 0);
+        if known.is_none() {
+            self.forget(handle);
+            self.kept.push_back((handle, render()));
+            let bytes = |kept: &VecDeque<(u64, String)>| kept.iter().map(|(_, text)| text.len()).sum::<usize>();
+            while self.kept.len() > Texts::MAX || (self.kept.len() > 1 && bytes(&self.kept) > Texts::BYTES_MAX) {
+                self.kept.pop_front();
+            }
+        }
+        let text = self.kept.get(known.unwrap_or(self.kept.len().saturating_sub(1))).map_or("", |(_, text)| text);
+        let rest = text.as_bytes().get(offset..).unwrap_or_default();
+        let part = rest[..size.min(rest.len())].to_vec();
+        if part.is_empty() {
+            // It has been read to its end.
+            self.forget(handle);
+        }
+        part
+    }
 }
 
 impl View<'_> {
     fn serve(&mut self, device: &OwnedFd) -> Result<()> {
         let mut buffer = vec![0; fuse::BUFFER];
-        // What was rendered for a first part: the next parts are of the same text.
-        let mut texts = [const { String::new() }; VIEWS.len()];
         loop {
-            let interested = self.asked.is_some_and(|asked| uptime().is_ok_and(|now| now - asked < INTEREST_S));
+            let interested = self.asked.is_some_and(|asked| asked.elapsed().as_secs_f64() < INTEREST_S);
             let ready = sys::process::poll_readable(&[device.as_fd()], interested.then_some(SAMPLE_MS))?;
             if !ready[0].readable && !ready[0].hung_up {
                 let tasks = self.groups()?.tasks();
@@ -122,7 +198,7 @@ impl View<'_> {
                 other => other?,
             };
             let Some((unique, request)) = fuse::parse(&buffer[..length]) else { continue };
-            if let Some(answer) = self.answer(unique, &request, &mut texts) {
+            if let Some(answer) = self.answer(unique, &request) {
                 match sys::fs::write_some(device.as_fd(), &answer) {
                     // Who asked has gone.
                     Err(error) if error.is(Errno::NOENT) => {}
@@ -133,25 +209,39 @@ impl View<'_> {
         }
     }
 
-    fn answer(&mut self, unique: u64, request: &Request<'_>, texts: &mut [String]) -> Option<Vec<u8>> {
+    fn answer(&mut self, unique: u64, request: &Request<'_>) -> Option<Vec<u8>> {
         let body = match *request {
             Request::Init => fuse::render_init(),
             Request::Lookup(name) => match VIEWS.iter().position(|(known, _)| known.as_bytes() == name) {
                 Some(index) => fuse::render_entry(index as u64 + fuse::ROOT + 1),
                 None => return Some(fuse::render_absent(unique)),
             },
-            Request::Attributes(node) => fuse::render_attributes(node),
-            Request::Open => fuse::render_open(),
+            Request::Attributes(fuse::ROOT) => fuse::render_attributes(fuse::ROOT, 0),
+            Request::Attributes(node) => {
+                let name = name_of(node)?;
+                let text = self.render(name).unwrap_or_default();
+                let length = text.len();
+                self.measured = Some((name, Instant::now(), text));
+                fuse::render_attributes(node, length)
+            }
+            Request::Open => fuse::render_open(self.texts.open()),
             Request::Size => fuse::render_size(),
-            Request::Read { node, offset, size } => {
-                let index = usize::try_from(node.checked_sub(fuse::ROOT + 1)?).ok()?;
-                let text = texts.get_mut(index)?;
-                if offset == 0 {
-                    // What cannot be known now is an empty file.
-                    *text = self.render(VIEWS[index].0).unwrap_or_default();
-                }
-                let rest = text.as_bytes().get(usize::try_from(offset).ok()?..).unwrap_or_default();
-                rest[..size.min(rest.len())].to_vec()
+            Request::Read { node, handle, offset, size } => {
+                let name = name_of(node)?;
+                let offset = usize::try_from(offset).ok()?;
+                // Taken out, since what renders is this, too.
+                let mut texts = std::mem::take(&mut self.texts);
+                // What cannot be known now is an empty file.
+                let part = texts.part(handle, offset, size, || match self.measured.take() {
+                    Some((measured, at, text)) if measured == name && at.elapsed() < MEASURED_MAX => text,
+                    _ => self.render(name).unwrap_or_default(),
+                });
+                self.texts = texts;
+                part
+            }
+            Request::Close(handle) => {
+                self.texts.forget(handle);
+                Vec::new()
             }
             Request::Agree => Vec::new(),
             Request::Note => return None,
@@ -170,7 +260,6 @@ impl View<'_> {
     }
 
     fn render(&mut self, name: &str) -> Result<String> {
-        let read = |path: &str| sys::fs::read_text_at(CWD, path).with_context(|| format!("cannot read {path}"));
         let began = self.began;
         let groups = self.groups()?;
         Ok(match name {
@@ -180,14 +269,14 @@ impl View<'_> {
             "stat" => {
                 let (user, system, _) = groups.time();
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?;
-                let up = std::time::Duration::from_secs_f64((uptime()? - began).max(0.0)).as_millis() / 10;
+                let up = Duration::from_secs_f64((uptime()? - began.up).max(0.0)).as_millis() / 10;
                 let time = Time { user, system, uptime: u64::try_from(up)? };
                 render::render_stat(groups.cpus().len(), time, groups.tasks(), now.as_secs())
             }
             _ => {
                 let tasks = groups.tasks();
                 self.pass_time(tasks)?;
-                self.asked = Some(uptime()?);
+                self.asked = Some(Instant::now());
                 self.load.render(tasks)
             }
         })
@@ -195,9 +284,9 @@ impl View<'_> {
 
     /// Brings the load up to date: by what runs now where it was looked at a moment ago, else by how much was computed since.
     fn pass_time(&mut self, tasks: Tasks) -> Result<()> {
-        let (now, (_, _, computed)) = (uptime()?, self.groups()?.time());
+        let (now, (_, _, computed)) = (Instant::now(), self.groups()?.time());
         let (before, computed_before) = self.seen;
-        let passed = now - before;
+        let passed = now.saturating_duration_since(before).as_secs_f64();
         if passed <= 0.0 {
             return Ok(());
         }
@@ -207,5 +296,41 @@ impl View<'_> {
         self.load.advance(passed, active);
         self.seen = (now, computed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reader_reads_one_text() {
+        let mut texts = Texts::default();
+        let (one, two) = (texts.open(), texts.open());
+        let read = |texts: &mut Texts, handle, offset, now: &str| {
+            String::from_utf8(texts.part(handle, offset, 4, || now.to_owned())).unwrap()
+        };
+        assert_eq!(read(&mut texts, one, 0, "first text"), "firs");
+        // It begins while the other has read a part.
+        assert_eq!(read(&mut texts, two, 0, "second"), "seco");
+        assert_eq!(read(&mut texts, one, 4, "third"), "t te");
+        assert_eq!(read(&mut texts, two, 4, "third"), "nd");
+        assert_eq!(read(&mut texts, two, 6, "third"), "");
+        assert_eq!(texts.kept.len(), 1, "one that is read to its end is not kept");
+        assert_eq!(read(&mut texts, one, 0, "again"), "agai", "from the beginning it is a new one");
+        texts.forget(one);
+        assert!(texts.kept.is_empty());
+    }
+
+    #[test]
+    fn those_who_never_read_on_take_bounded_memory() {
+        let mut texts = Texts::default();
+        for _ in 0..1000 {
+            let handle = texts.open();
+            texts.part(handle, 0, 1, || "text".to_owned());
+        }
+        assert_eq!(texts.kept.len(), Texts::MAX);
+        assert_eq!(texts.part(1, 1, 9, || "anew".to_owned()), b"new");
+        assert_eq!(texts.kept.len(), Texts::MAX);
     }
 }

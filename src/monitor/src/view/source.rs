@@ -1,9 +1,10 @@
 //! What the kernel says of a container's groups: where they are, and the values in them.
 
-use std::fmt::Write;
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result};
-use sys::fs::{CWD, FileType};
+use sys::fs::{CWD, FileType, OFlags};
+use sys::groups::{self, Place};
 
 use runtime_spec::monitor::parse_cpus;
 
@@ -11,6 +12,12 @@ use super::render::{Memory, Parts, Tasks};
 
 /// Most tasks that are looked at one by one.
 const TASKS_MAX: usize = 4096;
+/// Most groups of a container that are looked into.
+const GROUPS_MAX: usize = 1024;
+/// Most bytes that are read of a file of the kernel's. The longest is `/proc/cpuinfo` of a large machine.
+const FILE_MAX: usize = 4 << 20;
+/// Most bytes that are read of a list of tasks: what [`TASKS_MAX`] numbers take.
+const LIST_MAX: usize = TASKS_MAX * 12;
 
 /// The folders of a container's groups.
 #[derive(Debug, Default)]
@@ -20,15 +27,6 @@ pub struct Groups {
     cpuacct: Option<Place>,
     cpuset: Option<Place>,
     tasks: Option<Place>,
-}
-
-/// A folder in a hierarchy.
-#[derive(Debug, Clone)]
-struct Place {
-    dir: String,
-    /// Where the hierarchy is mounted: nothing above has limits.
-    top: usize,
-    unified: bool,
 }
 
 impl Groups {
@@ -42,23 +40,10 @@ impl Groups {
         let mounts = read("/proc/self/mountinfo")?;
         let mounts: Vec<_> =
             sys::mountinfo::parse(&mounts).filter(|mount| mount.kind == "cgroup" || mount.kind == "cgroup2").collect();
-        let place = |controller: &str| {
-            let is_of =
-                |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|n| n == controller));
-            let legacy = of_process.lines().find(is_of);
-            let line = legacy.or_else(|| of_process.lines().find(|line| line.starts_with("0::")))?;
-            let path = cut(line.splitn(3, ':').nth(2)?, group);
-            let mount = mounts.iter().find(|mount| match legacy {
-                Some(_) => mount.kind == "cgroup" && mount.options.split(',').any(|option| option == controller),
-                None => mount.kind == "cgroup2",
-            })?;
-            let path = path.strip_prefix(mount.root.trim_end_matches('/')).unwrap_or(path);
-            let dir = format!("{}{path}", mount.mountpoint);
-            Some(Place { dir, top: mount.mountpoint.len(), unified: legacy.is_none() })
-        };
+        let place = |controller: &str| groups::find(&of_process, &mounts, controller, group).next();
         let of = |controller: &str, file: &str| {
             // On a hybrid host cgroup2 may have no controller at all.
-            place(controller).filter(|place| !place.unified || place.read(file).is_some())
+            place(controller).filter(|place| !place.unified || get(place, file).is_some())
         };
         Ok(Groups {
             memory: of("memory", "memory.current"),
@@ -73,13 +58,13 @@ impl Groups {
     #[must_use]
     pub fn memory(&self) -> Memory {
         let Some(place) = &self.memory else { return Memory { limit: u64::MAX, ..Memory::default() } };
-        let stat = place.read("memory.stat").unwrap_or_default();
-        let number = |file: &str| place.number(file).unwrap_or(0);
+        let stat = get(place, "memory.stat").unwrap_or_default();
+        let number = |file: &str| number(place, file).unwrap_or(0);
         if place.unified {
             return Memory {
-                limit: place.lowest("memory.max"),
+                limit: lowest(place, "memory.max"),
                 usage: number("memory.current"),
-                swap_limit: place.lowest("memory.swap.max"),
+                swap_limit: lowest(place, "memory.swap.max"),
                 swap_used: number("memory.swap.current"),
                 parts: parts(&stat, ""),
             };
@@ -102,12 +87,12 @@ impl Groups {
     pub fn cpus(&self) -> Vec<usize> {
         let file = |place: &Place| {
             let names = ["cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus"];
-            names.iter().find_map(|name| place.read(name))
+            names.iter().find_map(|name| get(place, name))
         };
         let list = self.cpuset.as_ref().and_then(file);
         let list = list.or_else(|| read("/sys/devices/system/cpu/online").ok()).unwrap_or_else(|| "0".to_owned());
         let mut cpus = parse_cpus(&list);
-        if let Some(whole) = self.cpu.as_ref().and_then(Place::quota) {
+        if let Some(whole) = self.cpu.as_ref().and_then(quota) {
             cpus.truncate(whole.max(1));
         }
         cpus
@@ -118,13 +103,13 @@ impl Groups {
     pub fn time(&self) -> (u64, u64, f64) {
         let Some(place) = &self.cpuacct else { return (0, 0, 0.0) };
         if place.unified {
-            let stat = place.read("cpu.stat").unwrap_or_default();
+            let stat = get(place, "cpu.stat").unwrap_or_default();
             let micros = |name: &str| value(&stat, name).unwrap_or(0);
             let seconds = std::time::Duration::from_micros(micros("usage_usec")).as_secs_f64();
             return (micros("user_usec") / 10_000, micros("system_usec") / 10_000, seconds);
         }
-        let stat = place.read("cpuacct.stat").unwrap_or_default();
-        let nanos = place.number("cpuacct.usage").unwrap_or(0);
+        let stat = get(place, "cpuacct.stat").unwrap_or_default();
+        let nanos = number(place, "cpuacct.usage").unwrap_or(0);
         let seconds = std::time::Duration::from_nanos(nanos).as_secs_f64();
         (value(&stat, "user").unwrap_or(0), value(&stat, "system").unwrap_or(0), seconds)
     }
@@ -132,58 +117,57 @@ impl Groups {
     /// Counts the tasks by what they do.
     #[must_use]
     pub fn tasks(&self) -> Tasks {
-        let mut tasks = Tasks::default();
-        if let Some(place) = &self.tasks {
-            count(&place.dir, if place.unified { "cgroup.threads" } else { "tasks" }, &mut tasks);
-        }
-        tasks
+        let of = |place: &Place| count(&place.dir, if place.unified { "cgroup.threads" } else { "tasks" });
+        self.tasks.as_ref().map(of).unwrap_or_default()
     }
 }
 
-impl Place {
-    fn read(&self, file: &str) -> Option<String> {
-        read(&format!("{}/{file}", self.dir)).ok()
-    }
-
-    fn number(&self, file: &str) -> Option<u64> {
-        self.read(file)?.trim().parse().ok()
-    }
-
-    /// The lowest number that this file has here or in a group above; `u64::MAX` for none.
-    fn lowest(&self, file: &str) -> u64 {
-        let mut dir = self.dir.as_str();
-        let mut lowest = u64::MAX;
-        while dir.len() > self.top {
-            let here = read(&format!("{dir}/{file}")).ok().and_then(|text| text.trim().parse().ok());
-            lowest = lowest.min(here.unwrap_or(u64::MAX));
-            dir = dir.rsplit_once('/').map_or("", |(above, _)| above);
-        }
-        lowest
-    }
-
-    /// Processors that the quota fills, the last one maybe in part; `None` without one.
-    fn quota(&self) -> Option<usize> {
-        let (quota, period): (u64, u64) = if self.unified {
-            let text = self.read("cpu.max")?;
-            let (quota, period) = text.trim().split_once(' ')?;
-            (quota.parse().ok()?, period.parse().ok()?)
-        } else {
-            // -1 is none.
-            (self.number("cpu.cfs_quota_us")?, self.number("cpu.cfs_period_us")?)
-        };
-        usize::try_from(quota.div_ceil(period.max(1))).ok()
-    }
+/// What a file of a group has.
+fn get(place: &Place, file: &str) -> Option<String> {
+    read(&format!("{}/{file}", place.dir)).ok()
 }
 
-fn read(path: &str) -> Result<String> {
-    sys::fs::read_text_at(CWD, path).with_context(|| format!("cannot read {path}"))
+fn number(place: &Place, file: &str) -> Option<u64> {
+    get(place, file)?.trim().parse().ok()
 }
 
-/// The path down to the container's own group.
-fn cut<'p>(path: &'p str, group: &str) -> &'p str {
-    let ends = |at: &usize| path[at + group.len()..].starts_with('/') || path.len() == at + group.len();
-    let found = path.match_indices(group).map(|(at, _)| at).find(ends);
-    found.map_or(path, |at| &path[..at + group.len()])
+/// The lowest number that this file has here or in a group above; `u64::MAX` for none.
+fn lowest(place: &Place, file: &str) -> u64 {
+    let mut dir = place.dir.as_str();
+    let mut lowest = u64::MAX;
+    while dir.len() > place.top {
+        let here = read(&format!("{dir}/{file}")).ok().and_then(|text| text.trim().parse().ok());
+        lowest = lowest.min(here.unwrap_or(u64::MAX));
+        dir = dir.rsplit_once('/').map_or("", |(above, _)| above);
+    }
+    lowest
+}
+
+/// Processors that the quota fills, the last one maybe in part; `None` without one.
+fn quota(place: &Place) -> Option<usize> {
+    let (quota, period): (u64, u64) = if place.unified {
+        let text = get(place, "cpu.max")?;
+        let (quota, period) = text.trim().split_once(' ')?;
+        (quota.parse().ok()?, period.parse().ok()?)
+    } else {
+        // -1 is none.
+        (number(place, "cpu.cfs_quota_us")?, number(place, "cpu.cfs_period_us")?)
+    };
+    usize::try_from(quota.div_ceil(period.max(1))).ok()
+}
+
+/// Reads a file of the kernel's.
+pub(super) fn read(path: &str) -> Result<String> {
+    read_part(path, FILE_MAX)
+}
+
+fn read_part(path: &str, most: usize) -> Result<String> {
+    let read = || -> sys::Result<Vec<u8>> {
+        let file = sys::fs::open(path, OFlags::RDONLY)?;
+        sys::fs::read_limited(file.as_fd(), most)
+    };
+    let bytes = read().with_context(|| format!("cannot read {path}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The number behind a name, at the beginning of a line.
@@ -211,44 +195,38 @@ fn parts(stat: &str, prefix: &str) -> Parts {
     }
 }
 
-/// Adds the tasks of a group and of those below. What is gone by now is not counted.
-fn count(dir: &str, file: &str, tasks: &mut Tasks) {
-    let mut path = String::new();
-    for task in read(&format!("{dir}/{file}")).unwrap_or_default().lines() {
-        if tasks.all >= TASKS_MAX {
-            return;
+/// Counts the tasks of a group and of those below. What is gone by now is not counted.
+fn count(top: &str, file: &str) -> Tasks {
+    let mut tasks = Tasks::default();
+    let (mut rest, mut looked) = (vec![top.to_owned()], 0);
+    while let Some(dir) = rest.pop() {
+        looked += 1;
+        for task in read_part(&format!("{dir}/{file}"), LIST_MAX).unwrap_or_default().lines() {
+            if tasks.all >= TASKS_MAX {
+                return tasks;
+            }
+            tasks.all += 1;
+            let stat = read(&format!("/proc/{task}/stat")).unwrap_or_default();
+            // The name before it may have anything in it.
+            match stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next()) {
+                Some('R') => tasks.running += 1,
+                Some('D') => tasks.blocked += 1,
+                _ => {}
+            }
         }
-        tasks.all += 1;
-        path.clear();
-        if write!(path, "/proc/{task}/stat").is_err() {
-            continue;
-        }
-        let stat = read(&path).unwrap_or_default();
-        // The name before it may have anything in it.
-        match stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next()) {
-            Some('R') => tasks.running += 1,
-            Some('D') => tasks.blocked += 1,
-            _ => {}
-        }
+        let below = sys::fs::list(CWD, &dir).unwrap_or_default().into_iter();
+        let folders = below.filter(|(_, kind)| *kind == FileType::Directory);
+        // How many there are is the container's choice.
+        rest.extend(
+            folders.take(GROUPS_MAX.saturating_sub(looked + rest.len())).map(|(name, _)| format!("{dir}/{name}")),
+        );
     }
-    for (name, kind) in sys::fs::list(CWD, dir).unwrap_or_default() {
-        if kind == FileType::Directory {
-            count(&format!("{dir}/{name}"), file, tasks);
-        }
-    }
+    tasks
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_container_s_group_is_found_in_the_path_of_a_process() {
-        assert_eq!(cut("/skep/web1/init.scope", "/skep/web1"), "/skep/web1");
-        assert_eq!(cut("/a/skep/web1", "/skep/web1"), "/a/skep/web1");
-        assert_eq!(cut("/skep/web10/skep/web1/x", "/skep/web1"), "/skep/web10/skep/web1");
-        assert_eq!(cut("/elsewhere", "/skep/web1"), "/elsewhere");
-    }
 
     #[test]
     fn both_versions_name_the_parts_of_memory() {
