@@ -99,6 +99,30 @@ fn a_group_that_was_removed_by_somebody_is_noticed() {
     });
 }
 
+/// A process in a cgroup namespace can be born in groups below its root alone, and the container's is beside it.
+#[test]
+fn a_cgroup_namespace_is_joined_together_with_a_user_namespace() {
+    case_with(V2, |sb| {
+        let of = |pid: i32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("a namespace");
+        for (holder, joined) in
+            [(sb.bundle().user_namespace(), &["user", "cgroup"][..]), (sb.bundle(), &["cgroup"][..])]
+        {
+            let holder = sb.detached(&holder.namespace("cgroup", None).sleeper());
+            let mut b = sb.bundle().without_mount("/sys/fs/cgroup").user_namespace();
+            for kind in joined {
+                b = b.namespace(kind, Some(&format!("/proc/{}/ns/{kind}", holder.pid)));
+            }
+            let c = sb.detached(&b.sleeper());
+            for kind in joined {
+                assert_eq!(of(c.pid, kind), of(holder.pid, kind), "{kind}");
+            }
+            let pids = sb.cgroup_read("cgroup", &c.id, "cgroup.procs");
+            assert_eq!(pids.lines().collect::<Vec<_>>(), [c.pid.to_string()], "it alone is in its own group");
+            assert_eq!(sb.exec(&c.id, &["cat", "/proc/self/cgroup"]).ok(), format!("0::/../{}", c.id));
+        }
+    });
+}
+
 #[test]
 fn the_group_is_the_containers_by_the_rule_of_the_specification() {
     case_with(V2, |sb| {

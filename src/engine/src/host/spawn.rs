@@ -24,16 +24,20 @@ impl Host<'_> {
         pid_namespace: Option<Slot>,
     ) -> Result<()> {
         let flags = namespaces.iter().fold(0, |flags, kind| flags | kind.clone_flag());
-        let unified = self.attach.as_mut().and_then(|attach| attach.unified.take()).filter(|_| into_cgroup);
+        let mut unified = self.attach.as_mut().and_then(|attach| attach.unified.take()).filter(|_| into_cgroup);
         let start = match &self.recorder {
             Some(recorder) if recorder.start_by_other => Some(make_start_pipes(recorder.folder)?),
             _ => None,
         };
         let (ours, theirs) = Channel::pair()?;
         let home = self.enter_pid_namespace(pid_namespace)?;
-        // A launcher clones into the namespaces and the group itself.
+        // A launcher clones into the namespaces and the group itself, but from a cgroup namespace that it has joined the
+        // kernel finds no group outside (nsdelegate): there it begins in the group, and its child with it.
         let cloned = match launcher {
             None => self.birth(flags, unified.as_ref()).clone_process(0),
+            Some(launcher) if launcher.join.iter().any(|(kind, _)| *kind == NamespaceKind::Cgroup) => {
+                self.birth(0, unified.take().as_ref()).clone_process(0)
+            }
             Some(_) => sys::process::clone3(0, None).map_err(Error::from),
         };
         if matches!(cloned, Ok(Cloned::Child)) {
