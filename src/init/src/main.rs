@@ -6,7 +6,7 @@
 //! then ends all other processes of the container.
 //!
 //! ```text
-//! start ──► program in a process group of its own, in front of the terminal if there is one
+//! take all signals ──► start the program in a process group of its own, in front of the terminal if there is one
 //!              │
 //!   ┌──────────▼──────────┐  SIGCHLD: reap all ──► was it the program? end
 //!   │ wait for one signal │
@@ -33,8 +33,6 @@ const MISSING: u8 = 127;
 const FAILED: u8 = 125;
 
 fn main() -> ExitCode {
-    // Until the signals are taken, one that asks for an end is followed at once.
-    signal::end_on_termination();
     let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
     if words.first().is_some_and(|word| word == "--") {
         words.remove(0);
@@ -42,7 +40,15 @@ fn main() -> ExitCode {
     let Some((program, args)) = words.split_first() else {
         return fail(FAILED, "usage: skep-init [--] PROGRAM [ARGUMENT...]");
     };
-    let child = match Command::new(program).args(args).process_group(0).spawn() {
+    // What comes from now on waits until it can be passed on.
+    let signals = match signal::take_all() {
+        Ok(signals) => signals,
+        Err(error) => return fail(FAILED, &error.to_string()),
+    };
+    let mut command = Command::new(program);
+    command.args(args).process_group(0);
+    signal::unblock_in(&mut command);
+    let child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
             let code = match error.kind() {
@@ -53,15 +59,14 @@ fn main() -> ExitCode {
         }
     };
     let pid = i32::try_from(child.id()).unwrap_or_default();
-    match serve(pid) {
+    match serve(pid, &signals) {
         Ok(exit) => ExitCode::from(u8::try_from(exit.shell_code()).unwrap_or(FAILED)),
         Err(error) => fail(FAILED, &error.to_string()),
     }
 }
 
 /// Passes signals on and reaps until the program has ended.
-fn serve(program: i32) -> sys::Result<Exit> {
-    let signals: OwnedFd = signal::take_all()?;
+fn serve(program: i32, signals: &OwnedFd) -> sys::Result<Exit> {
     // Where it is not the first process of the namespace, orphans come to it all the same.
     if sys::process::own_pid() != 1 {
         sys::process::set_child_subreaper()?;

@@ -59,6 +59,29 @@ fn signals_are_passed_on() {
 }
 
 #[test]
+fn a_signal_that_comes_first_is_passed_on() {
+    // Its program is a while in being found.
+    for _ in 0..20 {
+        let mut init = Command::new(INIT).args(["sh", "-c", "exec sleep 10"]).spawn().expect("run skep-init");
+        let pid = init.id().to_string();
+        let takes_all = || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.lines().any(|line| line.starts_with("SigBlk:\tf"))
+        };
+        while !takes_all() {}
+        let sent = Command::new("kill").args(["-s", "USR1", &pid]).status().expect("run kill");
+        assert!(sent.success());
+        assert_eq!(init.wait().expect("wait").code(), Some(128 + 10));
+    }
+}
+
+#[test]
+fn the_program_begins_with_no_signal_blocked() {
+    let said = run(&["grep", "SigBlk", "/proc/self/status"]).stdout;
+    assert_eq!(String::from_utf8_lossy(&said), "SigBlk:\t0000000000000000\n");
+}
+
+#[test]
 fn orphans_are_reaped() {
     // Each grandchild loses its parent, and ends soon after.
     let script = "for i in 1 2 3 4 5; do (sleep 0.1 & echo $! >&3); done 3>&1 >/dev/null | sort >/dev/null; \

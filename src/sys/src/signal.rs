@@ -1,6 +1,8 @@
 //! Signals as descriptors, and what exec inherits of them.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use crate::error::{Context, Error, Result};
 use crate::raw;
@@ -35,6 +37,21 @@ pub fn take_all() -> Result<OwnedFd> {
     }
     // SAFETY: checked above to be a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Has a program begin with no signal blocked, whatever [`take_all`] has blocked for its parent.
+pub fn unblock_in(command: &mut Command) {
+    let unblock = || {
+        // SAFETY: a sigset_t is plain integers; `set` outlives the call, which is async-signal-safe.
+        let code = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut())
+        };
+        if code == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec the closure makes one call, which is async-signal-safe, and allocates nothing.
+    unsafe { command.pre_exec(unblock) };
 }
 
 /// Reads one signal from a descriptor of [`take_all`].
