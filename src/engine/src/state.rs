@@ -419,8 +419,7 @@ pub(crate) fn usage(record: &Record) -> Result<Option<Usage>> {
     if record.groups.is_empty() {
         return Ok(None);
     }
-    let cgroup::stats::Usage { cpu_ns, memory, memory_peak, pids } =
-        cgroup::stats::usage(&cgroup::Group::open(&record.groups)?)?;
+    let cgroup::stats::Usage { cpu_ns, memory, memory_peak, pids } = cgroup::stats::usage(&record.groups)?;
     let usage = Usage { cpu: cpu_ns, memory_peak, memory, pids };
     Ok((usage != Usage::default()).then_some(usage))
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::GroupPath;
 use crate::error::Result;
 use crate::group::Group;
 
@@ -244,13 +245,16 @@ pub struct Usage {
     pub pids: u64,
 }
 
-/// Reads what a container uses: four files, whatever the number of its processes.
+/// Reads what a container uses: four files, whatever the number of its processes. Groups without one of them are not opened.
 ///
 /// # Errors
 /// As [`read`].
-pub fn usage(group: &Group) -> Result<Usage> {
+pub fn usage(places: &[GroupPath]) -> Result<Usage> {
+    let sole = places.iter().all(GroupPath::is_unified);
+    let tells = |place: &&GroupPath| sole || ["cpuacct", "memory", "pids"].iter().any(|name| place.has(name));
+    let group = Group::open(&places.iter().filter(tells).cloned().collect::<Vec<_>>())?;
     let number = |controller, file| group.dir(controller).map_or(Ok(0), |dir| Source { dir }.number(file));
-    match group.unified().filter(|_| group.places().all(crate::GroupPath::is_unified)) {
+    match group.unified().filter(|_| sole) {
         Some(dir) => {
             let source = Source { dir };
             Ok(Usage {
