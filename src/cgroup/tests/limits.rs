@@ -466,11 +466,12 @@ fn hierarchies_that_are_elsewhere_and_mounted_together() {
     thread.join().unwrap();
 }
 
-/// Whether a controller has more than the one group that every controller has.
+/// Whether a v1 hierarchy has more than the one group that every one has.
 fn has_groups(controller: &str) -> bool {
     let table = std::fs::read_to_string("/proc/cgroups").unwrap();
-    let line = table.lines().find(|line| line.split('\t').next() == Some(controller));
-    line.is_some_and(|line| line.split('\t').nth(2) != Some("1"))
+    let line = table.lines().map(|line| line.split('\t').collect::<Vec<_>>()).find(|words| words[0] == controller);
+    // Those that are mounted nowhere are counted with the v2 hierarchy, whose number is 0.
+    line.is_some_and(|words| words[1] != "0" && words[2] != "1")
 }
 
 fn use_odd_hierarchies() {
