@@ -39,7 +39,7 @@ const SAMPLE_MS: u64 = 5_000;
 const INTEREST_S: f64 = 900.0;
 
 /// How old a text may be that was measured when its file was opened.
-const MEASURED_MAX: Duration = Duration::from_millis(5);
+const MEASURED_MAX: Duration = Duration::from_millis(50);
 
 /// Serves the files of a run until nobody can read them any more. The first line that it writes says whether they are there.
 ///
