@@ -427,7 +427,7 @@ pub(crate) fn usage(record: &Record) -> Result<Option<Usage>> {
 /// Whether a process runs: it is there, it is the same, and it is not a zombie.
 #[must_use]
 pub fn is_alive(proc: &ProcFs, id: ProcessId) -> bool {
-    proc.status(id.pid).is_ok_and(|status| status.start_time == id.start_time && !matches!(status.state, 'Z' | 'X'))
+    proc.runs(id.pid, id.start_time)
 }
 
 /// Opens a process that is still the one that was recorded; `None` where it has ended.
@@ -435,12 +435,7 @@ pub fn is_alive(proc: &ProcFs, id: ProcessId) -> bool {
 /// # Errors
 /// What the kernel says.
 pub fn open_process(proc: &ProcFs, id: ProcessId) -> Result<Option<OwnedFd>> {
-    let pidfd = match sys::process::pidfd_open(id.pid) {
-        Err(error) if error.is(Errno::SRCH) => return Ok(None),
-        other => other?,
-    };
-    // Looked at once the descriptor holds the process: a pid that was used again shows another start.
-    Ok(is_alive(proc, id).then_some(pidfd))
+    Ok(proc.open_process(id.pid, id.start_time)?)
 }
 
 /// The standard streams of this process, which are those of the container, by the names that the kernel gives them; none

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::file;
 use runtime_spec::state::{NOT_THERE, State, Status};
-use sys::Errno;
 use sys::procfs::ProcFs;
 
 use crate::bundle::CPU_PERIOD_US;
@@ -336,16 +335,7 @@ pub fn open_process(state: &State) -> Result<Option<(i32, OwnedFd)>> {
         return Ok(None);
     };
     let number = i32::try_from(pid)?;
-    let process = match sys::process::pidfd_open(number) {
-        Err(error) if error.is(Errno::SRCH) => return Ok(None),
-        other => other?,
-    };
-    // Its number may have become another's before it was opened.
-    match ProcFs::open()?.start_time(number) {
-        Ok(time) => Ok((time == start).then_some((number, process))),
-        Err(error) if error.is(Errno::SRCH) || error.is(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    Ok(ProcFs::open()?.open_process(number, start)?.map(|process| (number, process)))
 }
 
 /// Waits until a process has ended, at most for this long; whether it has.

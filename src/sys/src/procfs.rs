@@ -162,6 +162,25 @@ impl ProcFs {
         self.status(pid).map(|status| status.start_time)
     }
 
+    /// Opens a process that is still the one that began at that time; `None` where it has ended.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn open_process(&self, pid: i32, start_time: u64) -> Result<Option<OwnedFd>> {
+        let pidfd = match crate::process::pidfd_open(pid) {
+            Err(error) if error.is(Errno::SRCH) => return Ok(None),
+            other => other?,
+        };
+        // Looked at once the descriptor holds the process: a pid that was used again shows another start.
+        Ok(self.runs(pid, start_time).then_some(pidfd))
+    }
+
+    /// Whether a process is there, is the one that began at that time, and is not a zombie.
+    #[must_use]
+    pub fn runs(&self, pid: i32, start_time: u64) -> bool {
+        self.status(pid).is_ok_and(|status| status.start_time == start_time && !matches!(status.state, 'Z' | 'X'))
+    }
+
     /// State letter and start time of a process, from `/proc/PID/stat`.
     ///
     /// # Errors
