@@ -206,14 +206,7 @@ fn in_mountinfo(mounts: &[CgroupMount], top: &str, membership: &Membership) -> O
 /// What a path of `/proc/self/cgroup` is below a mount that shows only `root`: `/` where it lies outside.
 #[must_use]
 pub fn below_mount_root(path: &str, root: &str) -> String {
-    if root == "/" {
-        return path.to_owned();
-    }
-    match path.strip_prefix(root) {
-        Some("") => "/".to_owned(),
-        Some(rest) if rest.starts_with('/') => rest.to_owned(),
-        _ => "/".to_owned(),
-    }
+    sys::mountinfo::below(path, root).unwrap_or("/").to_owned()
 }
 
 /// Folder names to try for a set of controllers, most telling first.

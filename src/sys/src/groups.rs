@@ -36,7 +36,7 @@ pub fn find<'a>(
             false => mount.kind == "cgroup" && mount.options.split(',').any(|option| option == controller),
         })?;
         // In a container the part that is mounted may be its own.
-        let path = path.strip_prefix(mount.root.trim_end_matches('/')).unwrap_or(path);
+        let path = crate::mountinfo::below(path, &mount.root).unwrap_or(path);
         let dir = format!("{}{}", mount.mountpoint, path.trim_end_matches('/'));
         Some(Place { dir, top: mount.mountpoint.len(), unified })
     })

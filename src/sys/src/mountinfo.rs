@@ -53,6 +53,15 @@ fn unescape(field: &str) -> String {
     text
 }
 
+/// What a path from the top of a file system is below a mount that shows only `root` of it; `None` where it lies outside.
+#[must_use]
+pub fn below<'p>(path: &'p str, root: &str) -> Option<&'p str> {
+    match path.strip_prefix(root.trim_end_matches('/'))? {
+        "" => Some("/"),
+        rest => rest.starts_with('/').then_some(rest),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
