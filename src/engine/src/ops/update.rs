@@ -60,11 +60,12 @@ pub fn update(context: &Context<'_>, id: &str, resources: &Resources) -> Result<
     }
     group.apply_attach(&writes.attach)?;
     group.apply(&writes.rest)?;
-    if record.unit().is_none() && !resources.devices.is_empty() && spec_of(id, &config)?.guest_is_below() {
-        group.apply_guest_devices(&writes.rest)?;
-    }
-    if group.dir("devices").is_none() && !resources.devices.is_empty() {
-        put_device_program(context, &folder, record, &config, (&group, resources))?;
+    if !resources.devices.is_empty() {
+        if group.dir("devices").is_none() {
+            put_device_program(context, &folder, record, &config, (&group, resources))?;
+        } else if record.unit().is_none() && spec_of(id, &config)?.guest_is_below() {
+            group.apply_guest_devices(&writes.rest)?;
+        }
     }
     Ok(())
 }
