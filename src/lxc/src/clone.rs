@@ -17,6 +17,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rootfs_tools::Stack;
+use runtime_spec::model::MountAttr;
 use sys::mount::{FsContext, UnmountFlags};
 
 use crate::places::{self, config_path};
@@ -181,13 +182,11 @@ fn fill(from: &Place, to: &Place, way: Way, keep: Keep) -> Result<()> {
 
 /// Mounts memory where the layer of a container will be. Root inside may make devices on no file system of its own.
 fn mount_layer(folder: &Path) -> Result<()> {
-    /// MOUNT_ATTR_NODEV (include/uapi/linux/mount.h).
-    const NO_DEVICES: u64 = 4;
     let place = folder.join(LAYER);
     let context = FsContext::open("tmpfs")?;
     context.set_string("source", MEMORY)?;
     context.set_string("mode", "0755")?;
-    let mount = context.mount(NO_DEVICES)?;
+    let mount = context.mount(MountAttr::NODEV.bits())?;
     let place = sys::fs::open_dir(place.to_str().with_context(|| format!("{} is no text", place.display()))?)?;
     Ok(sys::mount::attach(mount.as_fd(), place.as_fd())?)
 }
