@@ -50,6 +50,29 @@ pub struct Surroundings<'a> {
     pub init: Option<&'a Path>,
 }
 
+impl<'a> Surroundings<'a> {
+    /// Those of a container that gets nothing of the host, for what differs to be laid over.
+    pub(crate) fn bare(folder: &'a Path, user: &'a User) -> Surroundings<'a> {
+        Surroundings {
+            folder,
+            lower: &[],
+            systemd: false,
+            nested: false,
+            user,
+            devices: &[],
+            files: &[],
+            hidden: &[],
+            covers: &[],
+            parts: &[],
+            guest: None,
+            view: None,
+            cpus: None,
+            offsets: None,
+            init: None,
+        }
+    }
+}
+
 /// Where that program is inside.
 const INIT: &str = "/dev/.skep-init";
 

@@ -74,23 +74,7 @@ fn judge_piece(definition: &Definition, told: &mut impl FnMut(&str, Result<(), S
         return;
     }
     let user = User::default();
-    let around = Surroundings {
-        folder: Path::new("/"),
-        lower: &[],
-        systemd: false,
-        nested: false,
-        user: &user,
-        devices: &[],
-        files: &[],
-        hidden: &[],
-        covers: &[],
-        parts: &[],
-        guest: None,
-        view: None,
-        cpus: None,
-        offsets: None,
-        init: None,
-    };
+    let around = Surroundings::bare(Path::new("/"), &user);
     let errors = |definition: &Definition| -> Vec<String> {
         let config = render_config(definition, &around).to_string();
         let findings = runtime_spec::load(config.as_bytes()).findings;

@@ -180,21 +180,10 @@ fn run_scripts(
         let definition = plan_builder(source, version, folder, &builder, script);
         let user = base::find_user(&rootfs, None)?;
         let around = Surroundings {
-            folder: &bundle,
             lower: &rootfs,
             systemd: manager.runtime.uses_systemd(),
             nested: crate::copied::in_user_namespace()?,
-            user: &user,
-            devices: &[],
-            files: &[],
-            hidden: &[],
-            covers: &[],
-            parts: &[],
-            guest: None,
-            view: None,
-            cpus: None,
-            offsets: None,
-            init: None,
+            ..Surroundings::bare(&bundle, &user)
         };
         let mut config = render_config(&definition, &around);
         config["root"]["path"] = serde_json::json!(rootfs[0]);
