@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 use crate::args::{Cli, Global, Verb};
 use crate::ops;
@@ -55,15 +55,19 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Reads the command line. The parser gives every option of all verbs to each verb that it knows, which is most of the work of
 /// a short command: it is shown the one verb that the words name, and all of them when that fails, for the help and the errors.
 fn parse(argv: &[OsString]) -> Result<Cli, clap::Error> {
-    let verbs = Verb::augment_subcommands(clap::Command::new("skep"));
-    let named = argv.iter().skip(1).find_map(|word| verbs.find_subcommand(word));
-    if let Some(verb) = named {
-        let command = Global::augment_args(clap::Command::new("skep")).subcommand(verb.clone());
+    if let Some(verb) = named_verb(argv) {
+        let command = Global::augment_args(clap::Command::new("skep")).subcommand(verb);
         if let Ok(matches) = command.try_get_matches_from(argv) {
             return Cli::from_arg_matches(&matches);
         }
     }
     Cli::try_parse_from(argv)
+}
+
+/// The first verb among the words.
+fn named_verb(argv: &[OsString]) -> Option<clap::Command> {
+    let verbs = Verb::augment_subcommands(clap::Command::new("skep"));
+    argv.iter().skip(1).find_map(|word| verbs.find_subcommand(word)).cloned()
 }
 
 /// Tells one cause a line.
@@ -81,9 +85,8 @@ fn traced(cli: Cli, argv: &[OsString]) -> Result<ExitCode> {
     let mark = clock.mark();
     let outcome = perform(cli, clock.clone());
     clock.spent("command", mark);
-    let words: Vec<_> = argv.iter().skip(1).map(|word| word.to_string_lossy()).collect();
-    let verb = words.iter().find(|word| Cli::command().find_subcommand(&***word).is_some());
-    let written = trace.finish(&format!("skep {}", verb.map_or("", |verb| verb)));
+    let verb = named_verb(argv);
+    let written = trace.finish(&format!("skep {}", verb.as_ref().map_or("", |verb| verb.get_name())));
     outcome.and_then(|code| written.map(|()| code))
 }
 
