@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use runtime_spec::state::State;
 use serde::Serialize;
 
 use crate::args_running::AutostartArgs;
@@ -118,30 +119,27 @@ fn begin(manager: &Manager, name: &str, autostart: &Autostart) -> Result<()> {
 /// # Errors
 /// It does not run any more.
 fn is_ready(manager: &Manager, name: &str, ready: &Ready, until: Instant) -> Result<bool> {
-    if !manager.runtime.is_alive(name)? {
-        bail!("container {name:?} ended before it was ready");
+    match manager.runtime.state(name)?.filter(|state| state.status.is_alive()) {
+        Some(state) => shows_ready(manager, &state, ready, until),
+        None => bail!("container {name:?} ended before it was ready"),
     }
-    shows_ready(manager, name, ready, until)
 }
 
-/// The same of one that may have ended: then it is not ready.
+/// The same of one that ran a moment ago: if it has ended since, it is not ready.
 ///
 /// # Errors
 /// What the runtime says.
-pub(super) fn shows_ready(manager: &Manager, name: &str, ready: &Ready, until: Instant) -> Result<bool> {
+pub(super) fn shows_ready(manager: &Manager, state: &State, ready: &Ready, until: Instant) -> Result<bool> {
     match ready {
-        Ready::Tcp(port) => {
-            let pid = manager.runtime.state(name)?.filter(|state| state.status.is_alive()).and_then(|state| state.pid);
-            Ok(pid.is_some_and(|pid| {
-                // Its own view of its network: no connection is made, and it need not be reachable from here.
-                ["tcp", "tcp6"].iter().any(|table| {
-                    fs::read_to_string(format!("/proc/{pid}/net/{table}")).is_ok_and(|table| listens(&table, *port))
-                })
-            }))
-        }
+        Ready::Tcp(port) => Ok(state.pid.is_some_and(|pid| {
+            // Its own view of its network: no connection is made, and it need not be reachable from here.
+            ["tcp", "tcp6"].iter().any(|table| {
+                fs::read_to_string(format!("/proc/{pid}/net/{table}")).is_ok_and(|table| listens(&table, *port))
+            })
+        })),
         Ready::Exec(command) => {
             let limit = until.saturating_duration_since(Instant::now());
-            manager.runtime.succeeds("exec", &[name, "/bin/sh", "-c", command], limit)
+            manager.runtime.succeeds("exec", &[&state.id, "/bin/sh", "-c", command], limit)
         }
     }
 }

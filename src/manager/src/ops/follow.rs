@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::{End, Request};
-use runtime_spec::state::Status;
+use runtime_spec::state::{State, Status};
 
 use crate::args_running::{Awaited, LogsArgs, StartArgs, WaitArgs};
 use crate::definition::{Definition, Ready};
@@ -167,7 +167,10 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
             Awaited::Stopped => !alive && run.is_none(),
             Awaited::Paused => state.as_ref().is_some_and(|state| state.status == Status::Paused),
             Awaited::Restarting => state_word(state.as_ref(), run.as_ref()) == Awaited::Restarting.render(),
-            Awaited::Ready => alive && is_ready(manager, name, until)?,
+            Awaited::Ready => match &state {
+                Some(state) => is_ready(manager, state, until)?,
+                None => false,
+            },
         };
         if is_so {
             if let (Awaited::Stopped, Some(last)) = (args.state, Last::read(&manager.places, name)?) {
@@ -203,16 +206,16 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
 }
 
 /// Whether a container that runs is ready, by what it says of itself, else by what its init says.
-fn is_ready(manager: &Manager, name: &str, until: Option<Instant>) -> Result<bool> {
+fn is_ready(manager: &Manager, state: &State, until: Option<Instant>) -> Result<bool> {
     /// Whoever has another init, or none, is ready as soon as it runs. `degraded` is up, with something that failed.
     const UP: &str =
         "test ! -d /run/systemd/system || case $(systemctl is-system-running) in running|degraded) ;; *) exit 1; esac";
-    let definition = Definition::need(&manager.places, name)?;
+    let definition = Definition::need(&manager.places, &state.id)?;
     let said = definition.autostart.and_then(|autostart| autostart.ready);
     let ready = said.or_else(|| definition.system.map(|_| Ready::Exec(UP.to_owned())));
     let until = until.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
     match ready {
-        Some(ready) => autostart::shows_ready(manager, name, &ready, until),
+        Some(ready) => autostart::shows_ready(manager, state, &ready, until),
         None => Ok(true),
     }
 }
