@@ -107,6 +107,15 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
         .call(|| format!("pidfd_open({pid})"))
 }
 
+/// Whether the process of a pidfd has ended. Asked after something was opened by its number, it says whose that is.
+///
+/// # Errors
+/// What the kernel says.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool> {
+    let now = poll_readable(&[pidfd], Some(0))?[0];
+    Ok(now.readable || now.hung_up)
+}
+
 /// `pidfd_send_signal(2)`; signal 0 only looks.
 ///
 /// # Errors

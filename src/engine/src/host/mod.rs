@@ -236,8 +236,7 @@ impl<'a> Host<'a> {
         let pid = self.hook_state.document.pid.and_then(|pid| i32::try_from(pid).ok()).ok_or(Error::NotRunning)?;
         let root = self.proc.open_root(pid)?;
         let init = self.slots.first().and_then(Option::as_ref).ok_or(Error::NotRunning)?;
-        let ended = sys::process::poll_readable(&[init.as_fd()], Some(0))?[0];
-        if ended.readable || ended.hung_up {
+        if sys::process::has_ended(init.as_fd())? {
             return Err(Error::NotRunning);
         }
         self.slots[slot] = Some(root);

@@ -104,8 +104,7 @@ pub fn change(context: &Context<'_>, id: &str, change: &Change) -> Result<()> {
     let has_user = spec.namespace(NamespaceKind::User).is_some();
     let user = if has_user { Some(context.proc.open_namespace(init.pid, "user")?) } else { None };
     // Held by its descriptor: it was this process whose root and namespaces were opened by its number.
-    let ended = sys::process::poll_readable(&[process.as_fd()], Some(0))?[0];
-    if ended.readable || ended.hung_up {
+    if sys::process::has_ended(process.as_fd())? {
         return Err(Error::NotRunning);
     }
     let made = match change {

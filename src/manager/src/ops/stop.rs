@@ -1,6 +1,6 @@
 //! `stop NAME`: what asks the first process to end, then SIGTERM, then what does not ask. `restart NAME`: the same, and a start.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -108,7 +108,7 @@ impl Asked {
 /// Looks at what runs, and asks it in its own way.
 fn ask(manager: &Manager, definition: &Definition, (pid, process): &(i32, OwnedFd), wanted: Wanted) -> Result<Asked> {
     let (name, runtime) = (&definition.name, &manager.runtime);
-    let has_ended = || wait_process(process, Duration::ZERO);
+    let has_ended = || sys::process::has_ended(process.as_fd());
     let seen = match init::probe(*pid) {
         Err(_) if has_ended()? => return Ok(Asked::Nobody),
         // What its files are on is the container's own affair.
