@@ -249,10 +249,13 @@ pub fn write_whole(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
 /// What the kernel says, with the path.
 pub fn write_for_run(path: &Path, bytes: &[u8], readers: Readers) -> Result<()> {
     // What takes the name of another file costs the file system more than all else here.
-    if fs::read(path).is_ok_and(|there| there == bytes) {
-        return Ok(());
-    }
-    write(path, bytes, readers, Lasts::Boot)
+    if is_content(path, bytes) { Ok(()) } else { write(path, bytes, readers, Lasts::Boot) }
+}
+
+/// Whether a file has this content.
+#[must_use]
+pub fn is_content(path: &Path, bytes: &[u8]) -> bool {
+    fs::read(path).is_ok_and(|there| there == bytes)
 }
 
 /// Whether a power cut has taken the content of a file that [`write_for_run`] wrote.

@@ -20,7 +20,7 @@ use crate::cni;
 use crate::definition::{Definition, Network};
 use crate::links;
 use crate::output::{self, Format, tell};
-use crate::places::{Places, Readers, find_program, read_or_empty, write_for_run};
+use crate::places::{Places, Readers, find_program, is_content, read_or_empty, write_for_run};
 use crate::run::Manager;
 use crate::share;
 use crate::size::render_size;
@@ -380,7 +380,7 @@ fn hosts(manager: &Manager, definition: &Definition) -> Result<String> {
 fn write_in_place(path: &Path, text: &str) -> Result<()> {
     if path.exists() {
         // A file that is cut off and written again costs the file system more than all else here.
-        if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        if is_content(path, text.as_bytes()) {
             return Ok(());
         }
         return fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
