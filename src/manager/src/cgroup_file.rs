@@ -44,32 +44,60 @@ pub fn read_config(places: &Places, name: &str) -> Result<Value> {
     serde_json::from_slice(&bytes).with_context(|| format!("cannot use {}", path.display()))
 }
 
+/// The groups of a container, by its first process, and where they are mounted.
+#[derive(Debug)]
+pub struct Groups {
+    of_process: String,
+    mounts: Vec<Mount>,
+    /// How the path of the container's own group ends: with a unit's name where systemd has made it. Empty where its bundle names
+    /// none.
+    own: String,
+}
+
+impl Groups {
+    /// Looks where they are.
+    ///
+    /// # Errors
+    /// The process has ended; the bundle cannot be read.
+    pub fn read(places: &Places, name: &str, pid: u32) -> Result<Groups> {
+        let path = format!("/proc/{pid}/cgroup");
+        let of_process = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
+        let config = read_config(places, name)?;
+        let own = parse_own(config["linux"]["cgroupsPath"].as_str().unwrap_or_default());
+        Ok(Groups { of_process, mounts: sys::mountinfo::parse(&mountinfo).collect(), own })
+    }
+
+    /// Finds a file of them; `None` where no hierarchy has such a file for the container.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Option<GroupFile> {
+        let controller = key.split('.').next().unwrap_or_default();
+        let places = groups::find(&self.of_process, &self.mounts, controller, &self.own);
+        let mut files = places.map(|place| GroupFile { path: Path::new(&place.dir).join(key), unified: place.unified });
+        files.find(|file| file.path.is_file())
+    }
+
+    /// The text of a file of them, if there is one.
+    #[must_use]
+    pub fn read_file(&self, key: &str) -> Option<String> {
+        fs::read_to_string(self.find(key)?.path).ok()
+    }
+
+    /// The path of the container's own group: in cgroup v2, else in systemd's hierarchy, else in the first.
+    #[must_use]
+    pub fn own_path(&self) -> &str {
+        groups::cut(main_path(&self.of_process), &self.own)
+    }
+}
+
 /// Finds a file of a container's group, by its first process.
 ///
 /// # Errors
 /// The name is none, or no hierarchy has such a file for the container.
 pub fn find(places: &Places, name: &str, pid: u32, key: &str) -> Result<GroupFile> {
     validate_key(key)?;
-    let groups = read_groups(pid)?;
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").context("cannot read the mounts of the host")?;
-    let mounts: Vec<Mount> = sys::mountinfo::parse(&mountinfo).collect();
-    let own = own_group(places, name)?;
-    let controller = key.split('.').next().unwrap_or_default();
-    let mut files = groups::find(&groups, &mounts, controller, &own)
-        .map(|place| GroupFile { path: Path::new(&place.dir).join(key), unified: place.unified });
-    match files.find(|file| file.path.is_file()) {
-        Some(file) => Ok(file),
-        None => bail!("no group of container {name:?} has a file {key}"),
-    }
-}
-
-/// The path of a container's own group: in cgroup v2, else in systemd's hierarchy, else in the first.
-///
-/// # Errors
-/// The process has ended; the bundle cannot be read.
-pub fn own_path(places: &Places, name: &str, pid: u32) -> Result<String> {
-    let own = own_group(places, name)?;
-    Ok(groups::cut(main_path(&read_groups(pid)?), &own).to_owned())
+    let found = Groups::read(places, name, pid)?.find(key);
+    found.with_context(|| format!("no group of container {name:?} has a file {key}"))
 }
 
 /// Of the text of `/proc/PID/cgroup` the path that says most.
@@ -77,17 +105,6 @@ pub fn own_path(places: &Places, name: &str, pid: u32) -> Result<String> {
 pub fn main_path(of_process: &str) -> &str {
     let of = |name: &str| groups::lines(of_process).find(|(controllers, path)| *controllers == name && *path != "/");
     of("").or(of("name=systemd")).or(groups::lines(of_process).next()).map_or("/", |(_, path)| path)
-}
-
-fn read_groups(pid: u32) -> Result<String> {
-    let path = format!("/proc/{pid}/cgroup");
-    fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
-}
-
-/// How the path of a container's own group ends: with a unit's name where systemd has made it. Empty where its bundle names none.
-fn own_group(places: &Places, name: &str) -> Result<String> {
-    let config = read_config(places, name)?;
-    Ok(parse_own(config["linux"]["cgroupsPath"].as_str().unwrap_or_default()))
 }
 
 fn parse_own(cgroups_path: &str) -> String {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, bail};
-use network::{LinkKind, LinkSpec, parse_link};
+use network::{Link, LinkAddress, LinkKind, LinkSpec, parse_link};
 
 use crate::definition::Network;
 
@@ -20,8 +20,12 @@ pub const FIRST: &str = "eth0";
 pub fn read_addresses(pid: u32) -> Result<Vec<IpAddr>> {
     let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else { return Ok(Vec::new()) };
     let all = network::list_addresses(Some(namespace.as_fd())).context("cannot list the addresses of a container")?;
-    let ips = all.into_iter().flat_map(|(_, addresses)| addresses).map(|address| address.prefix.ip);
-    Ok(ips.filter(|ip| !is_local(*ip)).collect())
+    Ok(reachable(&all).collect())
+}
+
+/// Of listed links the addresses that others can reach.
+pub fn reachable(listed: &[(Link, Vec<LinkAddress>)]) -> impl Iterator<Item = IpAddr> + '_ {
+    listed.iter().flat_map(|(_, addresses)| addresses).map(|address| address.prefix.ip).filter(|ip| !is_local(*ip))
 }
 
 fn is_local(ip: IpAddr) -> bool {

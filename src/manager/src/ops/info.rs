@@ -1,6 +1,7 @@
 //! `info`: all that is known of a container: what it is, what it uses, how it last ended.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use runtime_spec::stats::{Usage, parse_usage};
 use serde::Serialize;
 
 use crate::args_running::InfoArgs;
-use crate::cgroup_file;
+use crate::cgroup_file::Groups;
 use crate::definition::{Autostart, Definition, Limits, Network, Restart};
 use crate::monitor;
 use crate::ops::{list, network};
 use crate::output::{self, Format};
-use crate::places::{Places, now};
+use crate::places::now;
 use crate::quota::{self, Disk};
 use crate::run::Manager;
 use crate::runs::{Last, Run, state_word};
@@ -119,20 +120,18 @@ pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
     let definition = Definition::need(places, name)?;
     let state = manager.runtime.state(name)?.filter(|state| state.status.is_alive());
     let (run, last) = (Run::read(places, name)?, Last::read(places, name)?);
-    let links = match (&definition.network, &state) {
-        (Network::Host, _) | (_, None) => Vec::new(),
+    let (links, seen) = match (&definition.network, &state) {
+        (Network::Host, _) | (_, None) => Default::default(),
         (_, Some(state)) => links(state)?,
     };
     let mut addresses = network::addresses(places)?.remove(name).unwrap_or_default();
     addresses.extend(crate::links::addresses(&definition.links));
-    if let (Some(pid), false) = (state.as_ref().and_then(|state| state.pid), definition.network == Network::Host) {
-        let seen = crate::links::read_addresses(pid)?;
-        addresses.extend(seen.into_iter().filter(|seen| !addresses.contains(seen)).collect::<Vec<_>>());
-    }
-    let text = |keep: fn(&std::net::IpAddr) -> bool| {
-        addresses.iter().filter(|address| keep(address)).map(ToString::to_string).collect()
-    };
+    addresses.extend(seen.into_iter().filter(|seen| !addresses.contains(seen)).collect::<Vec<_>>());
+    let text =
+        |keep: fn(&IpAddr) -> bool| addresses.iter().filter(|address| keep(address)).map(ToString::to_string).collect();
     let pid = state.as_ref().and_then(|state| state.pid).filter(|pid| *pid > 0);
+    // It may have ended by now.
+    let groups = pid.and_then(|pid| Groups::read(places, name, pid).ok());
     let watched = match (&run, &state) {
         (Some(run), Some(_)) if definition.monitor => {
             Some(if monitor::is_there(&run.folder(places, name))? { "running" } else { "gone" })
@@ -147,8 +146,8 @@ pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
         command: definition.process.args.clone(),
         hostname: definition.hostname.clone(),
         network: definition.network.render(),
-        ipv4: text(std::net::IpAddr::is_ipv4),
-        ipv6: text(std::net::IpAddr::is_ipv6),
+        ipv4: text(IpAddr::is_ipv4),
+        ipv6: text(IpAddr::is_ipv6),
         ports: definition.publish.clone(),
         links,
         limits: definition.limits,
@@ -160,9 +159,8 @@ pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
             Some(limit) => quota::read(&places.container(name), limit)?,
             None => None,
         },
-        held: pid.map(|pid| read_held(places, name, pid)).unwrap_or_default(),
-        // It may have ended by now.
-        cgroup: pid.and_then(|pid| cgroup_file::own_path(places, name, pid).ok()),
+        held: groups.as_ref().map(read_held).unwrap_or_default(),
+        cgroup: groups.as_ref().map(|groups| groups.own_path().to_owned()),
         ids: definition.ids,
         restart: definition.restart,
         restarts: run.as_ref().map_or(0, |run| run.restarts),
@@ -177,15 +175,15 @@ pub(super) fn read(manager: &Manager, name: &str) -> Result<Info> {
 }
 
 /// Looks at what its limits have kept from it. Files that there are not on this host say nothing.
-fn read_held(places: &Places, name: &str, pid: u32) -> Held {
-    let read = |key: &str| fs::read_to_string(cgroup_file::find(places, name, pid, key).ok()?.path).ok();
+fn read_held(groups: &Groups) -> Held {
     let of = |file: Option<String>, key: &str| parse_field(&file?, key);
-    let cpu = read("cpu.stat");
+    let cpu = groups.read_file("cpu.stat");
     let throttled = of(cpu.clone(), "throttled_usec").map(|micros| micros * 1000);
     Held {
         cpu: throttled.or_else(|| of(cpu, "throttled_time")),
-        memory: of(read("memory.events"), "oom_kill").or_else(|| of(read("memory.oom_control"), "oom_kill")),
-        pids: of(read("pids.events"), "max"),
+        memory: of(groups.read_file("memory.events"), "oom_kill")
+            .or_else(|| of(groups.read_file("memory.oom_control"), "oom_kill")),
+        pids: of(groups.read_file("pids.events"), "max"),
     }
 }
 
@@ -194,27 +192,25 @@ fn parse_field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// What has passed the links inside, and their addresses; none where it has ended in between.
-fn links(state: &State) -> Result<Vec<Link>> {
-    let Some(pid) = state.pid else { return Ok(Vec::new()) };
-    let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else { return Ok(Vec::new()) };
+/// What has passed the links inside with their addresses, and which of these others can reach; none where it has ended in between.
+fn links(state: &State) -> Result<(Vec<Link>, Vec<IpAddr>)> {
+    let Some(pid) = state.pid else { return Ok(Default::default()) };
+    let Ok(namespace) = File::open(format!("/proc/{pid}/ns/net")) else { return Ok(Default::default()) };
     let counted = ::network::counters(Some(namespace.as_fd())).context("cannot count what its links passed")?;
     let listed = ::network::list_addresses(Some(namespace.as_fd())).context("cannot list its addresses")?;
     let addresses = |name: &str| {
         let of_link = listed.iter().filter(|(link, _)| link.name == name).flat_map(|(_, addresses)| addresses);
         of_link.map(|address| address.prefix.to_string()).collect()
     };
-    Ok(counted
-        .into_iter()
-        .map(|(name, counters)| Link {
-            addresses: addresses(&name),
-            name,
-            rx_bytes: counters.rx_bytes,
-            tx_bytes: counters.tx_bytes,
-            rx_packets: counters.rx_packets,
-            tx_packets: counters.tx_packets,
-        })
-        .collect())
+    let links = counted.into_iter().map(|(name, counters)| Link {
+        addresses: addresses(&name),
+        name,
+        rx_bytes: counters.rx_bytes,
+        tx_bytes: counters.tx_bytes,
+        rx_packets: counters.rx_packets,
+        tx_packets: counters.tx_packets,
+    });
+    Ok((links.collect(), crate::links::reachable(&listed).collect()))
 }
 
 /// The same for people.

@@ -20,7 +20,7 @@ use sys::signal::SIGPIPE;
 use sys::watch::Modified;
 
 use crate::args_live::MonitorArgs;
-use crate::cgroup_file;
+use crate::cgroup_file::Groups;
 use crate::definition::Definition;
 use crate::output;
 use crate::places::make_private_dir;
@@ -144,9 +144,9 @@ impl Watches {
                 Err(error) if error.is(sys::Errno::SRCH) => continue,
                 other => drop(self.processes.insert((name.clone(), pid), other?)),
             }
-            for file in FREEZERS {
-                // It has no such group, or has ended meanwhile.
-                let Ok(file) = cgroup_file::find(&manager.places, name, pid, file) else { continue };
+            // It has ended meanwhile, or has no such group.
+            let Ok(groups) = Groups::read(&manager.places, name, pid) else { continue };
+            for file in FREEZERS.iter().filter_map(|file| groups.find(file)) {
                 match self.files.add(&file.path.to_string_lossy()) {
                     Err(error) if error.is(sys::Errno::NOENT) => {}
                     other => other?,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sys::ProcFs;
 
 use crate::args_running::StatusArgs;
-use crate::cgroup_file;
+use crate::cgroup_file::{self, Groups};
 use crate::ops::follow;
 use crate::ops::info::{self, Info};
 use crate::output::{self, Format};
@@ -62,9 +62,8 @@ struct Process {
 /// It is not defined; what the runtime or the kernel says.
 pub fn status(manager: &Manager, args: &StatusArgs) -> Result<()> {
     let info = info::read(manager, &args.name)?;
-    let alive = manager.runtime.is_alive(&args.name)?;
-    let pids = if alive { manager.runtime.pids(&args.name)? } else { Vec::new() };
-    let stalls = read_stalls(manager, &args.name, info.pid());
+    let pids = if info.pid().is_some() { manager.runtime.pids(&args.name)? } else { Vec::new() };
+    let stalls = info.pid().map(|pid| read_stalls(manager, &args.name, pid)).unwrap_or_default();
     let tens =
         |kinds: &BTreeMap<String, Stall>| kinds.iter().map(|(kind, stall)| (kind.clone(), stall.avg10)).collect();
     let status = Status {
@@ -153,11 +152,10 @@ fn shown(text: &str) -> String {
 }
 
 /// What waited, by the files of its group. Those that there are not say nothing.
-fn read_stalls(manager: &Manager, name: &str, pid: Option<u32>) -> BTreeMap<String, BTreeMap<String, Stall>> {
-    let read = |resource: &str| {
-        let file = cgroup_file::find(&manager.places, name, pid?, &format!("{resource}.pressure")).ok()?;
-        Some((resource.to_owned(), parse_stalls(&fs::read_to_string(file.path).ok()?)))
-    };
+fn read_stalls(manager: &Manager, name: &str, pid: u32) -> BTreeMap<String, BTreeMap<String, Stall>> {
+    let Ok(groups) = Groups::read(&manager.places, name, pid) else { return BTreeMap::new() };
+    let read =
+        |resource: &str| Some((resource.to_owned(), parse_stalls(&groups.read_file(&format!("{resource}.pressure"))?)));
     ["cpu", "memory", "io"].into_iter().filter_map(read).filter(|(_, kinds)| !kinds.is_empty()).collect()
 }
 
