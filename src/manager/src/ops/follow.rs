@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use crate::pending;
 use crate::run::Manager;
 use crate::runs::{Last, Run, state_word};
 use crate::runtime::{open_process, wait_process};
+use crate::system::init::{self, Init};
 
 /// The log of a container.
 #[must_use]
@@ -207,12 +209,23 @@ pub fn wait(manager: &Manager, args: &WaitArgs) -> Result<ExitCode> {
 
 /// Whether a container that runs is ready, by what it says of itself, else by what its init says.
 fn is_ready(manager: &Manager, state: &State, until: Option<Instant>) -> Result<bool> {
-    /// Whoever has another init, or none, is ready as soon as it runs. `degraded` is up, with something that failed.
-    const UP: &str =
-        "test ! -d /run/systemd/system || case $(systemctl is-system-running) in running|degraded) ;; *) exit 1; esac";
+    /// `degraded` is up, with something that failed.
+    const UP: &str = "case $(systemctl is-system-running) in running|degraded) ;; *) exit 1; esac";
     let definition = Definition::need(&manager.places, &state.id)?;
     let said = definition.autostart.and_then(|autostart| autostart.ready);
-    let ready = said.or_else(|| definition.system.map(|_| Ready::Exec(UP.to_owned())));
+    let ready = match said {
+        None if definition.system.is_some() => {
+            let Some((pid, process)) = open_process(state)? else { return Ok(false) };
+            let seen = init::probe(pid);
+            if sys::process::has_ended(process.as_fd())? {
+                return Ok(false);
+            }
+            // Whoever has another init, or one that cannot be told, is ready as soon as it runs.
+            let init = seen.map_or(Init::Program, |seen| init::parse_init(&seen));
+            (init == Init::Systemd).then(|| Ready::Exec(UP.to_owned()))
+        }
+        said => said,
+    };
     let until = until.unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
     match ready {
         Some(ready) => autostart::shows_ready(manager, state, &ready, until),
