@@ -57,7 +57,7 @@ fn podman_drives_the_runtime() {
 fn podman_drives_the_runtime_for_a_user() {
     in_cell("podman_drives_the_runtime_for_a_user", &rootless::NEEDS, |cell| {
         std::fs::write("/etc/containers/containers.conf", CONFIGURATION)?;
-        let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &pods::CASES];
+        let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &security::ALONE, &pods::CASES];
         rootless::run_cases(cell, &tables.concat())
     })
     .unwrap();
@@ -78,7 +78,7 @@ fn run_cases(cell: &Cell) -> Result<()> {
     // The first container makes what podman keeps: its storage's own mount.
     cli.run("run --rm bb true", "")?.ok()?;
     let before = Leftovers::before()?;
-    let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &pods::CASES];
+    let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &security::ALONE, &pods::CASES];
     let ended = run_table("podman", cell, &cli, &tables.concat(), 3, &remove_containers);
     ended.and(report_left("podman", cell, before.check(&KEPT)))
 }

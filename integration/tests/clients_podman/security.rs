@@ -5,10 +5,9 @@ use integration::cases;
 use integration::client::lifecycle::user_by_name;
 use integration::client::{Case, Test};
 
-pub(crate) const CASES: [Case; 17] = cases![
+pub(crate) const CASES: [Case; 16] = cases![
     user_by_name,
     user_namespace_by_map,
-    user_namespace_auto,
     user_namespace_keep_id,
     user_namespace_of_another_container,
     user_namespace_with_exec,
@@ -24,6 +23,10 @@ pub(crate) const CASES: [Case; 17] = cases![
     init_reaps,
     sysctl_and_hostname,
 ];
+
+/// Alone: podman before 4.4 takes the lock of its id ranges and those of its storage in an order in which it and another
+/// podman that removes a container may wait for each other for ever. No runtime runs then.
+pub(crate) const ALONE: [Case; 1] = cases![alone: user_namespace_auto];
 
 fn user_namespace_by_map(t: &Test<'_>) -> Result<()> {
     let script = "awk '{print $1, $2, $3}' /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/file; stat -c %u:%g /tmp/file";
