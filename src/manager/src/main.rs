@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use sys::heap::Heap;
+
+#[global_allocator]
+static HEAP: Heap = Heap::new();
+
 fn main() -> ExitCode {
     manager::run::main(std::env::args_os())
 }
