@@ -37,6 +37,35 @@ fn what_a_person_writes_is_stored_as_written() {
 }
 
 #[test]
+fn an_editor_opens_what_cannot_be_read_and_saves_what_can() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = d.name("web");
+        d.create(&name, text(&d.base()), &["--memory", "64M"], &["true"]).ok();
+        let path = d.folder(&name).join("definition.toml");
+        let sound = fs::read_to_string(&path).expect("read");
+        let broken = sound.replacen("memory = ", "memory == ", 1);
+        assert_ne!(broken, sound);
+        fs::write(&path, &broken).expect("write");
+        let edit = |script: &str| d.prepare(&["edit", &name]).env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run();
+        // What is still broken is not saved, and neither is what can be read and makes no sense.
+        for script in ["true", "sed -i -e 's/memory == /memory = /' -e 's/^cwd = .*/cwd = \"home\"/'"] {
+            edit(script).fails_saying("nothing is changed");
+            assert_eq!(fs::read_to_string(&path).expect("read"), broken);
+        }
+        let mended = edit("sed -i 's/memory == /memory = /'");
+        mended.ok();
+        let said = mended.stderr_now();
+        assert!(said.contains("definition.toml"), "{said}");
+        assert_eq!(fs::read_to_string(&path).expect("read"), sound);
+        assert_eq!(d.call(&["config", "get", &name, "memory"]).ok().trim(), (64 << 20).to_string());
+        let nobody = d.name("nobody");
+        d.call(&["edit", &nobody]).fails_saying("is not defined");
+        d.call(&["destroy", &name]).ok();
+    });
+}
+
+#[test]
 fn what_is_wrong_is_told_with_file_and_line_and_never_lost() {
     case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);

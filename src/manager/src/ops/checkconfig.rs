@@ -73,7 +73,8 @@ pub fn need_sound(folder: &Path, name: &str) -> Result<()> {
 }
 
 /// Refuses a definition that is about to be saved where the change makes something wrong, so that the verb says it and not the
-/// next start. What was wrong before is no reason to refuse another change. `before` is `None` for what is being defined.
+/// next start. What was wrong before is no reason to refuse another change. `before` is `None` for what is being defined and for
+/// what could not be read.
 ///
 /// # Errors
 /// What is wrong, a line for each, in the words of `checkconfig`; a network that there is not; what needs root.

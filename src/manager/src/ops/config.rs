@@ -389,7 +389,7 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
         }
     }
     checkconfig::refuse_new(manager, Some(&before), &after)?;
-    limit(manager, &before, &after)?;
+    limit(manager, Some(&before), &after)?;
     after.write(&manager.places.container(name))?;
     if !later.is_empty() && manager.runtime.is_alive(name)? {
         tell(&format!("note: {} of container {name:?} holds from its next start", later.join(", ")));
@@ -398,22 +398,30 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
 }
 
 /// Gives a running container its new limits, before the definition is kept: one that the kernel refuses is not.
-fn limit(manager: &Manager, before: &Definition, after: &Definition) -> Result<()> {
-    let name = &before.name;
-    if before.limits != after.limits && manager.runtime.is_alive(name)? {
+fn limit(manager: &Manager, before: Option<&Definition>, after: &Definition) -> Result<()> {
+    let name = &after.name;
+    if before.is_none_or(|before| before.limits != after.limits) && manager.runtime.is_alive(name)? {
         manager.runtime.update(name, after.limits).context("the container keeps its limits")?;
     }
     Ok(())
 }
 
-/// `edit NAME`: the whole definition as TOML in the caller's editor.
+/// `edit NAME`: the whole definition as TOML in the caller's editor, also one that cannot be read and is to be mended.
 ///
 /// # Errors
-/// There is no editor; what was written makes no sense: then nothing is changed, and the text is kept.
+/// There is no such container; there is no editor; what was written makes no sense: then nothing is changed, and the text is kept.
 pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     let name = &args.name;
-    let before = Definition::need(&manager.places, name)?;
+    validate_name("container", name)?;
     let folder = manager.places.container(name);
+    let before = match Definition::read(&manager.places, name) {
+        Ok(None) => bail!("container {name:?} is not defined"),
+        Ok(before) => before,
+        Err(error) => {
+            tell(&format!("note: {error:#}"));
+            None
+        }
+    };
     let shown = document::read_text(&folder)?;
     let path = std::env::temp_dir().join(format!("skep-{name}-{}.toml", std::process::id()));
     let mut options = fs::OpenOptions::new();
@@ -423,7 +431,7 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     let edited = run_editor(&path).and_then(|()| {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let after = parse_edited(&text, &shown, &path, name)?;
-        checkconfig::refuse_new(manager, Some(&before), &after)?;
+        checkconfig::refuse_new(manager, before.as_ref(), &after)?;
         Ok((text, after))
     });
     let (text, after) = match edited {
@@ -435,12 +443,12 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
         if document::read_text(&folder)? != shown {
             bail!("somebody else has changed it meanwhile");
         }
-        limit(manager, &before, &after)?;
+        limit(manager, before.as_ref(), &after)?;
         document::write_text(&folder, &text)
     };
     kept().with_context(|| format!("nothing is changed; what you wrote is in {}", path.display()))?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    if before != after && manager.runtime.is_alive(name)? {
+    if before.as_ref() != Some(&after) && manager.runtime.is_alive(name)? {
         tell(&format!("note: limits hold now, all else from the next start of container {name:?}"));
     }
     Ok(())
