@@ -186,7 +186,7 @@ fn nothing_is_saved_that_the_next_start_refuses() {
         let before = d.definition(&name);
         let editor = |script: &str| {
             let words = ["edit", name.as_str()];
-            d.prepare(&words).env("VISUAL", "").env("EDITOR", script).run()
+            d.prepare(&words).env("VISUAL", "").env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run()
         };
         for (words, said) in [
             (&["config", "set", &name, "restart=always"][..], "monitor: the monitor holds a terminal"),
