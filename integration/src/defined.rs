@@ -48,6 +48,12 @@ impl<'a> Defined<'a> {
         self.prepare(args).run()
     }
 
+    /// Edits a definition with a shell command that is given the file as its last argument.
+    pub fn edit(&self, name: &str, command: &str) -> Output {
+        let call = self.prepare(&["edit", name]).env("VISUAL", "").env("EDITOR", command);
+        call.env("TMPDIR", text(&self.sandbox.dir)).run()
+    }
+
     /// Defines a container of `from` that runs `command`.
     #[track_caller]
     pub fn create(&self, name: &str, from: &str, options: &[&str], command: &[&str]) -> Output {

@@ -13,8 +13,7 @@ fn what_a_person_writes_is_stored_as_written() {
         let name = d.name("web");
         d.create(&name, text(&d.base()), &["--memory", "64M"], &["true"]).ok();
         let path = d.folder(&name).join("definition.toml");
-        let edit = |script: &str| d.prepare(&["edit", &name]).env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run();
-        edit("sed -i -e '1i # Written by hand.' -e 's/^memory = .*/memory = \"32M\" # enough/'").ok();
+        d.edit(&name, "sed -i -e '1i # Written by hand.' -e 's/^memory = .*/memory = \"32M\" # enough/'").ok();
         let written = fs::read_to_string(&path).expect("read");
         assert!(
             written.starts_with("# Written by hand.\n") && written.contains("memory = \"32M\" # enough\n"),
@@ -47,13 +46,18 @@ fn an_editor_opens_what_cannot_be_read_and_saves_what_can() {
         let broken = sound.replacen("memory = ", "memory == ", 1);
         assert_ne!(broken, sound);
         fs::write(&path, &broken).expect("write");
-        let edit = |script: &str| d.prepare(&["edit", &name]).env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run();
-        // What is still broken is not saved, and neither is what can be read and makes no sense.
-        for script in ["true", "sed -i -e 's/memory == /memory = /' -e 's/^cwd = .*/cwd = \"home\"/'"] {
-            edit(script).fails_saying("nothing is changed");
+        // What is still broken is not saved, and neither is what can be read and makes no sense; what was written is kept.
+        let wrong = "sed -i -e 's/memory == /memory = /' -e 's/^cwd = .*/cwd = \"home\"/'";
+        for (script, said, kept) in
+            [("true", "error: nothing is changed\n", 0), (wrong, "nothing is changed; what you wrote is in", 1)]
+        {
+            d.edit(&name, script).fails_saying(said);
             assert_eq!(fs::read_to_string(&path).expect("read"), broken);
+            let begin = format!("skep-{name}-");
+            let entries = fs::read_dir(&sb.dir).expect("read").map(|entry| entry.expect("an entry").file_name());
+            assert_eq!(entries.filter(|entry| entry.to_string_lossy().starts_with(&begin)).count(), kept, "{script}");
         }
-        let mended = edit("sed -i 's/memory == /memory = /'");
+        let mended = d.edit(&name, "sed -i 's/memory == /memory = /'");
         mended.ok();
         let said = mended.stderr_now();
         assert!(said.contains("definition.toml"), "{said}");

@@ -184,10 +184,6 @@ fn nothing_is_saved_that_the_next_start_refuses() {
         let (d, name) = (Defined::new(sb), Defined::new(sb).name("a"));
         d.create(&name, text(&d.base()), &["--no-monitor"], &SLEEP).ok();
         let before = d.definition(&name);
-        let editor = |script: &str| {
-            let words = ["edit", name.as_str()];
-            d.prepare(&words).env("VISUAL", "").env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run()
-        };
         for (words, said) in [
             (&["config", "set", &name, "restart=always"][..], "monitor: the monitor holds a terminal"),
             (&["config", "set", &name, "command=[\"\"]"], "process.args: there is nothing to run"),
@@ -202,7 +198,7 @@ fn nothing_is_saved_that_the_next_start_refuses() {
             ("sed -i '1i storage = \"copy\"'", "storage: it is not changed once it is defined"),
             ("sh -c 'printf \"[oci.process]\\noomScoreAdj = 5000\\n\" >>$0'", "oci: process.oomScoreAdj"),
         ] {
-            editor(script).fails_saying(said);
+            d.edit(&name, script).fails_saying(said);
             assert_eq!(d.definition(&name), before, "{script}");
         }
         // What start refuses, checkconfig tells.
@@ -214,8 +210,8 @@ fn nothing_is_saved_that_the_next_start_refuses() {
         assert!(told.code == 1 && told.stdout.contains("oci: process.oomScoreAdj"), "{told:?}");
         // Another change goes on, and mends nothing.
         d.call(&["config", "set", &name, "pids=30"]).ok();
-        editor("sed -i 's/pids = 30/pids = 31/'").ok();
-        editor("sed -i 's/pids = 31/pids = 0/'").fails_saying("limits.pids: 0: want 1 to");
+        d.edit(&name, "sed -i 's/pids = 30/pids = 31/'").ok();
+        d.edit(&name, "sed -i 's/pids = 31/pids = 0/'").fails_saying("limits.pids: 0: want 1 to");
         assert_eq!(d.definition(&name)["limits"]["pids"], json!(31));
         d.write_definition(&name, &before);
         d.call(&["start", &name]).ok();

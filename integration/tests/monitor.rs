@@ -483,8 +483,7 @@ fn a_definition_is_changed_by_key_and_in_an_editor() {
         assert_eq!((&all["autostart.order"], &all["autostart.after"]), (&json!(3), &json!(["a", "b"])));
         d.call(&["stop", "-t", "0", &name]).ok();
 
-        let edit = |script: &str| d.prepare(&["edit", &name]).env("EDITOR", script).env("TMPDIR", text(&sb.dir)).run();
-        edit("sed -i 's/^hostname = .*/hostname = \"edited\"/'").ok();
+        d.edit(&name, "sed -i 's/^hostname = .*/hostname = \"edited\"/'").ok();
         assert_eq!(get("hostname"), "edited");
         for (script, said) in [
             ("sed -i 's/^hostname = .*/hostname = \"not a name\"/'", "what you wrote is in"),
@@ -492,7 +491,7 @@ fn a_definition_is_changed_by_key_and_in_an_editor() {
             ("sed -i 's/^hostname/hosthame/'", "this is no definition"),
             ("false", "ended with"),
         ] {
-            edit(script).fails_saying(said);
+            d.edit(&name, script).fails_saying(said);
         }
         assert_eq!(get("hostname"), "edited");
         d.call(&["start", &name]).ok();

@@ -8,7 +8,7 @@ mod security;
 
 use anyhow::Result;
 use integration::client::leftovers::{Kept, Leftovers};
-use integration::client::{Cell, Cli, Need, Test, image, in_cell, report_left, run_table};
+use integration::client::{Case, Cell, Cli, Need, Test, image, in_cell, report_left, run_table};
 
 const NEEDS: [Need; 3] = [
     Need { program: "podman", package: "podman" },
@@ -57,10 +57,13 @@ fn podman_drives_the_runtime() {
 fn podman_drives_the_runtime_for_a_user() {
     in_cell("podman_drives_the_runtime_for_a_user", &rootless::NEEDS, |cell| {
         std::fs::write("/etc/containers/containers.conf", CONFIGURATION)?;
-        let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &security::ALONE, &pods::CASES];
-        rootless::run_cases(cell, &tables.concat())
+        rootless::run_cases(cell, &list_cases())
     })
     .unwrap();
+}
+
+fn list_cases() -> Vec<Case> {
+    [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &security::ALONE, &pods::CASES].concat()
 }
 
 fn run_cases(cell: &Cell) -> Result<()> {
@@ -78,8 +81,7 @@ fn run_cases(cell: &Cell) -> Result<()> {
     // The first container makes what podman keeps: its storage's own mount.
     cli.run("run --rm bb true", "")?.ok()?;
     let before = Leftovers::before()?;
-    let tables = [&lifecycle::CASES[..], &limits::CASES, &security::CASES, &security::ALONE, &pods::CASES];
-    let ended = run_table("podman", cell, &cli, &tables.concat(), 3, &remove_containers);
+    let ended = run_table("podman", cell, &cli, &list_cases(), 3, &remove_containers);
     ended.and(report_left("podman", cell, before.check(&KEPT)))
 }
 

@@ -409,7 +409,8 @@ fn limit(manager: &Manager, before: Option<&Definition>, after: &Definition) -> 
 /// `edit NAME`: the whole definition as TOML in the caller's editor, also one that cannot be read and is to be mended.
 ///
 /// # Errors
-/// There is no such container; there is no editor; what was written makes no sense: then nothing is changed, and the text is kept.
+/// There is no such container; there is no editor; what was written makes no sense: then nothing is changed, and the text is
+/// kept.
 pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     let name = &args.name;
     validate_name("container", name)?;
@@ -434,10 +435,7 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
         checkconfig::refuse_new(manager, before.as_ref(), &after)?;
         Ok((text, after))
     });
-    let (text, after) = match edited {
-        Ok(after) => after,
-        Err(error) => return Err(error.context(format!("nothing is changed; what you wrote is in {}", path.display()))),
-    };
+    let (text, after) = edited.map_err(|error| refuse_edited(error, &path, &shown))?;
     let kept = || -> Result<()> {
         let _lock = pending::lock(manager, name)?;
         if document::read_text(&folder)? != shown {
@@ -446,12 +444,20 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
         limit(manager, before.as_ref(), &after)?;
         document::write_text(&folder, &text)
     };
-    kept().with_context(|| format!("nothing is changed; what you wrote is in {}", path.display()))?;
+    kept().map_err(|error| refuse_edited(error, &path, &shown))?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     if before.as_ref() != Some(&after) && manager.runtime.is_alive(name)? {
         tell(&format!("note: limits hold now, all else from the next start of container {name:?}"));
     }
     Ok(())
+}
+
+/// Says that nothing is changed, and keeps what was written if anything was.
+fn refuse_edited(error: Error, path: &Path, shown: &str) -> Error {
+    if fs::read_to_string(path).is_ok_and(|text| text == shown) && fs::remove_file(path).is_ok() {
+        return error.context("nothing is changed");
+    }
+    error.context(format!("nothing is changed; what you wrote is in {}", path.display()))
 }
 
 fn run_editor(path: &Path) -> Result<()> {
