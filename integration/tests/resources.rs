@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use integration::group::path_in;
+use integration::group::{self, path_in};
 use integration::host::{disk_of, eventually};
 use integration::requires::{Need, skip_without};
 use integration::{Bundle, Sandbox, Value, case, case_with, json};
@@ -31,6 +31,21 @@ fn memory_limits() {
         json!({ "memory": { "limit": 67_108_864, "reservation": 33_554_432 } }),
         &[("memory", "memory.limit_in_bytes", "67108864"), ("memory", "memory.soft_limit_in_bytes", "33554432")],
     );
+}
+
+#[test]
+fn realtime_bandwidth_is_set_or_the_kernel_has_none() {
+    case_with(&[Need::V1("cpu")], |sb| {
+        let b =
+            sb.bundle().set("/linux/resources/cpu", json!({ "realtimePeriod": 1_000_000, "realtimeRuntime": 10_000 }));
+        let b = b.sleeper();
+        if group::hierarchy("cpu").join("cpu.rt_runtime_us").exists() {
+            sb.create(&b).ok();
+            sb.cgroup_is("cpu", &b.id, "cpu.rt_runtime_us", "10000");
+        } else {
+            sb.create(&b).fails_saying("cannot set linux.resources.cpu.realtimePeriod: this kernel has no");
+        }
+    });
 }
 
 #[test]

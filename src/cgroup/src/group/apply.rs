@@ -104,8 +104,12 @@ impl Group {
         let mount = sys::fs::open_dir(&member.place.mountpoint)?;
         for path in member.place.parents() {
             let parent = sys::fs::open_beneath(mount.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY)?;
-            if sys::fs::read_text_at(parent.as_fd(), "cpu.rt_runtime_us")?.trim() != "0" {
-                continue;
+            match sys::fs::read_text_at(parent.as_fd(), "cpu.rt_runtime_us") {
+                Ok(text) if text.trim() == "0" => {}
+                Ok(_) => continue,
+                // The group has none either, and the write to it names the field.
+                Err(error) if error.is(Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
             let named = |error: sys::Error| {
                 let path = format!("{}/{path}", member.place.mountpoint);
