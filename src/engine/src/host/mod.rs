@@ -496,7 +496,14 @@ impl<'a> Host<'a> {
         let source = handed.as_ref().or(self.slots[slot].as_ref());
         let source = source.ok_or_else(|| sys::Error::new(format!("slot {slot} is empty"), Errno::BADF))?;
         let change = AttrChange { idmap: Some(userns.as_fd()), ..AttrChange::default() };
-        sys::mount::set_attr(source.as_fd(), change, if recursive { Depth::Tree } else { Depth::One })?;
+        let depth = if recursive { Depth::Tree } else { Depth::One };
+        sys::mount::set_attr(source.as_fd(), change, depth).map_err(|error| match error.errno() {
+            Errno::INVAL => {
+                let call = format!("this kernel cannot map the ids of the source's file system: {}", error.call());
+                sys::Error::new(call, Errno::INVAL)
+            }
+            _ => error,
+        })?;
         if of_child { self.spawned()?.channel.go(&[]) } else { Ok(()) }
     }
 
