@@ -18,7 +18,8 @@ const SERVICES: &str = include_str!("services.sh");
 /// The folder with a root file system for each init, made by the first who asks; `None` where it cannot be made, for want of
 /// mmdebstrap, of a network or of root.
 ///
-/// It is below `XDG_CACHE_HOME`, else `~/.cache`, for as long as the script that makes it is the same.
+/// It is below `XDG_CACHE_HOME`, else `~/.cache`, for as long as the script that makes it is the same. Where `DISKS` has its
+/// name, it came as a disk.
 pub fn roots() -> Option<PathBuf> {
     kept("systems", &[SCRIPT], &[])
 }
@@ -31,6 +32,9 @@ pub fn services() -> Option<PathBuf> {
 /// The folder that the first of some scripts makes. All of them decide whether it is still the right one.
 fn kept(kind: &str, scripts: &[&str], args: &[&Path]) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if set("DISKS").is_some_and(|disks| disks.to_string_lossy().split(' ').any(|disk| disk == kind)) {
+        return Some(Path::new("/srv").join(kind));
+    }
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     let cache = cache.join("skep").join(kind);
     if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/mmdebstrap").exists() {

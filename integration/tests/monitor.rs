@@ -1,12 +1,13 @@
 //! The monitor of a defined container: output, console, how a run ended, restarts, and life after a monitor's death.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use integration::defined::{Defined, text};
-use integration::host::eventually;
+use integration::host::{eventually, within};
 use integration::requires::Need;
 use integration::runtime::wait_pid;
 use integration::{Sandbox, case_with, json};
@@ -200,6 +201,32 @@ fn the_foreground_is_the_containers() {
         let name = shell(&d, "follow", &[], "echo one; sleep 1; echo two");
         d.call(&["start", &name]).ok();
         assert_eq!(d.call(&["logs", "--follow", &name]).ok(), "one\ntwo");
+    });
+}
+
+#[test]
+fn the_foreground_reads_what_its_caller_writes() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "talk", &[], "while read line; do echo \"got $line\"; done; exit 3");
+        let (reader, mut writer) = std::io::pipe().expect("make a pipe");
+        let mut talking = d.prepare(&["start", "-F", "--interactive", &name]).stdin(reader).spawn();
+        for line in ["one", "two"] {
+            writeln!(writer, "{line}").expect("write");
+            let answer = format!("got {line}");
+            let answers = within(Duration::from_secs(20), || talking.stdout().contains(&answer));
+            assert!(answers, "{:?} {:?}", talking.stdout(), talking.stderr());
+        }
+        // Nobody else holds what it reads: it sees the end.
+        drop(writer);
+        talking.wait(Duration::from_secs(20)).code_is(3);
+        // Nothing is read without the option, and a terminal is read in another way.
+        d.prepare(&["start", "-F", &name]).stdin_bytes(b"three\n").run().code_is(3);
+        assert_eq!(d.log(&name), "");
+        d.call(&["start", "-i", &name]).fails_saying("--foreground");
+        let name = shell(&d, "typed", &["--tty"], "read line");
+        d.call(&["start", "-Fi", &name]).fails_saying("reads its terminal: see skep console");
+        assert_eq!(d.listed(&name)["state"], "stopped");
     });
 }
 

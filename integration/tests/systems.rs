@@ -6,15 +6,17 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use integration::defined::{Defined, text};
-use integration::host::{eventually, within};
+use integration::host::{eventually, time_factor, within};
 use integration::requires::Need;
 use integration::systems::{AtConsole, roots};
 use integration::{Sandbox, case_with};
 
 const NEEDS: [Need; 2] = [Need::Skep, Need::Systems];
 
-/// One that has not followed its own verb by then is asked by SIGTERM, and later killed.
-const PATIENCE: u64 = 60;
+/// One that has not followed its own verb by then is asked by SIGTERM, and later killed: seconds.
+fn patience() -> u64 {
+    60 * u64::from(time_factor())
+}
 
 fn root(name: &str) -> PathBuf {
     roots().expect("they are needed").join(name)
@@ -36,8 +38,9 @@ fn define<'a>(sb: &'a Sandbox, init: &str, options: &[&str], command: &[&str]) -
 /// Stops it, and checks that its init did it when it was asked.
 fn stop(d: &Defined<'_>, name: &str) {
     let begin = Instant::now();
-    d.call(&["stop", "--time", &PATIENCE.to_string(), name]).ok();
-    assert!(begin.elapsed() < Duration::from_secs(PATIENCE) * 3 / 4, "it had to be killed: {:?}", begin.elapsed());
+    let call = d.prepare(&["stop", "--time", &patience().to_string(), name]);
+    call.deadline(Duration::from_secs(patience())).run().ok();
+    assert!(begin.elapsed() < Duration::from_secs(patience()) * 3 / 4, "it had to be killed: {:?}", begin.elapsed());
     assert_eq!(d.listed(name)["state"], "stopped");
 }
 
@@ -70,7 +73,7 @@ fn leads_a_life(init: &str, options: &[&str], log_in: impl Fn(&mut AtConsole)) {
 
 /// From 258 on it knows cgroup v2 alone.
 #[test]
-fn the_newest_systemd_leads_a_life() {
+fn the_newest_systemd_begins_again_and_stops() {
     if !integration::requires::skip_without(&[Need::Skep, Need::Systems, Need::NewestSystemd]) {
         leads_a_life("newest", &[], AtConsole::log_in);
         runs_systemd("newest", &[]);
@@ -190,7 +193,7 @@ fn runs_systemd(root: &str, options: &[&str]) {
         assert_eq!(sb.exec_sh(&name, "tr '\\0' '\\n' </proc/1/environ | grep ^container=").ok(), "container=lxc");
         assert_eq!(sb.exec_sh(&name, "cat /run/host/container-manager").ok(), "skep");
         // It begins again.
-        d.call(&["restart", "--time", &PATIENCE.to_string(), &name]).ok();
+        d.call(&["restart", "--time", &patience().to_string(), &name]).ok();
         eventually("it is up again", || {
             sb.exec_with(&name, &[], &["systemctl", "is-system-running"]).stdout.trim() == "running"
         });

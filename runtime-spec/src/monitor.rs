@@ -116,7 +116,7 @@ pub enum Request<'a> {
     Resume,
     /// To be at a terminal besides the console, by its number from 1 on, and get what is written there.
     Tty(u16),
-    /// To be told, by output without content, whenever the log has grown.
+    /// To be told, by output without content, now and whenever the log has grown.
     Follow,
     /// Input for the terminal that one is at.
     Input(&'a [u8]),

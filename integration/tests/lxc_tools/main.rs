@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use integration::defined::{Defined, text};
 use integration::requires::Need;
+use integration::runtime::Call;
 use integration::{Output, Sandbox, case_with};
 
 /// A path of containers of a test's own.
@@ -44,7 +45,11 @@ impl<'a> Face<'a> {
     }
 
     fn call(&self, tool: &str, args: &[&str]) -> Output {
-        self.d.call(&[&[tool, "-P", text(&self.path)], args].concat())
+        self.prepare(tool, args).run()
+    }
+
+    fn prepare(&self, tool: &str, args: &[&str]) -> Call {
+        self.d.prepare(&[&[tool, "-P", text(&self.path)], args].concat())
     }
 }
 

@@ -20,6 +20,8 @@ fn a_command_is_executed_in_a_container_of_its_own() {
         assert_eq!((ran.code, ran.stdout_now().trim()), (7, "out\n2"), "a first process is before it");
         assert_eq!(face.call("lxc-execute", &[&one, "-u", "7", "-g", "8", "--", "id"]).ok(), "uid=7 gid=8");
         assert_eq!(face.call("lxc-execute", &[&one, "-s", "lxc.uts.name=x", "--", "hostname"]).ok(), "x");
+        let fed = face.prepare("lxc-execute", &[&one, "--", "sh", "-c", "read line; echo $line; cat"]);
+        assert_eq!(fed.stdin_bytes(b"first\nrest\nend\n").run().ok(), "first\nrest\nend");
         assert_eq!(face.call("lxc-execute", &[&one, "--", "no-such-program"]).code, 127);
         face.call("lxc-execute", &[&one, "-s", "lxc.mount.entry = /no/such mnt none bind", "--", "true"]).code_is(255);
         let config = face.path.join(&one).join("config");

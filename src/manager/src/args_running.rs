@@ -21,6 +21,9 @@ pub struct StartArgs {
     /// Show what it writes until it ends, and exit with its code.
     #[arg(long, short = 'F')]
     pub foreground: bool,
+    /// Let it read this command's standard input; with --foreground, and not one with a terminal of its own.
+    #[arg(long, short, requires = "foreground")]
+    pub interactive: bool,
 }
 
 /// `wait`.

@@ -22,17 +22,37 @@ const NOTICE: Duration = Duration::from_secs(5);
 /// How often it is looked whether a spare has taken its monitor's place.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Starts a monitor for a run, which starts the container; `attach` is for one that runs already. Returns when it runs.
+/// What a container reads at its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing.
+    Null,
+    /// What this process would read.
+    Ours,
+}
+
+/// For which container a monitor is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// One that it starts, with this standard input.
+    New(Input),
+    /// One that runs already.
+    Running,
+}
+
+/// Starts a monitor for a run. Returns when the container runs.
 ///
 /// # Errors
 /// What the monitor or the runtime says; then neither is there.
-pub fn launch(name: &str, folder: &Path, orders: &Orders, messages: &Path, attach: bool) -> Result<()> {
+pub fn launch(name: &str, folder: &Path, orders: &Orders, messages: &Path, watched: Watched) -> Result<()> {
     let program = program()?;
     let path = folder.join(file::ORDERS);
     fs::write(&path, orders.render()).with_context(|| format!("cannot write {}", path.display()))?;
     remove_if_there(messages)?;
     let mut command = Command::new(&program);
-    command.arg(name).arg(folder).args(attach.then_some("--attach"));
+    command.arg(name).arg(folder).args((watched == Watched::Running).then_some("--attach"));
+    let inherits = watched == Watched::New(Input::Ours);
+    command.stdin(if inherits { Stdio::inherit() } else { Stdio::null() });
     let Answer::Failed(answer) = answer(&mut command)? else { return Ok(()) };
     let said = fs::read_to_string(messages).unwrap_or_default();
     match last_message(&said).or(answer) {
@@ -56,7 +76,7 @@ pub(crate) enum Answer {
 /// What the kernel says.
 pub(crate) fn answer(command: &mut Command) -> Result<Answer> {
     let program = Path::new(command.get_program()).display().to_string();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let child = command.stdout(Stdio::piped()).spawn();
     let mut child = child.with_context(|| format!("cannot run {program}"))?;
     let mut answer = String::new();
     if let Some(stdout) = child.stdout.take() {

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::changes;
 use crate::definition::Definition;
 use crate::document;
+use crate::monitor::Input;
 use crate::ops::{network, remove_tree, start, stop};
 use crate::output::tell;
 use crate::places::{Lock, Places, Readers, UPPER, write_whole};
@@ -270,7 +271,7 @@ fn settle_refresh(manager: &Manager, name: &str, pid: Option<u32>, time: u64) ->
     if alive.is_some() {
         stop::stop_locked(manager, &definition, time)?;
     }
-    start::start_locked(manager, &definition, None)
+    start::start_locked(manager, &definition, None, Input::Null)
         .with_context(|| format!("container {name:?} was stopped and does not start again"))
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use runtime_spec::monitor::VIEWS;
@@ -68,7 +68,7 @@ fn place(places: &Places, name: &str) -> PathBuf {
 fn launch(name: &str, run: &Path, group: &str, place: &Path) -> Result<()> {
     let program = monitor::program()?;
     let mut command = Command::new(&program);
-    command.arg0(TITLE).arg(name).arg(run).args(["--view", group]).arg(place);
+    command.arg0(TITLE).arg(name).arg(run).args(["--view", group]).arg(place).stdin(Stdio::null());
     match monitor::answer(&mut command)? {
         Answer::Ok => Ok(()),
         Answer::Failed(Some(said)) => bail!("{said}"),

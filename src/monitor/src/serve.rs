@@ -289,7 +289,8 @@ impl Server {
             (Some(Request::Tty(number)), _) => self.join_tty(client, number),
             (Some(Request::Follow), _) => {
                 client.gets = Gets::Word;
-                true
+                // What was written before it asked may be all that there will be.
+                client.show(&Event::Output(&[]).render())
             }
             (Some(Request::Input(data)), Some(terminal)) => {
                 if left {

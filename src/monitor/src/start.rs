@@ -27,6 +27,8 @@ use crate::terminal::Terminal;
 pub fn main(folder: &Path, attach: bool) -> Result<()> {
     // Nothing of the caller's is kept open for as long as a container lives.
     sys::process::close_all_but(vec![0, 1, 2])?;
+    // The lock takes its place.
+    let input = std::io::stdin().as_fd().try_clone_to_owned().context("cannot keep the standard input")?;
     let orders = fs::read(folder.join(file::ORDERS)).context("cannot read the orders")?;
     let orders = Orders::parse(&orders).map_err(anyhow::Error::msg)?;
     hold_lock(folder, attach)?;
@@ -35,15 +37,22 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     sys::process::chdir("/")?;
     let mut spare = match spare::split()? {
         Side::Monitor(spare) => spare,
-        Side::Waiting(waiting) => return stand_by(folder, &orders, waiting),
+        Side::Waiting(waiting) => {
+            // Whoever writes to it learns from the container alone that nobody reads any more.
+            drop(input);
+            return stand_by(folder, &orders, waiting);
+        }
     };
     write_pid(folder)?;
     let dir = File::open(folder).context("cannot open the folder of the run")?;
     let log = Log::open(Path::new(&orders.log), orders.log_size, orders.log_files)?;
     let listener = listen(dir.as_fd(), file::CONTROL, Carries::Messages)?;
     let (pid, process, mut server) = match attach {
-        true => join(folder, &orders, listener, log)?,
-        false => begin(folder, dir.as_fd(), &orders, listener, log)?,
+        true => {
+            drop(input);
+            join(folder, &orders, listener, log)?
+        }
+        false => begin(folder, dir.as_fd(), &orders, listener, log, input)?,
     };
     drop(dir);
     spare.hold(pid, process.as_fd(), &server.terminals())?;
@@ -190,6 +199,7 @@ fn begin(
     orders: &Orders,
     listener: OwnedFd,
     log: Log,
+    input: OwnedFd,
 ) -> Result<(i32, OwnedFd, Server)> {
     let mut server;
     let mut console = None;
@@ -205,7 +215,7 @@ fn begin(
     };
     let (program, args) = orders.start.split_first().context("no order to start anything")?;
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).current_dir(folder);
+    command.args(args).stdin(input).current_dir(folder);
     match &writing {
         Some(fd) => command.stdout(fd.try_clone()?).stderr(fd.try_clone()?),
         None => command.stdout(Stdio::null()).stderr(Stdio::null()),

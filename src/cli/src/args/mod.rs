@@ -155,7 +155,8 @@ fn is_of_definitions(verb: &Verb, operands: usize) -> bool {
 /// Whether a `create` or `start` is one of a definition by its options.
 fn defines(name: &str, args: &[String]) -> bool {
     if name == verbs::START.name {
-        return args.iter().any(|arg| arg == "-F" || arg == "--foreground");
+        let is = |arg: &String| matches!(arg.as_str(), "-F" | "-i" | "-Fi" | "-iF" | "--foreground" | "--interactive");
+        return args.iter().any(is);
     }
     let is =
         |arg: &String, option| arg.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));

@@ -105,7 +105,7 @@ pub(super) fn execute(skep: &Skep, call: &Call) -> Result<u8> {
             }
         };
     }
-    let status = skep.attached(&["start", "--foreground", &call.name])?;
+    let status = skep.attached(&["start", "--foreground", "--interactive", &call.name])?;
     // The end is put down by somebody else, who is waited for.
     skep.ok(&["wait", &call.name])?;
     let never_began = !status.success() && skep.last(&call.name)?.is_none();

@@ -15,6 +15,7 @@ use crate::definition::{
 };
 use crate::links;
 use crate::lxc;
+use crate::monitor::Input;
 use crate::ops::{checkconfig, network, remove_tree};
 use crate::output;
 use crate::places::{CLOSED, Lock, UPPER, WORK, make_closed_dir, make_private_dir, now, validate_name};
@@ -73,7 +74,7 @@ pub fn create(manager: &Manager, args: &CreateArgs) -> Result<()> {
     definition.storage = copied::decide(&manager.places, &definition, args.storage)?;
     add(manager, &definition, None)?;
     if args.start {
-        super::start::start_locked(manager, &definition, None)?;
+        super::start::start_locked(manager, &definition, None, Input::Null)?;
     }
     output::write(&format!("{}\n", args.name))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::added;
 use crate::args_running::RunArgs;
 use crate::definition::Definition;
-use crate::monitor;
+use crate::monitor::{self, Input, Watched};
 use crate::ops::{network, start};
 use crate::output;
 use crate::pending;
@@ -119,7 +119,7 @@ pub fn again(manager: &Manager, args: &RunArgs) -> Result<()> {
     let Some(definition) = Definition::read(places, name)? else { return Ok(()) };
     let waits = |run: &Run| run.id == args.run && run.again_at.is_some();
     let Some(run) = Run::read(places, name)?.filter(waits) else { return Ok(()) };
-    let Err(error) = start::start_locked(manager, &definition, Some(&run)) else { return Ok(()) };
+    let Err(error) = start::start_locked(manager, &definition, Some(&run), Input::Null) else { return Ok(()) };
     start::note(manager, name, &format!("{error:#}")).context("cannot write to the log")?;
     match plan_restart(definition.restart, End::Unknown, Duration::ZERO, run.restarts) {
         None => Run::forget(places, name),
@@ -137,6 +137,6 @@ pub(super) fn watch_again(manager: &Manager, definition: &Definition) -> Result<
     if monitor::is_there(&run.folder(places, name))? {
         return Ok(false);
     }
-    start::launch(manager, definition, &run, &[], true)?;
+    start::launch(manager, definition, &run, &[], Watched::Running)?;
     Ok(true)
 }

@@ -14,7 +14,7 @@ use runtime_spec::state::{State, Status};
 
 use crate::args_running::{Awaited, LogsArgs, StartArgs, WaitArgs};
 use crate::definition::{Definition, Ready};
-use crate::monitor::{self, Connection, Told};
+use crate::monitor::{self, Connection, Input, Told};
 use crate::ops::{autostart, start};
 use crate::output::{self, tell};
 use crate::pending;
@@ -101,6 +101,10 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
     if !definition.monitor {
         bail!("container {name:?} has no monitor: nobody would see how it ends");
     }
+    let input = if args.interactive { Input::Ours } else { Input::Null };
+    if args.interactive && definition.process.terminal {
+        bail!("container {name:?} reads its terminal: see skep console");
+    }
     let (mut reader, run) = {
         let _lock = pending::lock(manager, name)?;
         // Open before it is written: a short while later the first part may have been put aside already.
@@ -110,7 +114,7 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
             monitor::open_log(&log)?;
         }
         let reader = LogReader::open(&log)?;
-        start::start_locked(manager, &definition, None)?;
+        start::start_locked(manager, &definition, None, input)?;
         (reader, Run::read(&manager.places, name)?.map(|run| run.id))
     };
     let end = match connect(manager, name)? {

@@ -17,7 +17,7 @@ use crate::copied::{self, Storage};
 use crate::definition::{Definition, Device, First, From, Upper};
 use crate::host;
 use crate::lxc;
-use crate::monitor;
+use crate::monitor::{self, Input, Watched};
 use crate::ops::{checkconfig, ended, follow, network};
 use crate::output::tell;
 use crate::pending;
@@ -42,12 +42,17 @@ const LAYERS_REFUSED: &str = "mount the layers of the root file system";
 pub fn start(manager: &Manager, name: &str) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let definition = Definition::need(&manager.places, name)?;
-    start_locked(manager, &definition, None)
+    start_locked(manager, &definition, None, Input::Null)
 }
 
 /// Starts a container whose lock is held. `again` is the run after which it is started by itself: that one has been
 /// concluded.
-pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Option<&Run>) -> Result<()> {
+pub(crate) fn start_locked(
+    manager: &Manager,
+    definition: &Definition,
+    again: Option<&Run>,
+    input: Input,
+) -> Result<()> {
     let name = &definition.name;
     let state = manager.runtime.state(name)?;
     if let Some(state) = &state
@@ -66,7 +71,7 @@ pub(crate) fn start_locked(manager: &Manager, definition: &Definition, again: Op
     let run = Run::new(again.map_or(0, |run| run.restarts))?;
     let group = cgroup_name(definition, manager.runtime.uses_systemd());
     let view = view::raise(&manager.places, definition, &run, &group)?;
-    let started = start_run(manager, definition, again, &run, view.as_deref());
+    let started = start_run(manager, definition, again, &run, view.as_deref(), input);
     // The container has mounts of its own by now.
     let lowered = view::lower(&manager.places, name);
     if let (Err(_), Err(also)) = (&started, &lowered) {
@@ -91,6 +96,7 @@ fn start_run(
     again: Option<&Run>,
     run: &Run,
     view: Option<&Path>,
+    input: Input,
 ) -> Result<()> {
     let name = &definition.name;
     let folder = manager.places.container(name);
@@ -178,7 +184,7 @@ fn start_run(
         network::tell_neighbours(manager, definition);
         manager.runtime.clock.spent("network", mark);
         let mark = manager.runtime.clock.mark();
-        launch_alone(manager, definition, run, &links)?;
+        launch_alone(manager, definition, run, &links, Watched::New(input))?;
         manager.runtime.clock.spent("launch", mark);
         Ok(())
     });
@@ -203,11 +209,17 @@ fn start_run(
 /// Starts the runtime, also where the container of an earlier start is in the way: one whose command was killed goes on
 /// without it, until the runtime finds the folder of its run gone. That container is taken away, and this one started
 /// once more; one that comes in between again is the work of another start that was killed.
-fn launch_alone(manager: &Manager, definition: &Definition, run: &Run, links: &[String]) -> Result<()> {
+fn launch_alone(
+    manager: &Manager,
+    definition: &Definition,
+    run: &Run,
+    links: &[String],
+    watched: Watched,
+) -> Result<()> {
     const MOST: usize = 5;
     let name = &definition.name;
     for _ in 1..MOST {
-        match launch(manager, definition, run, links, false) {
+        match launch(manager, definition, run, links, watched) {
             Err(error) if format!("{error:#}").contains(ALREADY_THERE) => {
                 manager.runtime.delete(name)?;
                 run.remove_folder(&manager.places, name)?;
@@ -216,16 +228,16 @@ fn launch_alone(manager: &Manager, definition: &Definition, run: &Run, links: &[
             result => return result,
         }
     }
-    launch(manager, definition, run, links, false)
+    launch(manager, definition, run, links, watched)
 }
 
-/// Starts the runtime, by a monitor unless the definition has none; with `attach` a monitor for a container that runs.
+/// Starts the runtime, by a monitor unless the definition has none, or a monitor for a container that runs.
 pub(super) fn launch(
     manager: &Manager,
     definition: &Definition,
     run: &Run,
     links: &[String],
-    attach: bool,
+    watched: Watched,
 ) -> Result<()> {
     let name = &definition.name;
     let folder = manager.places.container(name);
@@ -252,7 +264,7 @@ pub(super) fn launch(
         ended: after("ended")?,
         again: after("again")?,
     };
-    monitor::launch(name, &run_folder, &orders, &messages(&folder), attach)
+    monitor::launch(name, &run_folder, &orders, &messages(&folder), watched)
 }
 
 /// Adds a line to a container's log that the container did not write.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use runtime_spec::state::Status;
 
 use crate::definition::Definition;
+use crate::monitor::Input;
 use crate::ops::{ended, start};
 use crate::pending;
 use crate::run::Manager;
@@ -32,7 +33,7 @@ pub fn restart(manager: &Manager, name: &str, seconds: u64) -> Result<()> {
     let _lock = pending::lock(manager, name)?;
     let definition = Definition::need(&manager.places, name)?;
     stop_for(manager, &definition, seconds, Wanted::Reboot)?;
-    start::start_locked(manager, &definition, None)
+    start::start_locked(manager, &definition, None, Input::Null)
 }
 
 pub(crate) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u64) -> Result<()> {

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use super::command::{bound_to_us, read_tail, run};
+use super::disks::Disk;
 use super::image::{self, Image};
 use super::qmp::Qmp;
 use super::recipe::{Boot, COMMAND_LINE};
@@ -43,6 +44,17 @@ const END: &str = "JOB-END ";
 /// How many lines of the console an error shows.
 const TAIL: usize = 40;
 
+/// What a machine is to do.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    /// The folder whose `run.sh` root starts in a copy of it.
+    pub(super) folder: &'a Path,
+    /// Disks that it gets besides its own two.
+    pub(super) disks: &'a [Disk],
+    /// How long it may take.
+    pub(super) limit: Duration,
+}
+
 /// What a job came to.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -50,27 +62,29 @@ pub(super) struct Ended {
     pub(super) code: i32,
 }
 
-/// Runs the job in the folder `job` (its `run.sh` is started by root in a copy) and unpacks its folder `out` into `out`.
+/// Runs a job and unpacks its folder `out` into `out`.
 ///
 /// Each line of the console is given to `on_line`.
 ///
 /// # Errors
-/// The machine does not start, dies, or does not end within `limit`; the text has the end of its console. What had come out
+/// The machine does not start, dies, or does not end within the job's time; the text has the end of its console. What had come out
 /// until then is unpacked all the same.
 pub(super) fn run_job(
     image: &Image,
     boot: Boot,
-    job: &Path,
+    job: &Job<'_>,
     out: &Path,
-    limit: Duration,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<Ended> {
     let place = Place::make()?;
-    pack_job(&place, job)?;
+    pack_job(&place, job.folder)?;
     let saved = has_saved(image, boot) || save(image, boot).inspect_err(report_unsaved).is_ok();
     let mut machine = if saved { Machine::restore(image, boot, &place)? } else { Machine::boot(image, boot, &place)? };
+    for disk in job.disks {
+        machine.add_disk(disk)?;
+    }
     machine.send_time()?;
-    let code = machine.read_job(Instant::now() + limit, on_line);
+    let code = machine.read_job(Instant::now() + job.limit, on_line);
     let ended = code.and_then(|code| machine.wait_end().map(|()| Ended { code }));
     drop(machine);
     let unpacked = unpack_results(&place, out);
@@ -245,6 +259,16 @@ impl Machine {
             qemu.kill().and_then(|()| qemu.wait()).context("cannot end qemu")?;
         }
         Ok(Machine { qemu, input, lines, qmp: qmp?, console: Vec::new(), log: place.log() })
+    }
+
+    /// Plugs in a disk. A machine that is saved has none of these, and would not be restored with more than it had.
+    fn add_disk(&mut self, disk: &Disk) -> Result<()> {
+        let Disk { label, path } = disk;
+        let file = json!({ "driver": "file", "filename": path });
+        let node = json!({ "node-name": label, "driver": "raw", "read-only": true, "file": file });
+        self.qmp.execute("blockdev-add", &node)?;
+        let device = json!({ "driver": "virtio-blk-pci", "drive": label, "id": format!("disk-{label}") });
+        self.qmp.execute("device_add", &device).map(drop)
     }
 
     /// Tells the guest to go on, with the time: its clock stood still while it was saved.

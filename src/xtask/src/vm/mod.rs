@@ -4,6 +4,7 @@
 //! the integration tests in it. Nothing of it is in the tree, and nothing of it needs the processor's help.
 
 mod command;
+mod disks;
 mod image;
 mod lane;
 mod machine;
@@ -71,7 +72,8 @@ impl Guest {
     /// # Errors
     /// As of [`machine::run_job`].
     pub(crate) fn run(&self, dir: &Path, limit: Duration, on_line: &mut dyn FnMut(&str)) -> Result<i32> {
-        Ok(machine::run_job(&self.image, self.boot, dir, &dir.join("out"), limit, on_line)?.code)
+        let job = machine::Job { folder: dir, disks: &[], limit };
+        Ok(machine::run_job(&self.image, self.boot, &job, &dir.join("out"), on_line)?.code)
     }
 }
 

@@ -4,6 +4,15 @@
 set -a
 . ./environment
 set +a
+# Disks that were plugged in a moment ago, with root file systems.
+for label in $DISKS; do
+    for ((tries = 0; tries < 300; tries++)); do
+        ! blkid -L "$label" >/dev/null || break
+        sleep 0.1
+    done
+    mkdir -p "/srv/$label"
+    mount -o ro "LABEL=$label" "/srv/$label"
+done
 port=$(dirname "$(grep -lx results /sys/class/virtio-ports/*/name)")
 while read -r name seconds words; do
     begin=$SECONDS
