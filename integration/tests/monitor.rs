@@ -210,7 +210,7 @@ fn the_foreground_reads_what_its_caller_writes() {
         let d = Defined::new(sb);
         let name = shell(&d, "talk", &[], "while read line; do echo \"got $line\"; done; exit 3");
         let (reader, mut writer) = std::io::pipe().expect("make a pipe");
-        let mut talking = d.prepare(&["start", "-F", "--interactive", &name]).stdin(reader).spawn();
+        let talking = d.prepare(&["start", "-F", "--interactive", &name]).stdin(reader).spawn();
         for line in ["one", "two"] {
             writeln!(writer, "{line}").expect("write");
             let answer = format!("got {line}");
