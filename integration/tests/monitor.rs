@@ -217,9 +217,16 @@ fn the_foreground_reads_what_its_caller_writes() {
             let answers = within(Duration::from_secs(20), || talking.stdout().contains(&answer));
             assert!(answers, "{:?} {:?}", talking.stdout(), talking.stderr());
         }
-        // Nobody else holds what it reads: it sees the end.
         drop(writer);
         talking.wait(Duration::from_secs(20)).code_is(3);
+        // Nobody else holds what it reads: when it reads no more, whoever writes is told.
+        let deaf = shell(&d, "deaf", &[], "exec <&-; echo closed; sleep 1000");
+        let (reader, mut writer) = std::io::pipe().expect("make a pipe");
+        let hears_nothing = d.prepare(&["start", "-F", "-i", &deaf]).stdin(reader).spawn();
+        eventually("it has closed it", || hears_nothing.stdout().contains("closed"));
+        assert_eq!(writer.write_all(b"x").expect_err("nobody reads").kind(), std::io::ErrorKind::BrokenPipe);
+        d.call(&["stop", "-t", "0", &deaf]).ok();
+        hears_nothing.wait(Duration::from_secs(20)).code_is(137);
         // Nothing is read without the option, and a terminal is read in another way.
         d.prepare(&["start", "-F", &name]).stdin_bytes(b"three\n").run().code_is(3);
         assert_eq!(d.log(&name), "");

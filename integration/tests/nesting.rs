@@ -50,6 +50,7 @@ skep logs one
 skep destroy one
 skep create two --from host --ephemeral -- sh -c 'echo hello; sleep 1000' >/dev/null
 skep start two
+i=0; until skep logs two | grep -q hello || [ $i -gt 100 ]; do i=$((i + 1)); sleep 0.1; done
 skep stop --time 0 two
 skep logs two
 skep create three --from bb:1 --init --privileged -- /bin/sleep 1000 >/dev/null

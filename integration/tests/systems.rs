@@ -39,7 +39,7 @@ fn define<'a>(sb: &'a Sandbox, init: &str, options: &[&str], command: &[&str]) -
 fn stop(d: &Defined<'_>, name: &str) {
     let begin = Instant::now();
     let call = d.prepare(&["stop", "--time", &patience().to_string(), name]);
-    call.deadline(Duration::from_secs(patience())).run().ok();
+    call.deadline(Duration::from_secs(90)).run().ok();
     assert!(begin.elapsed() < Duration::from_secs(patience()) * 3 / 4, "it had to be killed: {:?}", begin.elapsed());
     assert_eq!(d.listed(name)["state"], "stopped");
 }
@@ -193,7 +193,8 @@ fn runs_systemd(root: &str, options: &[&str]) {
         assert_eq!(sb.exec_sh(&name, "tr '\\0' '\\n' </proc/1/environ | grep ^container=").ok(), "container=lxc");
         assert_eq!(sb.exec_sh(&name, "cat /run/host/container-manager").ok(), "skep");
         // It begins again.
-        d.call(&["restart", "--time", &patience().to_string(), &name]).ok();
+        let again = d.prepare(&["restart", "--time", &patience().to_string(), &name]);
+        again.deadline(Duration::from_secs(90)).run().ok();
         eventually("it is up again", || {
             sb.exec_with(&name, &[], &["systemctl", "is-system-running"]).stdout.trim() == "running"
         });

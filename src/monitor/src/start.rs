@@ -38,7 +38,7 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     let mut spare = match spare::split()? {
         Side::Monitor(spare) => spare,
         Side::Waiting(waiting) => {
-            // Whoever writes to it learns from the container alone that nobody reads any more.
+            // Whoever writes to it is told when the container reads no more.
             drop(input);
             return stand_by(folder, &orders, waiting);
         }

@@ -64,10 +64,11 @@ impl Heap {
         }
     }
 
-    /// Runs `work` alone.
+    /// Runs `work` alone. In a program of one thread nobody waits; among several, for the few instructions of another. A call
+    /// that gives up the processor would cost every block some instructions, also where nobody ever waits.
     fn alone<T>(&self, work: impl FnOnce(&mut Blocks) -> T) -> T {
         while self.taken.swap(true, Ordering::Acquire) {
-            wait();
+            std::hint::spin_loop();
         }
         // SAFETY: `taken` was false, so no other reference exists until it is false again below.
         let result = work(unsafe { &mut *self.blocks.get() });
@@ -114,13 +115,6 @@ impl Heap {
         blocks.left -= size;
         block
     }
-}
-
-/// Waits for another thread, which holds the heap for a few instructions. It does not spin: the other may have lost its
-/// processor. In a program of one thread nobody waits.
-#[cold]
-fn wait() {
-    std::thread::yield_now();
 }
 
 /// The class whose blocks hold this layout; `None` leaves it to the system's allocator.

@@ -1,5 +1,6 @@
 //! `lxc-console`, `lxc-device` and `lxc-execute`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -105,7 +106,9 @@ pub(super) fn execute(skep: &Skep, call: &Call) -> Result<u8> {
             }
         };
     }
-    let status = skep.attached(&["start", "--foreground", "--interactive", &call.name])?;
+    // A terminal stays with whoever called.
+    let reads = if std::io::stdin().is_terminal() { &[][..] } else { &["--interactive"] };
+    let status = skep.attached(&[&["start", "--foreground"], reads, &[call.name.as_str()]].concat())?;
     // The end is put down by somebody else, who is waited for.
     skep.ok(&["wait", &call.name])?;
     let never_began = !status.success() && skep.last(&call.name)?.is_none();

@@ -1,7 +1,7 @@
 //! What a container writes and how it ends: `logs`, `wait` and `start --foreground`.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, IsTerminal, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -94,7 +94,7 @@ fn follow(mut followed: Followed, reader: &mut LogReader) -> Result<Option<End>>
 /// `start --foreground NAME`: exits as the container does.
 ///
 /// # Errors
-/// It cannot be started; its log cannot be read.
+/// It cannot be started; nobody would see how it ends, or what it is to read is a terminal; its log cannot be read.
 pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
     let [name] = &args.names[..] else { bail!("--foreground takes one container") };
     let definition = Definition::need(&manager.places, name)?;
@@ -104,6 +104,10 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
     let input = if args.interactive { Input::Ours } else { Input::Null };
     if args.interactive && definition.process.terminal {
         bail!("container {name:?} reads its terminal: see skep console");
+    }
+    // Its keys would end this command and not the container, and a shell could not have it back from the container.
+    if args.interactive && std::io::stdin().is_terminal() {
+        bail!("standard input is a terminal: define the container with --tty, and see skep console");
     }
     let (mut reader, run) = {
         let _lock = pending::lock(manager, name)?;
@@ -115,6 +119,11 @@ pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
         }
         let reader = LogReader::open(&log)?;
         start::start_locked(manager, &definition, None, input)?;
+        if input == Input::Ours {
+            // Who writes to it is told by the kernel when the container reads no more.
+            let null = File::open("/dev/null").context("cannot open /dev/null")?;
+            sys::process::dup_onto(null.as_fd(), 0)?;
+        }
         (reader, Run::read(&manager.places, name)?.map(|run| run.id))
     };
     let end = match connect(manager, name)? {

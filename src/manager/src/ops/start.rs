@@ -58,7 +58,7 @@ pub(crate) fn start_locked(
     if let Some(state) = &state
         && state.status.is_alive()
     {
-        if ended::watch_again(manager, definition)? {
+        if input == Input::Null && ended::watch_again(manager, definition)? {
             tell(&format!("note: container {name:?} ran without its monitor, it has another now"));
             return Ok(());
         }
