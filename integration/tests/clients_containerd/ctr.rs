@@ -51,7 +51,15 @@ fn run(t: &Test<'_>, options: &str, suffix: &str, script: &str) -> Result<Done> 
 }
 
 fn prints(t: &Test<'_>, options: &str, script: &str, want: &str) -> Result<()> {
-    let got = run(t, &format!("--rm {options}"), "-once", script)?.ok()?;
+    let once = || run(t, &format!("--rm {options}"), "-once", script)?.ok();
+    // ctr stops copying when it is told the end, and loses what it has not read of a program that ended at once. That is all or
+    // nothing of so little, and nothing of the runtime's.
+    let mut got = once()?;
+    for _ in 0..2 {
+        if got.is_empty() {
+            got = once()?;
+        }
+    }
     ensure!(got == want, "`{script}` printed {got:?}, not {want:?}");
     Ok(())
 }
