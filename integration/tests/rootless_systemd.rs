@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use integration::host::eventually;
 use integration::requires::{Need, skip_without};
@@ -216,7 +217,11 @@ fn podman(sb: &Sandbox, user: &User, manager: &str, args: &[&str]) -> Output {
     call.args(["--cgroup-manager", manager, "--events-backend", "file", "--storage-driver", "vfs"]).args(args).run()
 }
 
+/// A user's calls of podman share the memory of their locks; two that make it at a time fail.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 fn podman_of_the_user(manager: &'static str) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     with_manager(|sb, user| {
         if skip_without(&[Need::Program("/usr/bin/podman")]) {
             return;
