@@ -410,7 +410,7 @@ fn limit(manager: &Manager, before: Option<&Definition>, after: &Definition) -> 
 ///
 /// # Errors
 /// There is no such container; there is no editor; what was written makes no sense: then nothing is changed, and the text is
-/// kept.
+/// kept where it is another one.
 pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
     let name = &args.name;
     validate_name("container", name)?;
