@@ -95,7 +95,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let (good, mut report) = if arguments.systems {
         let first = arguments.runtimes.first().context("no runtime")?;
         let skep = parse_runtime(first, work.path())?;
-        systems::run(skep, work.path(), arguments.containers, arguments.rounds, &mut report)?;
+        let gap = std::time::Duration::from_millis(arguments.gap);
+        systems::run(skep, work.path(), (arguments.containers, arguments.rounds, gap), &mut report)?;
         (true, report)
     } else {
         run_cases(arguments, budgets.as_ref(), work.path(), report)?

@@ -1,11 +1,15 @@
 //! Containers that run for long, against Debian's LXC: `bench --systems`.
 //!
-//! Both run the same program on the same root file system, in a network namespace of this measurement's own. What is compared are
-//! medians of one run: each container is started, entered and stopped in pairs, in a random order.
+//! Both run the same program on the same root file system, in a network namespace of this measurement's own, with the defaults
+//! that their users get: LXC's are those that `lxc-create` of Debian writes. What is compared are medians of one run: each
+//! container is started, entered and stopped in pairs, in a random order; half of them back to back, half with the machine
+//! idle before each command, as in life, where the kernel lets some commands wait.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -16,6 +20,8 @@ use crate::sample::{Cost, Order, Samples};
 
 /// A static busybox.
 const BUSYBOX: &str = "/bin/busybox";
+/// What `lxc-create` has every configuration include.
+const LXC_COMMON: &str = "/usr/share/lxc/config/common.conf";
 /// The bridge that containers with addresses are at.
 const BRIDGE: &str = "benchbr0";
 /// Of how many containers with addresses a list is made.
@@ -35,6 +41,8 @@ struct Bench<'a> {
     work: PathBuf,
     rootfs: PathBuf,
     order: Order,
+    /// How long the machine is left idle before a command where that is measured.
+    gap: Duration,
     report: &'a mut Report,
 }
 
@@ -45,11 +53,17 @@ struct Pair {
     address: Option<u16>,
 }
 
-/// Measures, and tells what it found. `containers` is how many there are of each, `rounds` how often lists are made.
+/// Measures, and tells what it found. `containers` is how many there are of each, `rounds` how often lists are made, `gap` the
+/// idle time before commands that are measured alone.
 ///
 /// # Errors
 /// LXC is not here, or either fails.
-pub(crate) fn run(skep: Runtime, work: &Path, containers: usize, rounds: usize, report: &mut Report) -> Result<()> {
+pub(crate) fn run(
+    skep: Runtime,
+    work: &Path,
+    (containers, rounds, gap): (usize, usize, Duration),
+    report: &mut Report,
+) -> Result<()> {
     let version = Command::new("lxc-start").arg("--version").output().context("LXC is not here (lxc-start)")?;
     report.tell(&format!("# {}: {} ({})\n", skep.name, skep.command_line(), skep.version()));
     report.tell(&format!("# lxc: {}; {rounds} rounds of lists\n", String::from_utf8_lossy(&version.stdout).trim()));
@@ -59,7 +73,7 @@ pub(crate) fn run(skep: Runtime, work: &Path, containers: usize, rounds: usize, 
     let skep = skep.with_variable("SKEP_DATA", work.join("data"));
     let order = Order::from_clock();
     report.tell(&format!("# order seed {}\n", order.seed()));
-    let mut bench = Bench { skep, work: work.to_owned(), rootfs, order, report };
+    let mut bench = Bench { skep, work: work.to_owned(), rootfs, order, gap, report };
     let result = bench.life(containers, rounds).and_then(|()| bench.addresses(rounds));
     if result.is_err() {
         bench.remove_all();
@@ -70,10 +84,11 @@ pub(crate) fn run(skep: Runtime, work: &Path, containers: usize, rounds: usize, 
 /// A network namespace with a bridge, of which the host sees nothing.
 fn own_network(work: &Path) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).context("cannot make namespaces")?;
+    // What either keeps while its containers run is in memory, as on any Debian.
     // LXC looks for bridges in /sys, which shows the network that it was mounted in. The groups move over; the folder is empty
     // again before anybody could remove it.
     let script = "mount --make-rprivate / && mkdir \"$1\" && mount --rbind /sys/fs/cgroup \"$1\" && mount -t sysfs sysfs /sys \
-                  && mount --move \"$1\" /sys/fs/cgroup && rmdir \"$1\"";
+                  && mount --move \"$1\" /sys/fs/cgroup && rmdir \"$1\" && mount -t tmpfs -o mode=755 tmpfs /run";
     let status =
         Command::new("sh").args(["-c", script, "sh"]).arg(work.join("groups")).status().context("cannot run sh")?;
     ensure!(status.success(), "cannot mount /sys for the network namespace");
@@ -95,23 +110,36 @@ impl Bench<'_> {
         let pairs: Vec<Pair> =
             (0..containers).map(|number| Pair { name: format!("b{number}"), address: None }).collect();
         let mut samples = self.define(&pairs)?;
-        for pair in &pairs {
+        let mut isolated = self.samples();
+        let (close, apart) = pairs.split_at(containers / 2);
+        for pair in close {
             self.each(&mut samples, "start", |bench, kind| bench.start(kind, &pair.name))?;
         }
+        for pair in apart {
+            self.each_isolated(&mut isolated, "start", |bench, kind| bench.start(kind, &pair.name))?;
+        }
         let monitors = describe_monitors(&self.work, containers);
-        for pair in pairs.iter().take(rounds.max(30)) {
+        for pair in close.iter().take(rounds.max(30)) {
             self.each(&mut samples, "attach", |bench, kind| bench.attach(kind, &pair.name))?;
+        }
+        for pair in apart.iter().take(rounds.max(30)) {
+            self.each_isolated(&mut isolated, "attach", |bench, kind| bench.attach(kind, &pair.name))?;
         }
         for _ in 0..rounds {
             self.each(&mut samples, "ls", Self::list)?;
         }
-        for pair in &pairs {
+        for pair in close {
             self.each(&mut samples, "stop", |bench, kind| bench.stop(kind, &pair.name))?;
         }
-        for sample in &mut samples {
+        for pair in apart {
+            self.each_isolated(&mut isolated, "stop", |bench, kind| bench.stop(kind, &pair.name))?;
+        }
+        for sample in samples.iter_mut().chain(&mut isolated) {
             sample.add_sum("start+stop", "start", "stop");
         }
         self.report.add_table("life", &samples);
+        self.report.tell(&format!("\nisolated: the same, the machine {} ms idle before each command\n", self.gap.as_millis()));
+        self.report.add_table("isolated", &isolated);
         self.report.tell(&monitors);
         self.remove_all();
         Ok(())
@@ -158,6 +186,23 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// Both in a random order, each after a gap.
+    fn each_isolated(
+        &mut self,
+        samples: &mut [Samples],
+        what: &'static str,
+        work: impl Fn(&Self, Kind) -> Result<Cost>,
+    ) -> Result<()> {
+        self.each(samples, what, |bench, kind| {
+            thread::sleep(bench.gap);
+            work(bench, kind)
+        })
+    }
+
+    fn samples(&self) -> Vec<Samples> {
+        vec![Samples::new(&self.skep.name), Samples::new("lxc")]
+    }
+
     fn define(&self, pairs: &[Pair]) -> Result<Vec<Samples>> {
         for pair in pairs {
             let folder = self.work.join("lxc").join(&pair.name);
@@ -170,12 +215,12 @@ impl Bench<'_> {
             }
             self.ok(command.args(["--", "sleep", "1000"]))?;
         }
-        Ok(vec![Samples::new(&self.skep.name), Samples::new("lxc")])
+        Ok(self.samples())
     }
 
     fn lxc_config(&self, pair: &Pair) -> String {
         let mut text = format!(
-            "lxc.uts.name = {}\nlxc.rootfs.path = dir:{}\nlxc.init.cmd = /bin/sleep 1000\nlxc.mount.auto = proc:mixed sys:ro\n",
+            "lxc.include = {LXC_COMMON}\nlxc.uts.name = {}\nlxc.rootfs.path = dir:{}\nlxc.init.cmd = /bin/sleep 1000\nlxc.mount.auto = proc:mixed sys:ro\n",
             pair.name,
             self.rootfs.display()
         );

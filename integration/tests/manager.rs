@@ -13,6 +13,30 @@ use integration::runtime::wait_pid;
 use integration::{case_with, json};
 
 #[test]
+fn a_start_leaves_a_container_of_its_name_alone() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let (web, base) = (d.name("web"), d.base());
+        d.create(&web, text(&base), &[], &["sleep", "1000"]).ok();
+        let bundle = sb.bundle().sleeper();
+        bundle.write();
+        let path = text(&bundle.dir).to_owned();
+        sb.call(&["run", "--detach", "--bundle", &path, &web]).run().ok();
+        let pid = sb.state(&web)["pid"].clone();
+        for _ in 0..2 {
+            d.call(&["start", &web]).fails_saying("another container of this name is running already");
+            assert_eq!(sb.state(&web)["pid"], pid);
+        }
+        // One that has ended is in nobody's way.
+        sb.kill(&web, "KILL").ok();
+        sb.wait_status(&web, "stopped");
+        d.call(&["start", &web]).ok();
+        assert_eq!(sb.exec_sh(&web, "cat /proc/1/cmdline | tr '\\0' ' '").ok(), "sleep 1000");
+        d.call(&["destroy", "--force", &web]).ok();
+    });
+}
+
+#[test]
 fn a_definition_leads_a_life() {
     case_with(&[Need::Skep], |sb| {
         let d = Defined::new(sb);

@@ -97,10 +97,16 @@ fn a_defined_containers_start_names_its_calls_of_the_runtime() {
         d.call(&["--trace", text(&file), "start", &web]).ok();
         let events = events(&file);
         let names = names(&events, 1);
-        for name in ["recover", "skep state", "prepare_bundle", "network", "launch", "command"] {
+        for name in ["recover", "prepare_bundle", "network", "launch", "command"] {
             assert!(names.contains(&name), "{name} is not in {names:?}");
         }
         assert_eq!(d.listed(&web)["state"], json!("running"));
+        d.call(&["--trace", text(&file), "stop", "--time", "0", &web]).ok();
+        let events = self::events(&file);
+        let names = self::names(&events, 1);
+        for name in ["skep state", "skep delete"] {
+            assert!(names.contains(&name), "{name} is not in {names:?}");
+        }
         d.call(&["destroy", "--force", &web]).ok();
     });
 }

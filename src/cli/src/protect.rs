@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use sys::fs::OFlags;
-use sys::mount::{AttrChange, Depth};
 use sys::process::CStrings;
 
 use crate::trace;
@@ -20,8 +19,6 @@ use crate::trace;
 const SELF: &str = "/proc/self/exe";
 /// ST_RDONLY of statvfs(3): the file is seen through a read-only mount.
 const ST_RDONLY: u64 = 1;
-/// MOUNT_ATTR_RDONLY.
-const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// Returns in a program that is protected already and has no descriptor open but the standard ones and the `kept_fds` that
 /// follow them; else executes this program again from a protected file, and tells it when this one began where that is traced.
@@ -43,7 +40,7 @@ pub fn protect(kept_fds: u32, traced_from: Option<Duration>) -> anyhow::Result<(
             _ => {}
         }
     }
-    let copy = match detached_copy() {
+    let copy = match sys::mount::clone_read_only(SELF) {
         Err(error) if error.is(sys::Errno::PERM) || error.is(sys::Errno::NOSYS) => sealed_copy(&own)?,
         other => other.context("cannot protect the program's own file")?,
     };
@@ -68,13 +65,6 @@ fn named_descriptor(arg: &str) -> Option<i32> {
 fn is_protected(own: &OwnedFd) -> anyhow::Result<bool> {
     let read_only = sys::fs::statfs(own.as_fd())?.f_flags as u64 & ST_RDONLY != 0;
     Ok(read_only || sys::memory::is_sealed(own.as_fd()))
-}
-
-fn detached_copy() -> sys::Result<OwnedFd> {
-    let copy = sys::mount::clone_path(SELF, Depth::One, false)?;
-    let change = AttrChange { set: MOUNT_ATTR_RDONLY, ..AttrChange::default() };
-    sys::mount::set_attr(copy.as_fd(), change, Depth::One)?;
-    Ok(copy)
 }
 
 fn sealed_copy(own: &OwnedFd) -> anyhow::Result<OwnedFd> {

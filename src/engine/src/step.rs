@@ -326,9 +326,9 @@ pub struct OverlayRoot {
     /// SELinux label of every file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// Where the mount goes.
+    /// Where the mount goes. It may be made while other steps are performed: the gate that it goes through waits for it.
     pub slot: Slot,
-    /// Where a second copy of it goes.
+    /// Where a second copy of it goes, which is waited for at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copy: Option<Slot>,
 }

@@ -2,8 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -214,14 +215,19 @@ fn begin(
         Some(sys::fs::open_at(dir, file::OUTPUT, OFlags::RDWR, 0)?)
     };
     let (program, args) = orders.start.split_first().context("no order to start anything")?;
-    let mut command = Command::new(program);
-    command.args(args).stdin(input).current_dir(folder);
+    // Executed from a protected file at once, the runtime need not do so itself.
+    let protected = sys::mount::clone_read_only(program).ok();
+    let mut command = match &protected {
+        Some(file) => Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        None => Command::new(program),
+    };
+    command.arg0(program).args(args).stdin(input).current_dir(folder);
     match &writing {
         Some(fd) => command.stdout(fd.try_clone()?).stderr(fd.try_clone()?),
         None => command.stdout(Stdio::null()).stderr(Stdio::null()),
     };
     let mut child = command.spawn().with_context(|| format!("cannot run {program}"))?;
-    drop((command, writing));
+    drop((command, protected, writing));
     let started = serve_start(&mut server, &mut child, console.as_ref(), orders)?;
     if console.is_some() {
         sys::fs::unlink_at(dir, file::CONSOLE)?;

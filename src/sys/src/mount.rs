@@ -1,6 +1,6 @@
 //! Mounts by descriptor: the mount API of Linux 5.2 and `mount_setattr` of 5.12.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::CWD;
 pub use rustix::mount::UnmountFlags;
@@ -127,6 +127,18 @@ pub fn clone_path(path: &str, depth: Depth, nofollow: bool) -> Result<OwnedFd> {
         flags |= OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
     }
     open_tree(CWD, path, flags).call(|| format!("open_tree({path:?}, OPEN_TREE_CLONE)"))
+}
+
+/// [`clone_path`] of one mount, and `mount_setattr(2)` with MOUNT_ATTR_RDONLY: what is reached through it cannot be written.
+///
+/// # Errors
+/// What the kernel says.
+pub fn clone_read_only(path: &str) -> Result<OwnedFd> {
+    /// MOUNT_ATTR_RDONLY (include/uapi/linux/mount.h).
+    const READ_ONLY: u64 = 1;
+    let copy = clone_path(path, Depth::One, false)?;
+    set_attr(copy.as_fd(), AttrChange { set: READ_ONLY, ..AttrChange::default() }, Depth::One)?;
+    Ok(copy)
 }
 
 /// `move_mount(2)` of a detached mount onto what `target` stands for.

@@ -26,14 +26,37 @@ impl Sender {
     }
 }
 
-/// Runs `work` in the maker and returns what it sends: one mount for each of `wanted`, which says in an error what it is.
+/// A maker at work, and the end that it hands over to.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    pid: i32,
+    made: OwnedFd,
+}
+
+impl Maker {
+    /// Takes what it sends: one mount for each of `wanted`, which says in an error what it is.
+    ///
+    /// # Errors
+    /// That of its work, and what the kernel says.
+    pub(super) fn take<W: AsRef<str>>(self, wanted: impl Iterator<Item = W>) -> Result<Vec<OwnedFd>> {
+        let made = wanted.map(|what| receive(self.made.as_fd(), what.as_ref())).collect();
+        self.end()?;
+        made
+    }
+
+    /// Waits for its end. Whatever came of it, one that still sends gets an error and ends.
+    pub(super) fn end(self) -> Result<()> {
+        drop(self.made);
+        sys::process::wait(self.pid)?;
+        Ok(())
+    }
+}
+
+/// Starts `work` in a maker.
 ///
 /// # Errors
-/// That of `work`, and what the kernel says.
-pub(super) fn make<W: AsRef<str>>(
-    wanted: impl Iterator<Item = W>,
-    work: impl FnOnce(&Sender) -> Result<()>,
-) -> Result<Vec<OwnedFd>> {
+/// What the kernel says.
+pub(super) fn start(work: impl FnOnce(&Sender) -> Result<()>) -> Result<Maker> {
     let (ours, theirs) = sys::socket::pair()?;
     match sys::process::clone3(NamespaceKind::Mount.clone_flag(), None)? {
         Cloned::Child => {
@@ -47,11 +70,7 @@ pub(super) fn make<W: AsRef<str>>(
         }
         Cloned::Parent { pid, .. } => {
             drop(theirs);
-            let made = wanted.map(|what| receive(ours.as_fd(), what.as_ref())).collect();
-            // Whatever came of it, a maker that still sends gets an error and ends.
-            drop(ours);
-            sys::process::wait(pid)?;
-            made
+            Ok(Maker { pid, made: ours })
         }
     }
 }

@@ -63,6 +63,8 @@ pub(crate) struct Host<'a> {
     /// Process whose group below the container's is taken where the container's own takes no process (an exec).
     pub(crate) beside: Option<i32>,
     pub(crate) spawned: Option<Spawned>,
+    /// Who mounts the layers of the root file system meanwhile, and where the mount goes.
+    layers: Option<(maker::Maker, Slot)>,
     pub(crate) notify: Option<OwnedFd>,
     /// Network devices that were moved into the container, to be moved back when its creation fails.
     pub(crate) moved: Vec<network::DeviceMove>,
@@ -111,6 +113,7 @@ impl<'a> Host<'a> {
             attach: None,
             beside: None,
             spawned: None,
+            layers: None,
             notify: None,
             moved: Vec::new(),
             unit: crate::unit::Link::default(),
@@ -399,6 +402,7 @@ impl<'a> Host<'a> {
     }
 
     fn open_gate(&mut self, slots: &[Slot]) -> Result<()> {
+        self.take_layers(None).map_err(|error| error.in_step(LAYERS))?;
         let mut fds: Vec<OwnedFd> = slots.iter().filter_map(|slot| self.slots[*slot].take()).collect();
         // Groups that were made after the clone: the child enters them through what it gets now.
         fds.extend(self.attach.take().into_iter().flat_map(|attach| attach.tasks).map(|attach| attach.fd));
@@ -507,14 +511,24 @@ impl<'a> Host<'a> {
         if of_child { self.spawned()?.channel.go(&[]) } else { Ok(()) }
     }
 
-    /// The layers may follow the ids of the container's user namespace, which exists by now.
+    /// The layers may follow the ids of the container's user namespace, which exists by then.
     fn mount_overlay(&mut self, root: &OverlayRoot) -> Result<()> {
         let userns = match root.owner {
             Some(_) => Some(self.proc.open_namespace(self.pid()?, "user")?),
             None => None,
         };
-        let made = overlay::mount(root, userns.as_ref().map(AsFd::as_fd))?;
-        for (slot, mount) in [Some(root.slot), root.copy].into_iter().flatten().zip(made) {
+        let maker = overlay::start(root, userns.as_ref().map(AsFd::as_fd))?;
+        self.layers = Some((maker, root.slot));
+        match root.copy {
+            Some(copy) => self.take_layers(Some(copy)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the mount of the layers, and a copy of it where one is made.
+    fn take_layers(&mut self, copy: Option<Slot>) -> Result<()> {
+        let Some((maker, slot)) = self.layers.take() else { return Ok(()) };
+        for (slot, mount) in [Some(slot), copy].into_iter().flatten().zip(overlay::take(maker, copy.is_some())?) {
             self.slots[slot] = Some(mount);
         }
         Ok(())
@@ -533,6 +547,9 @@ impl<'a> Host<'a> {
 
     /// Ends the child at once and reaps it.
     pub(crate) fn abandon(&mut self) -> Result<()> {
+        if let Some((maker, _slot)) = self.layers.take() {
+            maker.end()?;
+        }
         let Some(spawned) = self.spawned.take() else { return Ok(()) };
         match sys::process::pidfd_send_signal(spawned.pidfd.as_fd(), sys::signal::SIGKILL) {
             Err(error) if !error.is(Errno::SRCH) => return Err(error.into()),
@@ -651,6 +668,9 @@ pub(crate) fn step_name(step: &HostStep) -> &'static str {
     }
 }
 
+/// How the mount of layers is called.
+const LAYERS: &str = "mount the layers of the root file system";
+
 /// What a step does, in words for an error; `None` where the error speaks for itself.
 fn describe(step: &HostStep) -> Option<String> {
     Some(match step {
@@ -666,7 +686,7 @@ fn describe(step: &HostStep) -> Option<String> {
         HostStep::OpenSource(source) => format!("open mount source {:?}", source.path),
         HostStep::OpenDevice { device, .. } => format!("open device {:?} of the host", device.path),
         HostStep::OpenRootfs { .. } => "open the root file system".to_owned(),
-        HostStep::MountOverlay(_) => "mount the layers of the root file system".to_owned(),
+        HostStep::MountOverlay(_) => LAYERS.to_owned(),
         HostStep::OpenNamespace { kind, .. } => format!("open {} namespace", kind.oci_name()),
         HostStep::MakeLink { link, .. } => format!("make the {} {:?}", link.link.name(), link.name),
         other => step_name(other).replace('_', " "),

@@ -20,7 +20,7 @@ use crate::step::Slot;
 /// What the kernel says, with the node.
 pub(crate) fn make(nodes: &[(Device, Slot)], label: Option<&str>) -> Result<Vec<OwnedFd>> {
     let wanted = nodes.iter().map(|(device, _)| format!("make node {}", device.path));
-    maker::make(wanted, |sender| make_and_send(nodes, label, sender))
+    maker::start(|sender| make_and_send(nodes, label, sender))?.take(wanted)
 }
 
 fn make_and_send(nodes: &[(Device, Slot)], label: Option<&str>, sender: &Sender) -> Result<()> {

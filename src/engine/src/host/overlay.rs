@@ -15,7 +15,8 @@ use sys::Errno;
 use sys::fs::{self, OFlags};
 use sys::mount::{AttrChange, Depth, FsContext};
 
-use super::{hide, maker};
+use super::hide;
+use super::maker::{self, Maker};
 use crate::error::Result;
 use crate::step::OverlayRoot;
 
@@ -32,26 +33,29 @@ const MERGED: &str = "m";
 /// Names of the two folders of an upper layer in memory.
 const MEMORY: (&str, &str) = ("upper", "work");
 
-/// Mounts the layers and returns the mount, attached nowhere, and a copy of it where one is wanted. `userns` is the one
-/// whose ids the layers follow.
+/// Has a maker mount the layers. `userns` is the one whose ids they follow.
 ///
 /// # Errors
-/// What the kernel says, with the layer.
-pub(super) fn mount(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<Vec<OwnedFd>> {
-    let wanted = ["mount the layers", "copy that mount"].into_iter().take(1 + usize::from(root.copy.is_some()));
-    maker::make(wanted, |sender| {
+/// What the kernel says; what goes wrong with the layers, [`take`] tells.
+pub(super) fn start(root: &OverlayRoot, userns: Option<BorrowedFd<'_>>) -> Result<Maker> {
+    maker::start(|sender| {
         let mount = mount_inside(root, userns)?;
         // The kernel copies a mount only where it is attached.
-        let copy = match root.copy {
-            Some(_) => Some(copy(mount.as_fd())?),
-            None => None,
-        };
+        let copy = if root.copy.is_some() { Some(copy(mount.as_fd())?) } else { None };
         sender.send(copy.as_ref().unwrap_or(&mount).as_fd())?;
         match copy {
             Some(_) => sender.send(sys::mount::clone_tree(mount.as_fd(), Depth::One)?.as_fd()),
             None => Ok(()),
         }
     })
+}
+
+/// Takes the mount, attached nowhere, and a copy of it where one was made.
+///
+/// # Errors
+/// What the kernel says, with the layer.
+pub(super) fn take(maker: Maker, copied: bool) -> Result<Vec<OwnedFd>> {
+    maker.take(["mount the layers", "copy that mount"].into_iter().take(1 + usize::from(copied)))
 }
 
 /// Attaches a mount in the maker's file system and copies it.

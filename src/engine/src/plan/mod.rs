@@ -107,8 +107,9 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     rootless::refuse(spec, facts, options)?;
     let mut plan = Plan { id: options.id.clone(), ..Plan::default() };
     let spec = &*sources::strip_destinations(&mut plan, spec, options);
-    cgroups::plan_groups(&mut plan, spec, facts, options)?;
     let rootfs = plan.slot();
+    overlay::plan_root(&mut plan, spec, facts, rootfs, false)?;
+    cgroups::plan_groups(&mut plan, spec, facts, options)?;
     let mut openings = rootless::Openings::default();
     if spec.overlay.is_none() {
         openings.rootfs(&mut plan, facts, &options.rootfs, spec.namespace(NamespaceKind::Mount).is_some(), rootfs);
@@ -137,9 +138,8 @@ pub fn plan_create(spec: &ContainerSpec, facts: &HostFacts, options: &CreateOpti
     namespaces::plan_links(&mut plan, spec, options);
     let mut idmapped = mounts::plan_idmaps(&mut plan, spec, &sources);
     idmapped.extend(views);
-    if let Some(layers) = &spec.overlay {
-        idmapped.push(overlay::plan_root(&mut plan, spec, facts, layers, rootfs)?);
-    }
+    overlay::plan_root(&mut plan, spec, facts, rootfs, true)?;
+    idmapped.extend(spec.overlay.is_some().then_some(rootfs));
     plan.host(HostStep::OpenGate { gate: Gate::Namespaces, slots: idmapped.clone() });
 
     plan.child(ChildStep::PassGate { gate: Gate::Namespaces, slots: idmapped });

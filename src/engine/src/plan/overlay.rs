@@ -11,8 +11,9 @@ use crate::step::{HostStep, OverlayRoot, Slot};
 /// Where the layers stand.
 pub(super) const FROM: &str = "/annotations/io.skep.overlay";
 
-/// Mounts the layers, once the container's user namespace has its mappings: their ids may follow it. Returns the slot,
-/// which goes through the first gate.
+/// Mounts the layers. Their ids may follow the container's user namespace, which then has to have its mappings: `mapped` says
+/// whether it has by now. The others are mounted before anything else, while groups and the child are made. The first gate
+/// waits for either.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for a caller that may not mount, and for a joined user namespace of unknown mappings.
@@ -20,9 +21,22 @@ pub(super) fn plan_root(
     plan: &mut Plan,
     spec: &ContainerSpec,
     facts: &HostFacts,
-    overlay: &Overlay,
     slot: Slot,
-) -> Result<Slot> {
+    mapped: bool,
+) -> Result<()> {
+    match &spec.overlay {
+        Some(overlay) if overlay.idmap == mapped => plan_mount(plan, spec, facts, overlay, (slot, None)),
+        _ => Ok(()),
+    }
+}
+
+fn plan_mount(
+    plan: &mut Plan,
+    spec: &ContainerSpec,
+    facts: &HostFacts,
+    overlay: &Overlay,
+    (slot, copy): (Slot, Option<Slot>),
+) -> Result<()> {
     if !facts.may_mount {
         return Err(Error::Unsupported(format!(
             "layers of a root file system can be mounted by root only, or by the root of a user namespace ({FROM})"
@@ -41,9 +55,9 @@ pub(super) fn plan_root(
             )));
         }
     };
-    let root = OverlayRoot { layers: overlay.clone(), owner, label: spec.mount_label.clone(), slot, copy: None };
+    let root = OverlayRoot { layers: overlay.clone(), owner, label: spec.mount_label.clone(), slot, copy };
     plan.host_from(FROM, HostStep::MountOverlay(Box::new(root)));
-    Ok(slot)
+    Ok(())
 }
 
 /// Mounts the layers for a restore, before there is a process of the container: once, and a copy of that mount, as a folder
@@ -58,10 +72,7 @@ pub(super) fn plan_copies(
     overlay: &Overlay,
 ) -> Result<(Slot, Slot)> {
     let (first, second) = (plan.slot(), plan.slot());
-    plan_root(plan, spec, facts, overlay, first)?;
-    if let Some(HostStep::MountOverlay(root)) = plan.host.last_mut().map(|planned| &mut planned.step) {
-        root.copy = Some(second);
-    }
+    plan_mount(plan, spec, facts, overlay, (first, Some(second)))?;
     Ok((first, second))
 }
 
@@ -108,6 +119,14 @@ mod tests {
         let open = host(|step| matches!(step, HostStep::OpenGate { gate: Gate::Namespaces, .. }));
         let HostStep::OpenGate { slots, .. } = &plan.host[open].step else { unreachable!() };
         assert!(mount < open && slots.contains(&root.slot));
+    }
+
+    #[test]
+    fn layers_with_ids_of_their_own_are_mounted_while_the_rest_is_made() {
+        let plan = plan(&serde_json::json!({ "lower": ["/a"] }), &serde_json::Value::Null, true).unwrap();
+        let steps: Vec<_> = plan.host.iter().map(|planned| &planned.step).collect();
+        assert!(matches!(steps[0], HostStep::MountOverlay(_)), "{:?}", steps[0]);
+        assert_eq!(steps.iter().filter(|step| matches!(step, HostStep::MountOverlay(_))).count(), 1);
     }
 
     #[test]

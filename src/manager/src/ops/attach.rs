@@ -1,6 +1,7 @@
 //! `attach NAME [-- CMD]`: a program in a container that runs, with the caller's terminal.
 
 use std::io::IsTerminal;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -34,8 +35,14 @@ pub fn attach(manager: &Manager, args: &AttachArgs) -> Result<()> {
     layers.extend(bundle::read_lower(&folder)?.unwrap_or_default());
     let user = base::find_user(&layers, args.user.as_deref().or(Some("0")))?;
     let (program, options) = (&manager.runtime.program, &manager.runtime.options);
-    let mut command = Command::new(program);
-    command.args(options).args(["exec", "--user", &format!("{}:{}", user.uid, user.gid)]);
+    // Executed from a protected file at once, it need not do so itself: a seventh of the time of an attach. Where that cannot
+    // be had, it sees to it.
+    let protected = program.to_str().and_then(|program| sys::mount::clone_read_only(program).ok());
+    let mut command = match &protected {
+        Some(file) => Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())),
+        None => Command::new(program),
+    };
+    command.arg0(program).args(options).args(["exec", "--user", &format!("{}:{}", user.uid, user.gid)]);
     for group in &user.groups {
         command.args(["--additional-gids", &group.to_string()]);
     }

@@ -1,5 +1,6 @@
 //! `start NAME` of a definition: bundle, then the runtime.
 
+use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use runtime_spec::fragment;
 use runtime_spec::monitor::Orders;
-use runtime_spec::state::ALREADY_THERE;
+use runtime_spec::state::{ALREADY_THERE, State, Status};
 use serde_json::{Value, json};
 
 use crate::base;
@@ -54,7 +55,9 @@ pub(crate) fn start_locked(
     input: Input,
 ) -> Result<()> {
     let name = &definition.name;
-    let state = manager.runtime.state(name)?;
+    // Without a run of ours the runtime has nothing, or something that it tells when it is to start another of the name.
+    let had_run = again.is_some() || Run::read(&manager.places, name)?.is_some();
+    let state = if had_run { manager.runtime.state(name)? } else { None };
     if let Some(state) = &state
         && state.status.is_alive()
     {
@@ -71,7 +74,7 @@ pub(crate) fn start_locked(
     let run = Run::new(again.map_or(0, |run| run.restarts))?;
     let group = cgroup_name(definition, manager.runtime.uses_systemd());
     let view = view::raise(&manager.places, definition, &run, &group)?;
-    let started = start_run(manager, definition, again, &run, view.as_deref(), input);
+    let started = start_run(manager, definition, again, &run, view.as_deref(), input, had_run);
     // The container has mounts of its own by now.
     let lowered = view::lower(&manager.places, name);
     if let (Err(_), Err(also)) = (&started, &lowered) {
@@ -79,6 +82,18 @@ pub(crate) fn start_locked(
     }
     started.and(lowered)
 }
+
+/// The runtime has a running container of the name that is not ours.
+#[derive(Debug)]
+struct Foreign;
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another container of this name is running already")
+    }
+}
+
+impl std::error::Error for Foreign {}
 
 /// How the path of its group ends.
 fn cgroup_name(definition: &Definition, systemd: bool) -> String {
@@ -89,7 +104,8 @@ fn cgroup_name(definition: &Definition, systemd: bool) -> String {
     }
 }
 
-/// Starts a run, in which its files tell it of itself where `view` has them.
+/// Starts a run, in which its files tell it of itself where `view` has them. `had_run` says that one was known when this start
+/// began, so that what the runtime has of the name is ours.
 fn start_run(
     manager: &Manager,
     definition: &Definition,
@@ -97,6 +113,7 @@ fn start_run(
     run: &Run,
     view: Option<&Path>,
     input: Input,
+    had_run: bool,
 ) -> Result<()> {
     let name = &definition.name;
     let folder = manager.places.container(name);
@@ -184,12 +201,12 @@ fn start_run(
         network::tell_neighbours(manager, definition);
         manager.runtime.clock.spent("network", mark);
         let mark = manager.runtime.clock.mark();
-        launch_alone(manager, definition, run, &links, Watched::New(input))?;
+        launch_alone(manager, definition, run, &links, Watched::New(input), had_run)?;
         manager.runtime.clock.spent("launch", mark);
         Ok(())
     });
     if let Err(error) = started {
-        if manager.runtime.state(name)?.is_some() {
+        if !error.is::<Foreign>() && manager.runtime.state(name)?.is_some() {
             manager.runtime.delete(name)?;
         }
         network::lower(manager, definition)?;
@@ -215,12 +232,17 @@ fn launch_alone(
     run: &Run,
     links: &[String],
     watched: Watched,
+    had_run: bool,
 ) -> Result<()> {
     const MOST: usize = 5;
     let name = &definition.name;
     for _ in 1..MOST {
         match launch(manager, definition, run, links, watched) {
             Err(error) if format!("{error:#}").contains(ALREADY_THERE) => {
+                let runs = |state: State| state.status == Status::Running;
+                if !had_run && manager.runtime.state(name)?.is_some_and(runs) {
+                    return Err(Foreign.into());
+                }
                 manager.runtime.delete(name)?;
                 run.remove_folder(&manager.places, name)?;
                 run.write(&manager.places, name)?;
