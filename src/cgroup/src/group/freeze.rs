@@ -85,13 +85,14 @@ impl Group {
         Ok(matches!(self.freezer_state()?, Freezer::Frozen | Freezer::Freezing))
     }
 
-    /// Opens only the groups that [`Group::is_frozen`] asks; `state` and `list` want nothing else.
+    /// Opens only the group that [`Group::is_frozen`] asks; `state` and `list` want nothing else.
     ///
     /// # Errors
     /// As [`Group::open`].
     pub fn open_freezer(places: &[GroupPath]) -> Result<Group> {
-        let asked = places.iter().filter(|place| place.has("freezer") || place.is_unified());
-        Group::open(&asked.cloned().collect::<Vec<_>>())
+        let legacy = places.iter().find(|place| place.has("freezer"));
+        let asked = legacy.or_else(|| places.iter().find(|place| place.is_unified()));
+        Group::open(asked.map_or(&[], std::slice::from_ref))
     }
 
     /// The v1 freezer where there is one, as runc chooses, else the unified hierarchy.

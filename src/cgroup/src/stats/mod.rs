@@ -245,32 +245,31 @@ pub struct Usage {
     pub pids: u64,
 }
 
-/// Reads what a container uses: four files, whatever the number of its processes. Groups without one of them are not opened.
+/// Reads what a container uses: four files, whatever the number of its processes.
 ///
 /// # Errors
 /// As [`read`].
 pub fn usage(places: &[GroupPath]) -> Result<Usage> {
     let sole = places.iter().all(GroupPath::is_unified);
-    let tells = |place: &&GroupPath| sole || ["cpuacct", "memory", "pids"].iter().any(|name| place.has(name));
-    let group = Group::open(&places.iter().filter(tells).cloned().collect::<Vec<_>>())?;
-    let number = |controller, file| group.dir(controller).map_or(Ok(0), |dir| Source { dir }.number(file));
-    match group.unified().filter(|_| sole) {
-        Some(dir) => {
-            let source = Source { dir };
-            Ok(Usage {
-                cpu_ns: source.count("cpu.stat", "usage_usec")?.unwrap_or(0).saturating_mul(1000),
-                memory: source.number("memory.current")?,
-                memory_peak: source.number("memory.peak")?,
-                pids: source.number("pids.current")?,
-            })
-        }
-        None => Ok(Usage {
-            cpu_ns: number("cpuacct", "cpuacct.usage")?,
-            memory: number("memory", "memory.usage_in_bytes")?,
-            memory_peak: number("memory", "memory.max_usage_in_bytes")?,
-            pids: number("pids", "pids.current")?,
-        }),
-    }
+    // By whole paths: a list reads those of hundreds, and hierarchy and group would be two more files to open for each.
+    let source = Source { dir: sys::fs::CWD };
+    let path = |controller: &str, file: &str| {
+        let place = places.iter().find(|place| sole || place.has(controller));
+        place.map(|place| format!("{}/{file}", place.dir()))
+    };
+    let number = |controller, file| path(controller, file).map_or(Ok(0), |path| source.number(&path));
+    let cpu_ns = match path("cpuacct", "cpu.stat").filter(|_| sole) {
+        Some(path) => source.count(&path, "usage_usec")?.unwrap_or(0).saturating_mul(1000),
+        None => number("cpuacct", "cpuacct.usage")?,
+    };
+    let (now, most) =
+        if sole { ("memory.current", "memory.peak") } else { ("memory.usage_in_bytes", "memory.max_usage_in_bytes") };
+    Ok(Usage {
+        cpu_ns,
+        memory: number("memory", now)?,
+        memory_peak: number("memory", most)?,
+        pids: number("pids", "pids.current")?,
+    })
 }
 
 /// Reads all statistics of a container.
