@@ -19,7 +19,7 @@ const SERVICES: &str = include_str!("services.sh");
 /// mmdebstrap, of a network or of root.
 ///
 /// It is below `XDG_CACHE_HOME`, else `~/.cache`, for as long as the script that makes it is the same. Where `DISKS` has its
-/// name, it came as a disk.
+/// name and the key of that script, it came as a disk.
 pub fn roots() -> Option<PathBuf> {
     kept("systems", &[SCRIPT], &[])
 }
@@ -32,7 +32,11 @@ pub fn services() -> Option<PathBuf> {
 /// The folder that the first of some scripts makes. All of them decide whether it is still the right one.
 fn kept(kind: &str, scripts: &[&str], args: &[&Path]) -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if set("DISKS").is_some_and(|disks| disks.to_string_lossy().split(' ').any(|disk| disk == kind)) {
+    let bytes = scripts.iter().flat_map(|script| script.bytes());
+    let key =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let as_disk = format!("{kind}:{key:x}");
+    if set("DISKS").is_some_and(|disks| disks.to_string_lossy().split(' ').any(|disk| disk == as_disk)) {
         return Some(Path::new("/srv").join(kind));
     }
     let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?;
@@ -43,9 +47,6 @@ fn kept(kind: &str, scripts: &[&str], args: &[&Path]) -> Option<PathBuf> {
     fs::create_dir_all(&cache).expect("make the cache");
     let lock = File::create(cache.join("lock")).expect("make the lock");
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the cache");
-    let bytes = scripts.iter().flat_map(|script| script.bytes());
-    let key =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let folder = cache.join(format!("{key:x}"));
     let failed = folder.with_extension("failed");
     if !folder.exists() && !was_just_now(&failed) {

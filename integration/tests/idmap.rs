@@ -237,6 +237,7 @@ fn a_file_system_that_cannot_is_an_error_that_names_the_mount() {
             let out = sb.create(&b);
             out.code_is(1);
             out.fails_saying("/mounts/7");
+            out.fails_saying("what is mounted there, or below, cannot have mapped ids");
             assert!(out.stderr.contains("mount_setattr") && out.stderr.contains("EINVAL"), "{out:#?}");
             sb.call(&["state", &b.id]).run().fails();
         }

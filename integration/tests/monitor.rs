@@ -11,6 +11,7 @@ use integration::host::{eventually, within};
 use integration::requires::Need;
 use integration::runtime::wait_pid;
 use integration::{Sandbox, case_with, json};
+use runtime_spec::monitor::{Event, Request, file};
 
 /// The pid of a container's monitor, from the lock that it holds.
 fn monitor(d: &Defined<'_>, name: &str) -> i32 {
@@ -279,6 +280,25 @@ fn knows_ends() -> bool {
     let process = sys::process::pidfd_open(i32::try_from(child.id()).expect("a pid")).expect("a pidfd");
     child.wait().expect("wait");
     sys::process::exit_of(process.as_fd()).expect("ask").is_some()
+}
+
+/// Who joins a log late may miss the only line that there will be, unless it is told to look once more.
+#[test]
+fn who_follows_a_log_is_told_to_look_at_once() {
+    case_with(&[Need::Skep], |sb| {
+        let d = Defined::new(sb);
+        let name = shell(&d, "fol", &[], "exec sleep 1000");
+        d.call(&["start", &name]).ok();
+        let own = fs::read_dir(d.folder(&name).join("own")).expect("read own").filter_map(Result::ok);
+        let control = own.map(|entry| entry.path().join(file::CONTROL)).find(|path| path.exists()).expect("a run");
+        let socket = sys::socket::connect_messages(text(&control)).expect("connect");
+        sys::socket::send(socket.as_fd(), &Request::Follow.render(), &[]).expect("ask");
+        let answered = sys::process::poll_readable(&[socket.as_fd()], Some(20_000)).expect("poll")[0].readable;
+        assert!(answered, "it says nothing until the container writes");
+        let message = sys::socket::receive(socket.as_fd(), 4096).expect("receive");
+        assert_eq!(Event::parse(&message.bytes), Some(Event::Output(&[])));
+        d.call(&["stop", "-t", "0", &name]).ok();
+    });
 }
 
 #[test]

@@ -503,7 +503,7 @@ impl<'a> Host<'a> {
         let depth = if recursive { Depth::Tree } else { Depth::One };
         sys::mount::set_attr(source.as_fd(), change, depth).map_err(|error| match error.errno() {
             Errno::INVAL => {
-                let call = format!("this kernel cannot map the ids of the source's file system: {}", error.call());
+                let call = format!("what is mounted there, or below, cannot have mapped ids: {}", error.call());
                 sys::Error::new(call, Errno::INVAL)
             }
             _ => error,

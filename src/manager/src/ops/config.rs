@@ -441,8 +441,12 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
         if document::read_text(&folder)? != shown {
             bail!("somebody else has changed it meanwhile");
         }
-        limit(manager, before.as_ref(), &after)?;
-        document::write_text(&folder, &text)
+        document::write_text(&folder, &text)?;
+        // What the kernel refuses is not kept.
+        limit(manager, before.as_ref(), &after).map_err(|error| match document::write_text(&folder, &shown) {
+            Ok(()) => error,
+            Err(also) => error.context(format!("{also:#}")),
+        })
     };
     kept().map_err(|error| refuse_edited(error, &path, &shown))?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;

@@ -97,20 +97,20 @@ fn follow(mut followed: Followed, reader: &mut LogReader) -> Result<Option<End>>
 /// It cannot be started; nobody would see how it ends, or what it is to read is a terminal; its log cannot be read.
 pub fn foreground(manager: &Manager, args: &StartArgs) -> Result<ExitCode> {
     let [name] = &args.names[..] else { bail!("--foreground takes one container") };
-    let definition = Definition::need(&manager.places, name)?;
-    if !definition.monitor {
-        bail!("container {name:?} has no monitor: nobody would see how it ends");
-    }
     let input = if args.interactive { Input::Ours } else { Input::Null };
-    if args.interactive && definition.process.terminal {
-        bail!("container {name:?} reads its terminal: see skep console");
-    }
     // Its keys would end this command and not the container, and a shell could not have it back from the container.
     if args.interactive && std::io::stdin().is_terminal() {
         bail!("standard input is a terminal: define the container with --tty, and see skep console");
     }
     let (mut reader, run) = {
         let _lock = pending::lock(manager, name)?;
+        let definition = Definition::need(&manager.places, name)?;
+        if !definition.monitor {
+            bail!("container {name:?} has no monitor: nobody would see how it ends");
+        }
+        if args.interactive && definition.process.terminal {
+            bail!("container {name:?} reads its terminal: see skep console");
+        }
         // Open before it is written: a short while later the first part may have been put aside already.
         let log = log_path(manager, name);
         if !manager.runtime.is_alive(name)? {

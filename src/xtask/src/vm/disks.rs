@@ -1,6 +1,8 @@
-//! Root file systems that the native tests have made, as more disks of the machine, which has no mirror to make them from.
+//! Root file systems that the native tests have made, as more disks of the machine, which has no mirror to make them
+//! from.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 pub(super) struct Disk {
     /// What the file system is called, and the folder below `/srv` that it is mounted at.
     pub(super) label: &'static str,
+    /// Which scripts made what it has.
+    pub(super) key: String,
     /// Its image.
     pub(super) path: PathBuf,
 }
@@ -35,37 +39,62 @@ pub(super) struct Disk {
 /// What no native test has made is left out: the tests say what they lack.
 ///
 /// # Errors
-/// A file system cannot be made.
+/// The cache cannot be read; a file system cannot be made.
 pub(super) fn prepare(dir: &Path, wants: impl Fn(&str) -> bool) -> Result<Vec<Disk>> {
     let mut disks = Vec::new();
     for (label, programs) in KINDS {
         if !programs.iter().any(|program| wants(program)) {
             continue;
         }
-        let Some(folder) = find_made(label)? else { continue };
-        let key = folder.file_name().and_then(|name| name.to_str()).context("a folder of the cache has a name")?;
+        let cache = image::cache_dir()?.with_file_name(label);
+        if !cache.exists() {
+            continue;
+        }
+        // Nobody makes it anew meanwhile, and nobody else its disk.
+        let _stays = lock(&cache, File::lock_shared)?;
+        let Some((folder, key)) = find_made(&cache)? else { continue };
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let _alone = lock(dir, File::lock)?;
         let path = dir.join(format!("{label}-{key}.img"));
-        if !path.exists() {
+        if !is_newer(&path, &folder)? {
             make(dir, label, &folder, &path)?;
         }
-        disks.push(Disk { label, path });
+        disks.push(Disk { label, key, path });
     }
     Ok(disks)
 }
 
+/// The file `lock` of a folder, with a lock on it.
+fn lock(dir: &Path, how: impl Fn(&File) -> std::io::Result<()>) -> Result<File> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    how(&file).with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
+}
+
+/// Whether a disk is there, and was made after the folder that it has.
+fn is_newer(disk: &Path, folder: &Path) -> Result<bool> {
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified());
+    match changed(disk) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        made => Ok(made.context("cannot look at a disk")? > changed(folder).context("cannot look at the cache")?),
+    }
+}
+
 /// The folder that the tests made, which their helpers name by a key; the one that is being made has another name.
-fn find_made(kind: &str) -> Result<Option<PathBuf>> {
-    let cache = image::cache_dir()?.with_file_name(kind);
-    let Ok(entries) = fs::read_dir(&cache) else { return Ok(None) };
-    let is_key = |path: &PathBuf| {
-        path.is_dir()
-            && path.file_name().and_then(|name| name.to_str()).is_some_and(|name| u64::from_str_radix(name, 16).is_ok())
-    };
-    Ok(entries.flatten().map(|entry| entry.path()).find(is_key))
+fn find_made(cache: &Path) -> Result<Option<(PathBuf, String)>> {
+    for entry in fs::read_dir(cache).with_context(|| format!("cannot list {}", cache.display()))? {
+        let path = entry.with_context(|| format!("cannot list {}", cache.display()))?.path();
+        let key = path.file_name().and_then(|name| name.to_str()).filter(|name| u64::from_str_radix(name, 16).is_ok());
+        if let Some(key) = key.map(str::to_owned).filter(|_| path.is_dir()) {
+            return Ok(Some((path, key)));
+        }
+    }
+    Ok(None)
 }
 
 fn make(dir: &Path, label: &str, folder: &Path, path: &Path) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     // Those of scripts before.
     for entry in fs::read_dir(dir).context("cannot list the disks")?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(&format!("{label}-")) {

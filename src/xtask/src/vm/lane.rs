@@ -196,7 +196,7 @@ const NATIVE_ONLY: [(&str, &[&str]); 9] = [
     ("update", &["bad_", "of_nothing", "by_a_file"]),
 ];
 
-/// How long one test program may take.
+/// How long one test program may take, without what runs natively alone; one that runs whole may take three times as long.
 const FILE_LIMIT: Duration = Duration::from_secs(600);
 
 /// How many programs one run of the machine has at most.
@@ -212,9 +212,8 @@ const TIME_FACTOR: u32 = 8;
 /// Tests at a time in one program. More than the two processors: much of a test is waiting.
 const TEST_THREADS: u32 = 4;
 
-/// The programs that defined containers need, and how the names of tests begin that have such containers.
-const MANAGERS: [&str; 3] = ["skep-manager", "skep-monitor", "skep-init"];
-const DEFINING: [&str; 6] = ["manager", "monitor", "systems", "nesting", "services", "view"];
+/// What the runtime hands over to, and what its containers run. Another runtime has none of it.
+const COMPANIONS: [&str; 4] = ["skep-manager", "skep-monitor", "skep-lxc", "skep-init"];
 
 const TESTS_SCRIPT: &str = include_str!("guest/tests.sh");
 
@@ -276,6 +275,12 @@ struct Part<'a> {
     filter: Option<&'a str>,
     /// Those of [`NATIVE_ONLY`] too.
     whole: bool,
+}
+
+impl Part<'_> {
+    fn file_limit(&self) -> Duration {
+        if self.whole { FILE_LIMIT * 3 } else { FILE_LIMIT }
+    }
 }
 
 fn skip(root: &Path, reason: &str) -> Result<Counts> {
@@ -349,7 +354,7 @@ fn run_boot(
         let wants = |name: &str| group.iter().any(|(file, _)| file == name) && (part.whole || name != "view");
         let disks = disks::prepare(&root.join("target/vm/disks"), wants)?;
         pack(root, &dir, boot, group, part, &disks)?;
-        let limit = FILE_LIMIT * u32::try_from(group.len()).context("a group is small")? + FILE_LIMIT;
+        let limit = part.file_limit() * u32::try_from(group.len()).context("a group is small")? + FILE_LIMIT;
         let out = dir.join("out");
         let mut say = |line: &str| print_progress(boot, line);
         let job = machine::Job { folder: &dir, disks: &disks, limit };
@@ -382,10 +387,8 @@ fn pack(
     let name = runtime.file_name().and_then(|name| name.to_str()).context("RUNTIME names no file")?;
     strip(&runtime, &dir.join(name), &log)?;
     // Beside the runtime, which looks for them there too.
-    if group.iter().any(|(name, _)| DEFINING.iter().any(|prefix| name.starts_with(prefix))) {
-        for name in MANAGERS {
-            let program =
-                find_beside(&runtime, name).with_context(|| format!("there is no {name} beside the runtime"))?;
+    for name in COMPANIONS {
+        if let Some(program) = find_beside(&runtime, name) {
             strip(&program, &dir.join(name), &log)?;
         }
     }
@@ -395,11 +398,12 @@ fn pack(
         list += &render_entry(name, part);
     }
     let user = recipe::USER.0;
+    let filter = part.filter.unwrap_or_default().replace('\'', "");
+    let disks = disks.iter().map(|disk| format!("{}:{}", disk.label, disk.key)).collect::<Vec<_>>().join(" ");
     let environment = format!(
-        "RUNTIME=/job/{name}\nLANE={}\nTIME_FACTOR={TIME_FACTOR}\nTEST_THREADS={TEST_THREADS}\nTEST_USER={user}\nFILTER='{}'\nDISKS='{}'\n",
-        boot.name,
-        part.filter.unwrap_or_default().replace('\'', ""),
-        disks.iter().map(|disk| disk.label).collect::<Vec<_>>().join(" ")
+        "RUNTIME=/job/{name}\nLANE={}\nTIME_FACTOR={TIME_FACTOR}\nTEST_THREADS={TEST_THREADS}\nTEST_USER={user}\n\
+         FILTER='{filter}'\nDISKS='{disks}'\n",
+        boot.name
     );
     for (name, text) in [("tests", list.as_str()), ("environment", &environment), ("run.sh", TESTS_SCRIPT)] {
         fs::write(dir.join(name), text).with_context(|| format!("cannot write {name}"))?;
@@ -418,7 +422,7 @@ fn find_beside(runtime: &Path, name: &str) -> Option<PathBuf> {
 fn render_entry(name: &str, part: Part<'_>) -> String {
     let left_out =
         NATIVE_ONLY.iter().find(|(file, _)| *file == name && !part.whole).map_or(&[][..], |(_, words)| *words);
-    format!("{name} {} {}\n", FILE_LIMIT.as_secs(), left_out.join(" "))
+    format!("{name} {} {}\n", part.file_limit().as_secs(), left_out.join(" "))
 }
 
 fn strip(from: &Path, to: &Path, log: &Path) -> Result<()> {
@@ -520,7 +524,7 @@ mod tests {
     fn a_file_that_is_asked_for_is_whole() {
         let part = |whole| Part { filter: None, whole };
         assert_eq!(render_entry("update", part(false)), "update 600 bad_ of_nothing by_a_file\n");
-        assert_eq!(render_entry("update", part(true)), "update 600 \n");
+        assert_eq!(render_entry("update", part(true)), "update 1800 \n");
         assert_eq!(render_entry("systemd", part(false)), "systemd 600 \n");
     }
 

@@ -263,7 +263,7 @@ impl Machine {
 
     /// Plugs in a disk. A machine that is saved has none of these, and would not be restored with more than it had.
     fn add_disk(&mut self, disk: &Disk) -> Result<()> {
-        let Disk { label, path } = disk;
+        let Disk { label, path, .. } = disk;
         let file = json!({ "driver": "file", "filename": path });
         let node = json!({ "node-name": label, "driver": "raw", "read-only": true, "file": file });
         self.qmp.execute("blockdev-add", &node)?;

@@ -5,13 +5,17 @@ set -a
 . ./environment
 set +a
 # Disks that were plugged in a moment ago, with root file systems.
-for label in $DISKS; do
+for disk in $DISKS; do
+    label=${disk%%:*}
     for ((tries = 0; tries < 300; tries++)); do
         ! blkid -L "$label" >/dev/null || break
         sleep 0.1
     done
     mkdir -p "/srv/$label"
-    mount -o ro "LABEL=$label" "/srv/$label"
+    if ! mount -o ro "LABEL=$label" "/srv/$label"; then
+        echo "TESTS-BROKEN the disk $label cannot be mounted"
+        exit 1
+    fi
 done
 port=$(dirname "$(grep -lx results /sys/class/virtio-ports/*/name)")
 while read -r name seconds words; do
