@@ -138,7 +138,8 @@ impl Bench<'_> {
             sample.add_sum("start+stop", "start", "stop");
         }
         self.report.add_table("life", &samples);
-        self.report.tell(&format!("\nisolated: the same, the machine {} ms idle before each command\n", self.gap.as_millis()));
+        self.report
+            .tell(&format!("\nisolated: the same, the machine {} ms idle before each command\n", self.gap.as_millis()));
         self.report.add_table("isolated", &isolated);
         self.report.tell(&monitors);
         self.remove_all();

@@ -18,8 +18,8 @@ const SERVICES: &str = include_str!("services.sh");
 /// The folder with a root file system for each init, made by the first who asks; `None` where it cannot be made, for want of
 /// mmdebstrap, of a network or of root.
 ///
-/// It is below `XDG_CACHE_HOME`, else `~/.cache`, for as long as the script that makes it is the same. Where `DISKS` has its
-/// name and the key of that script, it came as a disk.
+/// It is below `XDG_CACHE_HOME`, else `~/.cache`, for as long as the script that makes it is the same. Where `DISKS` has
+/// its name and the key of that script, it came as a disk.
 pub fn roots() -> Option<PathBuf> {
     kept("systems", &[SCRIPT], &[])
 }

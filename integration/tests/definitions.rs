@@ -1,8 +1,10 @@
 //! The document of a definition on disk: `edit`, `config`, `checkconfig`, edits by hand, documents of versions before.
 
 use std::fs;
+use std::path::Path;
 
 use integration::defined::{Defined, text};
+use integration::host::eventually;
 use integration::requires::Need;
 use integration::{case_with, json};
 
@@ -46,7 +48,7 @@ fn an_editor_opens_what_cannot_be_read_and_saves_what_can() {
         let broken = sound.replacen("memory = ", "memory == ", 1);
         assert_ne!(broken, sound);
         fs::write(&path, &broken).expect("write");
-        // What is still broken is not saved, and neither is what can be read and makes no sense; what was written is kept.
+        // What is still broken is not saved, nor what can be read and makes no sense; what was written is kept.
         let wrong = "sed -i -e 's/memory == /memory = /' -e 's/^cwd = .*/cwd = \"home\"/'";
         for (script, said, kept) in
             [("true", "error: nothing is changed\n", 0), (wrong, "nothing is changed; what you wrote is in", 1)]
@@ -67,6 +69,55 @@ fn an_editor_opens_what_cannot_be_read_and_saves_what_can() {
         d.call(&["edit", &nobody]).fails_saying("is not defined");
         d.call(&["destroy", &name]).ok();
     });
+}
+
+#[test]
+fn a_limit_that_the_kernel_refuses_leaves_definition_and_container_as_they_were() {
+    case_with(&[Need::Skep, Need::V1("memory")], |sb| {
+        let d = Defined::new(sb);
+        let name = d.name("full");
+        let fill = "dd if=/dev/zero of=/dev/shm/file bs=1M count=24 2>/dev/null; echo full; exec sleep 1000";
+        d.create(&name, text(&d.base()), &["--memory", "64M"], &["sh", "-c", fill]).ok();
+        d.call(&["start", &name]).ok();
+        eventually("it uses memory", || d.log(&name).contains("full"));
+        let path = d.folder(&name).join("definition.toml");
+        let before = fs::read_to_string(&path).expect("read");
+        let same = || {
+            assert_eq!(fs::read_to_string(&path).expect("read"), before);
+            sb.cgroup_is("memory", &name, "memory.limit_in_bytes", "67108864");
+        };
+        // Files in memory cannot be taken back.
+        d.edit(&name, "sed -i 's/^memory = .*/memory = \"8M\"/'")
+            .fails_saying("nothing is changed; what you wrote is in");
+        same();
+        d.call(&["config", "set", &name, "memory=8M"]).fails_saying("the container keeps its limits");
+        same();
+        // A definition that cannot be written is not in force either. Nobody replaces what something is mounted on.
+        let held = Mount::bind(&path);
+        d.edit(&name, "sed -i 's/^memory = .*/memory = \"48M\"/'").fails_saying("nothing is changed");
+        d.call(&["config", "set", &name, "memory=48M"]).fails_saying("definition.toml");
+        same();
+        drop(held);
+        d.edit(&name, "sed -i 's/^memory = .*/memory = \"48M\"/'").ok();
+        sb.cgroup_is("memory", &name, "memory.limit_in_bytes", "50331648");
+        d.call(&["stop", "-t", "0", &name]).ok();
+    });
+}
+
+/// A file that is mounted on itself, until this is dropped.
+struct Mount<'a>(&'a Path);
+
+impl Mount<'_> {
+    fn bind(path: &Path) -> Mount<'_> {
+        rustix::mount::mount_bind(path, path).expect("mount");
+        Mount(path)
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0, rustix::mount::UnmountFlags::DETACH).expect("unmount");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The tools for containers that run, and those for none.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,6 +23,14 @@ fn a_command_is_executed_in_a_container_of_its_own() {
         assert_eq!(face.call("lxc-execute", &[&one, "-s", "lxc.uts.name=x", "--", "hostname"]).ok(), "x");
         let fed = face.prepare("lxc-execute", &[&one, "--", "sh", "-c", "read line; echo $line; cat"]);
         assert_eq!(fed.stdin_bytes(b"first\nrest\nend\n").run().ok(), "first\nrest\nend");
+        // Nobody else holds what it reads: when it reads no more, whoever writes is told.
+        let (reader, mut writer) = std::io::pipe().expect("make a pipe");
+        let deaf = face.prepare("lxc-execute", &[&one, "--", "sh", "-c", "exec <&-; echo closed; sleep 1000"]);
+        let deaf = deaf.stdin(reader).spawn();
+        eventually("it has closed it", || deaf.stdout().contains("closed"));
+        assert_eq!(writer.write_all(b"x").expect_err("nobody reads").kind(), std::io::ErrorKind::BrokenPipe);
+        face.call("lxc-stop", &["-k", &one]).ok();
+        deaf.wait(Duration::from_secs(20)).code_is(137);
         assert_eq!(face.call("lxc-execute", &[&one, "--", "no-such-program"]).code, 127);
         face.call("lxc-execute", &[&one, "-s", "lxc.mount.entry = /no/such mnt none bind", "--", "true"]).code_is(255);
         let config = face.path.join(&one).join("config");

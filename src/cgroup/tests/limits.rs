@@ -454,7 +454,7 @@ fn hierarchies_that_are_elsewhere_and_mounted_together() {
         run(&["-t", "cgroup", "-o", "hugetlb", "x", huge.to_str().unwrap()]);
         let outcome = std::panic::catch_unwind(|| {
             use_odd_hierarchies();
-            // The kernel forgets a hierarchy that is unmounted empty; with groups that it is still releasing it would stay.
+            // The kernel forgets a hierarchy that is unmounted empty; with groups that it is still releasing it stays.
             if !used_before {
                 eventually("removed groups are released", || !has_groups("hugetlb") && !has_groups("net_cls"));
             }

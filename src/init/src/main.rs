@@ -13,7 +13,7 @@
 //!   └─────────────────────┘  any other: to the program
 //! ```
 //!
-//! It holds no descriptor but its standard ones and that of the signals, and has one thread.
+//! It holds no descriptor but its standard ones and that of the signals, of a standard input that is no terminal none, and has one thread.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
@@ -71,7 +71,7 @@ fn serve(program: i32, signals: &OwnedFd) -> sys::Result<Exit> {
     if sys::process::own_pid() != 1 {
         sys::process::set_child_subreaper()?;
     }
-    put_in_front(program)?;
+    put_in_front(program, signals)?;
     loop {
         if let Some(exit) = reap(program)? {
             return Ok(exit);
@@ -84,12 +84,15 @@ fn serve(program: i32, signals: &OwnedFd) -> sys::Result<Exit> {
 }
 
 /// Gives the program the terminal: what is typed there, Ctrl-C too, is for it alone.
-fn put_in_front(program: i32) -> sys::Result<()> {
+fn put_in_front(program: i32, signals: &OwnedFd) -> sys::Result<()> {
     let stdin = std::io::stdin();
     match sys::terminal::set_foreground(stdin.as_fd(), program) {
         Ok(()) => {}
-        // There is no terminal, it is another session's, or the program has ended already.
-        Err(error) if matches!(error.errno(), Errno::NOTTY | Errno::PERM | Errno::BADF | Errno::SRCH | Errno::IO) => {
+        // What is no terminal is the program's alone: whoever writes to it is told by the kernel when that reads no more. Of
+        // what is open here anything may take the place, as nobody reads it.
+        Err(error) if error.is(Errno::NOTTY) => return sys::process::dup_onto(signals.as_fd(), 0),
+        // It is another session's, or the program has ended already.
+        Err(error) if matches!(error.errno(), Errno::PERM | Errno::BADF | Errno::SRCH | Errno::IO) => {
             return Ok(());
         }
         Err(error) => return Err(error),

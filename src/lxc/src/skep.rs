@@ -1,5 +1,7 @@
 //! `skep` as a program.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -84,6 +86,20 @@ impl Skep {
     /// It cannot be run.
     pub fn attached(&self, args: &[&str]) -> Result<ExitStatus> {
         self.command(args).status().with_context(|| format!("cannot run {}", self.program.display()))
+    }
+
+    /// The same of a verb that has the standard input for itself: who writes to it is told by the kernel when the verb and
+    /// its container read no more.
+    ///
+    /// # Errors
+    /// It cannot be run; what the kernel says.
+    pub fn attached_alone(&self, args: &[&str]) -> Result<ExitStatus> {
+        let cannot = || format!("cannot run {}", self.program.display());
+        let mut child = self.command(args).spawn().with_context(cannot)?;
+        let null = File::open("/dev/null").context("cannot open /dev/null");
+        let closed = null.and_then(|null| Ok(sys::process::dup_onto(null.as_fd(), 0)?));
+        let status = child.wait().with_context(cannot)?;
+        closed.map(|()| status)
     }
 
     /// The state of a container; `None` where there is none.

@@ -108,7 +108,8 @@ pub(super) fn execute(skep: &Skep, call: &Call) -> Result<u8> {
     }
     // A terminal stays with whoever called.
     let reads = if std::io::stdin().is_terminal() { &[][..] } else { &["--interactive"] };
-    let status = skep.attached(&[&["start", "--foreground"], reads, &[call.name.as_str()]].concat())?;
+    let args = [&["start", "--foreground"], reads, &[call.name.as_str()]].concat();
+    let status = if reads.is_empty() { skep.attached(&args) } else { skep.attached_alone(&args) }?;
     // The end is put down by somebody else, who is waited for.
     skep.ok(&["wait", &call.name])?;
     let never_began = !status.success() && skep.last(&call.name)?.is_none();

@@ -389,15 +389,48 @@ fn change(manager: &Manager, name: &str, changes: &[(String, Option<String>)]) -
         }
     }
     checkconfig::refuse_new(manager, Some(&before), &after)?;
-    limit(manager, Some(&before), &after)?;
-    after.write(&manager.places.container(name))?;
+    let folder = manager.places.container(name);
+    let shown = document::read_text(&folder)?;
+    after.write(&folder)?;
+    limit_or_undo(manager, Some(&before), &after, &shown).map_err(Undone::into_error)?;
     if !later.is_empty() && manager.runtime.is_alive(name)? {
         tell(&format!("note: {} of container {name:?} holds from its next start", later.join(", ")));
     }
     Ok(())
 }
 
-/// Gives a running container its new limits, before the definition is kept: one that the kernel refuses is not.
+/// What became of a definition whose limits a container did not get.
+enum Undone {
+    /// It is as it was.
+    Whole(Error),
+    /// It could not be put back.
+    Not(Error),
+}
+
+impl Undone {
+    fn into_error(self) -> Error {
+        let (Undone::Whole(error) | Undone::Not(error)) = self;
+        error
+    }
+}
+
+/// Gives a running container the limits of a definition that has just been written; where it does not get them, `shown` is
+/// written back. In this order nothing is changed if either fails.
+fn limit_or_undo(
+    manager: &Manager,
+    before: Option<&Definition>,
+    after: &Definition,
+    shown: &str,
+) -> Result<(), Undone> {
+    limit(manager, before, after).map_err(|error| {
+        match document::write_text(&manager.places.container(&after.name), shown) {
+            Ok(()) => Undone::Whole(error),
+            Err(also) => Undone::Not(error.context(format!("the new definition is kept all the same: {also:#}"))),
+        }
+    })
+}
+
+/// Gives a running container its new limits.
 fn limit(manager: &Manager, before: Option<&Definition>, after: &Definition) -> Result<()> {
     let name = &after.name;
     if before.is_none_or(|before| before.limits != after.limits) && manager.runtime.is_alive(name)? {
@@ -436,19 +469,18 @@ pub fn edit(manager: &Manager, args: &EditArgs) -> Result<()> {
         Ok((text, after))
     });
     let (text, after) = edited.map_err(|error| refuse_edited(error, &path, &shown))?;
-    let kept = || -> Result<()> {
-        let _lock = pending::lock(manager, name)?;
-        if document::read_text(&folder)? != shown {
-            bail!("somebody else has changed it meanwhile");
+    let kept = || -> Result<(), Undone> {
+        let _lock = pending::lock(manager, name).map_err(Undone::Whole)?;
+        if document::read_text(&folder).map_err(Undone::Whole)? != shown {
+            return Err(Undone::Whole(Error::msg("somebody else has changed it meanwhile")));
         }
-        document::write_text(&folder, &text)?;
-        // What the kernel refuses is not kept.
-        limit(manager, before.as_ref(), &after).map_err(|error| match document::write_text(&folder, &shown) {
-            Ok(()) => error,
-            Err(also) => error.context(format!("{also:#}")),
-        })
+        document::write_text(&folder, &text).map_err(Undone::Whole)?;
+        limit_or_undo(manager, before.as_ref(), &after, &shown)
     };
-    kept().map_err(|error| refuse_edited(error, &path, &shown))?;
+    kept().map_err(|undone| match undone {
+        Undone::Whole(error) => refuse_edited(error, &path, &shown),
+        Undone::Not(error) => error.context(format!("what you wrote is in {}", path.display())),
+    })?;
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     if before.as_ref() != Some(&after) && manager.runtime.is_alive(name)? {
         tell(&format!("note: limits hold now, all else from the next start of container {name:?}"));

@@ -80,11 +80,8 @@ fn follow(mut followed: Followed, reader: &mut LogReader) -> Result<Option<End>>
             Told::Output(_) => {}
             Told::Ended(end) => return Ok(Some(end)),
             Told::Gone => match connect_to(followed.folder)? {
-                Some(another) => {
-                    followed = another;
-                    // What was written while nobody told.
-                    reader.print()?;
-                }
+                // It tells at once to look: what was written while nobody told is printed then.
+                Some(another) => followed = another,
                 None => return Ok(None),
             },
         }

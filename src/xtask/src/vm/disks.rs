@@ -47,7 +47,7 @@ pub(super) fn prepare(dir: &Path, wants: impl Fn(&str) -> bool) -> Result<Vec<Di
             continue;
         }
         let cache = image::cache_dir()?.with_file_name(label);
-        if !cache.exists() {
+        if !cache.try_exists().with_context(|| format!("cannot look at {}", cache.display()))? {
             continue;
         }
         // Nobody makes it anew meanwhile, and nobody else its disk.
@@ -96,7 +96,8 @@ fn find_made(cache: &Path) -> Result<Option<(PathBuf, String)>> {
 
 fn make(dir: &Path, label: &str, folder: &Path, path: &Path) -> Result<()> {
     // Those of scripts before.
-    for entry in fs::read_dir(dir).context("cannot list the disks")?.flatten() {
+    for entry in fs::read_dir(dir).context("cannot list the disks")? {
+        let entry = entry.context("cannot list the disks")?;
         if entry.file_name().to_string_lossy().starts_with(&format!("{label}-")) {
             fs::remove_file(entry.path()).context("cannot remove a disk")?;
         }

@@ -387,9 +387,10 @@ fn pack(
     let name = runtime.file_name().and_then(|name| name.to_str()).context("RUNTIME names no file")?;
     strip(&runtime, &dir.join(name), &log)?;
     // Beside the runtime, which looks for them there too.
-    for name in COMPANIONS {
-        if let Some(program) = find_beside(&runtime, name) {
-            strip(&program, &dir.join(name), &log)?;
+    for companion in COMPANIONS {
+        match find_beside(&runtime, companion) {
+            Some(program) => strip(&program, &dir.join(companion), &log)?,
+            None => ensure!(name != "skep", "there is no {companion} beside {}", runtime.display()),
         }
     }
     let mut list = String::new();
@@ -434,6 +435,9 @@ fn strip(from: &Path, to: &Path, log: &Path) -> Result<()> {
 fn print_progress(boot: Boot, line: &str) {
     if let Some((file, test)) = line.strip_prefix("TESTS-FAILED ").and_then(|rest| rest.split_once(' ')) {
         println!("{} integration::{file} {test}: FAILED", boot.name);
+    }
+    if let Some(why) = line.strip_prefix("TESTS-BROKEN ") {
+        println!("error: {}: {why}", boot.name);
     }
     let Some(rest) = line.strip_prefix("TESTS-ENDED ") else { return };
     if let [name, code, seconds] = rest.split(' ').collect::<Vec<_>>()[..] {

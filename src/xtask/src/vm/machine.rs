@@ -67,8 +67,8 @@ pub(super) struct Ended {
 /// Each line of the console is given to `on_line`.
 ///
 /// # Errors
-/// The machine does not start, dies, or does not end within the job's time; the text has the end of its console. What had come out
-/// until then is unpacked all the same.
+/// The machine does not start, dies, or does not end within the job's time; the text has the end of its console. What
+/// had come out until then is unpacked all the same.
 pub(super) fn run_job(
     image: &Image,
     boot: Boot,
