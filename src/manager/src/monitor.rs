@@ -1,10 +1,10 @@
 //! The monitor of a run, seen from outside: started, asked, dismissed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -40,24 +40,59 @@ pub enum Watched {
     Running,
 }
 
-/// Starts a monitor for a run. Returns when the container runs.
-///
-/// # Errors
-/// What the monitor or the runtime says; then neither is there.
-pub fn launch(name: &str, folder: &Path, orders: &Orders, messages: &Path, watched: Watched) -> Result<()> {
-    let program = program()?;
-    let path = folder.join(file::ORDERS);
-    fs::write(&path, orders.render()).with_context(|| format!("cannot write {}", path.display()))?;
-    remove_if_there(messages)?;
-    let mut command = Command::new(&program);
-    command.arg(name).arg(folder).args((watched == Watched::Running).then_some("--attach"));
-    let inherits = watched == Watched::New(Input::Ours);
-    command.stdin(if inherits { Stdio::inherit() } else { Stdio::null() });
-    let Answer::Failed(answer) = answer(&mut command)? else { return Ok(()) };
-    let said = fs::read_to_string(messages).unwrap_or_default();
-    match last_message(&said).or(answer) {
-        Some(message) => bail!("{message}"),
-        None => bail!("{} ended without a word", program.display()),
+/// A monitor that comes to life and waits for its orders. Without any it ends when this process does.
+#[derive(Debug)]
+pub struct Waiting {
+    process: Child,
+    /// Locked until they are complete.
+    orders: File,
+}
+
+impl Waiting {
+    /// Starts a monitor for a run whose folder this is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn start(name: &str, folder: &Path, watched: Watched) -> Result<Waiting> {
+        let path = folder.join(file::ORDERS);
+        let orders = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        sys::fs::flock(orders.as_fd(), FlockOperation::LockExclusive)?;
+        let mut command = Command::new(program()?);
+        command.arg(name).arg(folder).args((watched == Watched::Running).then_some("--attach"));
+        let inherits = watched == Watched::New(Input::Ours);
+        command.stdin(if inherits { Stdio::inherit() } else { Stdio::null() });
+        Ok(Waiting { process: spawn(&mut command)?, orders })
+    }
+
+    /// Gives it its orders. Returns when the container runs; `messages` is where the runtime says why it does not.
+    ///
+    /// # Errors
+    /// What the monitor or the runtime says; then neither is there.
+    pub fn order(mut self, orders: &Orders, messages: &Path) -> Result<()> {
+        let written = remove_if_there(messages).and_then(|()| Ok(self.orders.write_all(&orders.render())?));
+        if let Err(error) = written {
+            // It must not take a part for the whole.
+            self.orders.set_len(0).context("cannot take the orders of the monitor back")?;
+            self.dismiss()?;
+            return Err(error).context("cannot write the orders of the monitor");
+        }
+        drop(self.orders);
+        let Answer::Failed(answer) = answer(self.process)? else { return Ok(()) };
+        let said = fs::read_to_string(messages).unwrap_or_default();
+        match last_message(&said).or(answer) {
+            Some(message) => bail!("{message}"),
+            None => bail!("{NAME} ended without a word"),
+        }
+    }
+
+    /// Sends it away, without a container.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn dismiss(mut self) -> Result<()> {
+        drop(self.orders);
+        self.process.wait().context("cannot wait for the monitor")?;
+        Ok(())
     }
 }
 
@@ -70,14 +105,20 @@ pub(crate) enum Answer {
     Failed(Option<String>),
 }
 
-/// Starts a process of the monitor's program and takes its answer.
+/// Starts a process of the monitor's program, which is to answer.
 ///
 /// # Errors
 /// What the kernel says.
-pub(crate) fn answer(command: &mut Command) -> Result<Answer> {
-    let program = Path::new(command.get_program()).display().to_string();
+pub(crate) fn spawn(command: &mut Command) -> Result<Child> {
     let child = command.stdout(Stdio::piped()).spawn();
-    let mut child = child.with_context(|| format!("cannot run {program}"))?;
+    child.with_context(|| format!("cannot run {}", Path::new(command.get_program()).display()))
+}
+
+/// Takes the answer of such a process.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn answer(mut child: Child) -> Result<Answer> {
     let mut answer = String::new();
     if let Some(stdout) = child.stdout.take() {
         // It closes its end when it has said all.

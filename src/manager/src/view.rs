@@ -69,7 +69,7 @@ fn launch(name: &str, run: &Path, group: &str, place: &Path) -> Result<()> {
     let program = monitor::program()?;
     let mut command = Command::new(&program);
     command.arg0(TITLE).arg(name).arg(run).args(["--view", group]).arg(place).stdin(Stdio::null());
-    match monitor::answer(&mut command)? {
+    match monitor::answer(monitor::spawn(&mut command)?)? {
         Answer::Ok => Ok(()),
         Answer::Failed(Some(said)) => bail!("{said}"),
         Answer::Failed(None) => bail!("{} ended without a word", program.display()),

@@ -30,8 +30,6 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     sys::process::close_all_but(vec![0, 1, 2])?;
     // The lock takes its place.
     let input = std::io::stdin().as_fd().try_clone_to_owned().context("cannot keep the standard input")?;
-    let orders = fs::read(folder.join(file::ORDERS)).context("cannot read the orders")?;
-    let orders = Orders::parse(&orders).map_err(anyhow::Error::msg)?;
     hold_lock(folder, attach)?;
     // A group of its own: keys that a person presses to interrupt the command that started it are not meant for it.
     sys::process::new_session()?;
@@ -41,13 +39,14 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
         Side::Waiting(waiting) => {
             // Whoever writes to it is told when the container reads no more.
             drop(input);
-            return stand_by(folder, &orders, waiting);
+            return stand_by(folder, waiting);
         }
     };
     write_pid(folder)?;
     let dir = File::open(folder).context("cannot open the folder of the run")?;
-    let log = Log::open(Path::new(&orders.log), orders.log_size, orders.log_files)?;
     let listener = listen(dir.as_fd(), file::CONTROL, Carries::Messages)?;
+    let orders = await_orders(folder)?;
+    let log = Log::open(Path::new(&orders.log), orders.log_size, orders.log_files)?;
     let (pid, process, mut server) = match attach {
         true => {
             drop(input);
@@ -66,6 +65,19 @@ pub fn main(folder: &Path, attach: bool) -> Result<()> {
     serve(folder, &orders, pid, process, server)
 }
 
+/// Reads the orders, which are locked until they are complete. So whoever gives them prepares the container while this process
+/// comes to life. One that ends meanwhile has given none.
+fn await_orders(folder: &Path) -> Result<Orders> {
+    let mut file = File::open(folder.join(file::ORDERS)).context("cannot open the orders")?;
+    sys::fs::flock(file.as_fd(), FlockOperation::LockShared)?;
+    let mut orders = Vec::new();
+    file.read_to_end(&mut orders).context("cannot read the orders")?;
+    if orders.is_empty() {
+        bail!("whoever was to give orders has ended");
+    }
+    Orders::parse(&orders).map_err(anyhow::Error::msg)
+}
+
 /// Serves a container until its end and beyond, until it has been decided what comes after.
 fn serve(folder: &Path, orders: &Orders, pid: i32, process: OwnedFd, mut server: Server) -> Result<()> {
     loop {
@@ -74,7 +86,7 @@ fn serve(folder: &Path, orders: &Orders, pid: i32, process: OwnedFd, mut server:
             break;
         }
         if turned.spare_died {
-            renew_spare(folder, orders, pid, process.as_fd(), &mut server)?;
+            renew_spare(folder, pid, process.as_fd(), &mut server)?;
         }
     }
     server.drain()?;
@@ -91,7 +103,7 @@ fn serve(folder: &Path, orders: &Orders, pid: i32, process: OwnedFd, mut server:
 }
 
 /// Makes another spare. Without one the container is served all the same.
-fn renew_spare(folder: &Path, orders: &Orders, pid: i32, process: BorrowedFd<'_>, server: &mut Server) -> Result<()> {
+fn renew_spare(folder: &Path, pid: i32, process: BorrowedFd<'_>, server: &mut Server) -> Result<()> {
     if let Some(spare) = server.spare.take() {
         spare.bury()?;
     }
@@ -105,7 +117,7 @@ fn renew_spare(folder: &Path, orders: &Orders, pid: i32, process: BorrowedFd<'_>
         }
         Ok(Side::Waiting(waiting)) => {
             // Never back: what is above on the stack is the monitor's.
-            let code = i32::from(stand_by(folder, orders, waiting).is_err());
+            let code = i32::from(stand_by(folder, waiting).is_err());
             sys::process::exit_now(code);
         }
         // No process can be made just now.
@@ -115,8 +127,9 @@ fn renew_spare(folder: &Path, orders: &Orders, pid: i32, process: BorrowedFd<'_>
 }
 
 /// The life of a spare: it waits, and goes on where the monitor ended.
-fn stand_by(folder: &Path, orders: &Orders, waiting: Waiting) -> Result<()> {
+fn stand_by(folder: &Path, waiting: Waiting) -> Result<()> {
     let Some(held) = waiting.wait()? else { return Ok(()) };
+    let orders = await_orders(folder)?;
     write_pid(folder)?;
     let dir = File::open(folder).context("cannot open the folder of the run")?;
     let path = Path::new(&orders.log);
@@ -132,8 +145,8 @@ fn stand_by(folder: &Path, orders: &Orders, waiting: Waiting) -> Result<()> {
     let mut server = Server::new(listener, output, log);
     server.ttys = masters.map(Terminal::new).collect::<Result<_>>()?;
     server.tail = Tail::of_log(path).context("cannot read the log")?;
-    renew_spare(folder, orders, held.pid, held.process.as_fd(), &mut server)?;
-    serve(folder, orders, held.pid, held.process, server)
+    renew_spare(folder, held.pid, held.process.as_fd(), &mut server)?;
+    serve(folder, &orders, held.pid, held.process, server)
 }
 
 fn terminal_output(master: OwnedFd) -> Result<Output> {

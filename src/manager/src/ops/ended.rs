@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::added;
 use crate::args_running::RunArgs;
 use crate::definition::Definition;
-use crate::monitor::{self, Input, Watched};
+use crate::monitor::{self, Input, Waiting, Watched};
 use crate::ops::{network, start};
 use crate::output;
 use crate::pending;
@@ -137,6 +137,7 @@ pub(super) fn watch_again(manager: &Manager, definition: &Definition) -> Result<
     if monitor::is_there(&run.folder(places, name))? {
         return Ok(false);
     }
-    start::launch(manager, definition, &run, &[], Watched::Running)?;
+    let monitor = Waiting::start(name, &run.folder(places, name), Watched::Running)?;
+    start::launch(manager, definition, &run, &[], Some(monitor))?;
     Ok(true)
 }

@@ -18,11 +18,11 @@ use crate::copied::{self, Storage};
 use crate::definition::{Definition, Device, First, From, Upper};
 use crate::host;
 use crate::lxc;
-use crate::monitor::{self, Input, Watched};
+use crate::monitor::{self, Input, Waiting, Watched};
 use crate::ops::{checkconfig, ended, follow, network};
 use crate::output::tell;
 use crate::pending;
-use crate::places::{Readers, write_for_run};
+use crate::places::{Lock, Readers, write_for_run};
 use crate::quota;
 use crate::rootless;
 use crate::run::Manager;
@@ -122,8 +122,52 @@ fn start_run(
     if let Some(bytes) = definition.limits.disk {
         quota::limit_again(&folder, bytes)?;
     }
+    run.write(&manager.places, name)?;
+    // It comes to life while the rest is prepared.
+    let monitor = match definition.monitor {
+        true => Waiting::start(name, &run.folder(&manager.places, name), Watched::New(input)).map(Some),
+        false => Ok(None),
+    };
+    let started = monitor.and_then(|monitor| match prepare(manager, definition, view, again.is_none()) {
+        Ok((links, version)) => {
+            let mark = manager.runtime.clock.mark();
+            launch_alone(manager, definition, run, &links, (monitor, input), had_run)?;
+            manager.runtime.clock.spent("launch", mark);
+            drop(version);
+            Ok(())
+        }
+        Err(error) => monitor.map_or(Ok(()), Waiting::dismiss).and(Err(error)),
+    });
+    if let Err(error) = started {
+        if !error.is::<Foreign>() && manager.runtime.state(name)?.is_some() {
+            manager.runtime.delete(name)?;
+        }
+        network::lower(manager, definition)?;
+        match again {
+            Some(before) => {
+                before.write(&manager.places, name).and_then(|()| run.remove_folder(&manager.places, name))?
+            }
+            None => Run::forget(&manager.places, name)?,
+        }
+        let is_refused = format!("{error:#}").contains(LAYERS_REFUSED);
+        let hint = if is_refused { ": one of --storage copy needs no layers" } else { "" };
+        return Err(error.context(format!("cannot start container {name:?}{hint}")));
+    }
+    again.map_or(Ok(()), |before| before.remove_folder(&manager.places, name))
+}
+
+/// Makes the bundle and what connects it; puts the log aside if that is wanted. Returns the container's links, and a lock on
+/// its template to be kept until it runs.
+fn prepare(
+    manager: &Manager,
+    definition: &Definition,
+    view: Option<&Path>,
+    log_aside: bool,
+) -> Result<(Vec<String>, Option<Lock>)> {
+    let name = &definition.name;
+    let folder = manager.places.container(name);
     let mark = manager.runtime.clock.mark();
-    let _version_stays = template::lock_in_use(&manager.places, &definition.from)?;
+    let version = template::lock_in_use(&manager.places, &definition.from)?;
     let shown = copied::shown(&manager.places, definition)?;
     let (hidden, parts) = match &definition.from {
         From::Host { hide, show } => {
@@ -189,38 +233,18 @@ fn start_run(
     network::complete(manager, definition, &mut config)?;
     write_for_run(&folder.join("config.json"), &serde_json::to_vec_pretty(&config)?, Readers::Owner)?;
     manager.runtime.clock.spent("prepare_bundle", mark);
-    if again.is_none() {
-        monitor::set_log_aside(&follow::log_path(manager, name), definition.log.files)?;
-    }
-    run.write(&manager.places, name)?;
-    let log = monitor::open_log(&follow::log_path(manager, name))?;
     let mark = manager.runtime.clock.mark();
-    let prepared = lxc::run_hooks(definition, "pre-start", &[], Some(&log));
-    let started = prepared.and_then(|()| network::raise(manager, definition)).and_then(|links| {
-        network::write_files(manager, definition, &folder)?;
-        network::tell_neighbours(manager, definition);
-        manager.runtime.clock.spent("network", mark);
-        let mark = manager.runtime.clock.mark();
-        launch_alone(manager, definition, run, &links, Watched::New(input), had_run)?;
-        manager.runtime.clock.spent("launch", mark);
-        Ok(())
-    });
-    if let Err(error) = started {
-        if !error.is::<Foreign>() && manager.runtime.state(name)?.is_some() {
-            manager.runtime.delete(name)?;
-        }
-        network::lower(manager, definition)?;
-        match again {
-            Some(before) => {
-                before.write(&manager.places, name).and_then(|()| run.remove_folder(&manager.places, name))?
-            }
-            None => Run::forget(&manager.places, name)?,
-        }
-        let is_refused = format!("{error:#}").contains(LAYERS_REFUSED);
-        let hint = if is_refused { ": one of --storage copy needs no layers" } else { "" };
-        return Err(error.context(format!("cannot start container {name:?}{hint}")));
+    let log = follow::log_path(manager, name);
+    if log_aside {
+        monitor::set_log_aside(&log, definition.log.files)?;
     }
-    again.map_or(Ok(()), |before| before.remove_folder(&manager.places, name))
+    let log = monitor::open_log(&log)?;
+    lxc::run_hooks(definition, "pre-start", &[], Some(&log))?;
+    let links = network::raise(manager, definition)?;
+    network::write_files(manager, definition, &folder)?;
+    network::tell_neighbours(manager, definition);
+    manager.runtime.clock.spent("network", mark);
+    Ok((links, version))
 }
 
 /// Starts the runtime, also where the container of an earlier start is in the way: one whose command was killed goes on
@@ -231,13 +255,13 @@ fn launch_alone(
     definition: &Definition,
     run: &Run,
     links: &[String],
-    watched: Watched,
+    (mut monitor, input): (Option<Waiting>, Input),
     had_run: bool,
 ) -> Result<()> {
     const MOST: usize = 5;
     let name = &definition.name;
     for _ in 1..MOST {
-        match launch(manager, definition, run, links, watched) {
+        match launch(manager, definition, run, links, monitor.take()) {
             Err(error) if format!("{error:#}").contains(ALREADY_THERE) => {
                 let runs = |state: State| state.status == Status::Running;
                 if !had_run && manager.runtime.state(name)?.is_some_and(runs) {
@@ -246,27 +270,31 @@ fn launch_alone(
                 manager.runtime.delete(name)?;
                 run.remove_folder(&manager.places, name)?;
                 run.write(&manager.places, name)?;
+                if definition.monitor {
+                    let folder = run.folder(&manager.places, name);
+                    monitor = Some(Waiting::start(name, &folder, Watched::New(input))?);
+                }
             }
             result => return result,
         }
     }
-    launch(manager, definition, run, links, watched)
+    launch(manager, definition, run, links, monitor)
 }
 
-/// Starts the runtime, by a monitor unless the definition has none, or a monitor for a container that runs.
+/// Starts the runtime, by the monitor unless the definition has none, or gives a container that runs this monitor.
 pub(super) fn launch(
     manager: &Manager,
     definition: &Definition,
     run: &Run,
     links: &[String],
-    watched: Watched,
+    monitor: Option<Waiting>,
 ) -> Result<()> {
     let name = &definition.name;
     let folder = manager.places.container(name);
     let log = follow::log_path(manager, name);
-    if !definition.monitor {
+    let Some(monitor) = monitor else {
         return manager.runtime.run(name, &folder, links, &monitor::open_log(&log)?);
-    }
+    };
     let run_folder = run.folder(&manager.places, name);
     let terminal = definition.process.terminal;
     let data = manager.places.data.to_str().context("the data folder's name is no text")?;
@@ -286,7 +314,7 @@ pub(super) fn launch(
         ended: after("ended")?,
         again: after("again")?,
     };
-    monitor::launch(name, &run_folder, &orders, &messages(&folder), watched)
+    monitor.order(&orders, &messages(&folder))
 }
 
 /// Adds a line to a container's log that the container did not write.
