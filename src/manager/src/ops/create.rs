@@ -123,8 +123,14 @@ pub(super) fn add(manager: &Manager, definition: &Definition, begin: Option<&Pat
         let folder = manager.places.container(name);
         fs::rename(&unfinished, &folder).with_context(|| format!("cannot make {}", folder.display()))
     });
-    // The lease comes last: one without a container would be nobody's.
-    if let Err(error) = made.and_then(|()| network::connect(manager, definition)) {
+    // The lease comes after the container: one without would be nobody's. A start finds its files, and changes what is no
+    // longer true of them.
+    let made = made.and_then(|()| network::connect(manager, definition)).and_then(|()| match definition.lxc {
+        // LXC leaves them to the container.
+        Some(_) => Ok(()),
+        None => network::write_files(manager, definition, &manager.places.container(name)),
+    });
+    if let Err(error) = made {
         remove_tree(&unfinished)?;
         super::destroy::remove(manager, name)?;
         return Err(error);

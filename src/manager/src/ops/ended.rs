@@ -19,13 +19,13 @@ use runtime_spec::monitor::End;
 use runtime_spec::state::State;
 
 /// Kills what is left of a run, takes away what it left and puts down how it ended. The container's lock is to be held.
-/// `state` is what the runtime has of it; `stopped` says that somebody asked for the end.
+/// `there` says whether the runtime has something of it; `stopped` that somebody asked for the end.
 ///
 /// # Errors
 /// What the kernel or the runtime says; the next command tries again.
-pub(super) fn clear(manager: &Manager, definition: &Definition, state: Option<&State>, stopped: bool) -> Result<()> {
+pub(super) fn clear(manager: &Manager, definition: &Definition, there: bool, stopped: bool) -> Result<()> {
     let (places, name) = (&manager.places, &definition.name);
-    let state = take_back(manager, definition, state)?;
+    let state = take_back(manager, definition, there)?;
     match &Run::read(places, name)? {
         // It was concluded when it ended; now nobody shall start it again.
         Some(run) if run.again_at.is_some() => monitor::dismiss(&run.folder(places, name))?,
@@ -54,8 +54,8 @@ fn conclude(
 
 /// Takes away what the runtime still has of a run, and what connected it: also ports that an interrupted stop or a crash left.
 /// What it was at its end.
-fn take_back(manager: &Manager, definition: &Definition, state: Option<&State>) -> Result<Option<State>> {
-    let last = if state.is_some() { manager.runtime.delete(&definition.name)? } else { None };
+fn take_back(manager: &Manager, definition: &Definition, there: bool) -> Result<Option<State>> {
+    let last = if there { manager.runtime.delete(&definition.name)? } else { None };
     added::take_back(&manager.places, &definition.name)?;
     network::lower(manager, definition)?;
     Ok(last)
@@ -83,7 +83,7 @@ pub fn ended(manager: &Manager, args: &RunArgs) -> Result<()> {
         // The monitor died when that had been decided, and its spare asks again.
         return output::write(&format!("again {}\n", at.saturating_sub(now_ms())));
     }
-    let state = take_back(manager, &definition, state.as_ref())?;
+    let state = take_back(manager, &definition, state.is_some())?;
     let end = conclude(manager, &definition, &run, state.as_ref(), false)?;
     let lasted = Duration::from_secs(now().saturating_sub(run.started));
     let plan = if definition.system.is_some() { plan_system_restart } else { plan_restart };

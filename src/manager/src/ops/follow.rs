@@ -255,7 +255,7 @@ fn conclude_alone(manager: &Manager, name: &str) -> Result<bool> {
     if watched || state.as_ref().is_some_and(|state| state.status.is_alive()) {
         return Ok(false);
     }
-    super::ended::clear(manager, &definition, state.as_ref(), false)?;
+    super::ended::clear(manager, &definition, state.is_some(), false)?;
     Ok(true)
 }
 

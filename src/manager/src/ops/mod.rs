@@ -120,7 +120,7 @@ pub fn need_stopped(manager: &Manager, name: &str) -> Result<()> {
         _ if Run::read(&manager.places, name)?.is_some_and(|run| run.again_at.is_some()) => {
             bail!("container {name:?} is about to be started again: stop it first")
         }
-        _ => ended::clear(manager, &Definition::need(&manager.places, name)?, state.as_ref(), false),
+        _ => ended::clear(manager, &Definition::need(&manager.places, name)?, state.is_some(), false),
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn start_locked(
     }
     if again.is_none() {
         // What an earlier run left.
-        ended::clear(manager, definition, state.as_ref(), false)?;
+        ended::clear(manager, definition, state.is_some(), false)?;
     }
     let run = Run::new(again.map_or(0, |run| run.restarts))?;
     let group = cgroup_name(definition, manager.runtime.uses_systemd());

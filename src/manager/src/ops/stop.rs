@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use runtime_spec::state::Status;
 
-use crate::definition::Definition;
-use crate::monitor::Input;
+use crate::definition::{Definition, Restart};
+use crate::monitor::{self, Input};
 use crate::ops::{ended, start};
 use crate::pending;
 use crate::run::Manager;
@@ -42,22 +42,34 @@ pub(crate) fn stop_locked(manager: &Manager, definition: &Definition, seconds: u
 
 fn stop_for(manager: &Manager, definition: &Definition, seconds: u64, wanted: Wanted) -> Result<()> {
     let name = &definition.name;
-    let state = manager.runtime.state(name)?;
-    let Some(alive) = state.as_ref().filter(|state| state.status.is_alive()) else {
-        return ended::clear(manager, definition, state.as_ref(), false);
+    let run = Run::read(&manager.places, name)?;
+    let watched = match &run {
+        Some(run) => run.again_at.is_none() && monitor::is_there(&run.folder(&manager.places, name))?,
+        None => false,
     };
-    if let Some(run) = Run::read(&manager.places, name)? {
+    // Nobody is asked before the kill of one whose monitor lives, and so most likely it, too.
+    let alive = if seconds == 0 && watched {
+        None
+    } else {
+        let state = manager.runtime.state(name)?;
+        match state.as_ref().is_some_and(|state| state.status.is_alive()) {
+            true => state,
+            false => return ended::clear(manager, definition, state.is_some(), false),
+        }
+    };
+    // Whoever sees its end without us shall not start it again.
+    let comes_back = definition.restart != Restart::No || definition.system.is_some();
+    if let Some(run) = run.filter(|_| comes_back) {
         Run { stopping: true, ..run }.write(&manager.places, name)?;
     }
     let end = || {
         // One that has not begun, or may not go on, can follow no request.
-        if alive.status == Status::Running
-            && seconds > 0
-            && let Some(process) = open_process(alive)?
+        if let Some(state) = alive.filter(|state| seconds > 0 && state.status == Status::Running)
+            && let Some(process) = open_process(&state)?
         {
             ask_to_end(manager, definition, &process, seconds, wanted)?;
         }
-        ended::clear(manager, definition, Some(alive), true)
+        ended::clear(manager, definition, true, true)
     };
     end().with_context(|| format!("cannot stop container {name:?}"))
 }
