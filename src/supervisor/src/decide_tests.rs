@@ -277,8 +277,8 @@ impl World {
             7 => {
                 let wanted = commands[at / 2 % commands.len()];
                 if check_command(&self.state, name, wanted).is_ok() {
-                    // A person who restarts begins to count anew.
-                    if wanted == Command::Restart {
+                    // A person who restarts begins to count anew; a replica that is surplus is forgotten.
+                    if matches!(wanted, Command::Restart | Command::Scale(_)) {
                         self.restarts.retain(|(of, _), _| of != name);
                     }
                     self.step(&command(name, wanted));

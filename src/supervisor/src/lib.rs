@@ -11,7 +11,9 @@
 //! the runtime run beside it and answer with events. It never enters a namespace and touches no container itself: `skep`
 //! does, and a container's monitor stays with it, whatever becomes of this program.
 
+pub mod audit;
 pub mod decide;
 pub mod definition;
 pub mod state;
+pub mod store;
 pub mod table;
