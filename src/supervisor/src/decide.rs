@@ -217,6 +217,10 @@ fn define(services: &mut BTreeMap<String, Arc<Service>>, definition: &Definition
             service.scale = if asked { service.scale.clamp(min, max) } else { target };
             service.generation += 1;
             service.definition = Arc::new(definition.clone());
+            if definition.ready.is_none() {
+                let runs = |replica: &&mut Replica| matches!(replica.phase, Phase::Running { .. });
+                service.replicas.values_mut().filter(runs).for_each(|replica| replica.ready = true);
+            }
         }
         None => {
             services.insert(definition.name.clone(), Arc::new(Service::new(definition.clone(), 1)));

@@ -254,12 +254,12 @@ impl World {
             self.runs.remove(&key);
             self.step(&of(&key.0, key.1, Happened::Ended(pid, "was killed".to_owned())));
         } else {
-            self.step(&of(&key.0, key.1, Happened::Ready(pid, at % 3 != 0)));
+            self.step(&of(&key.0, key.1, Happened::Ready(pid, !at.is_multiple_of(3))));
         }
     }
 
     fn happen(&mut self, kind: u8, at: usize) {
-        let name = if at % 2 == 0 { "db" } else { "web" };
+        let name = if at.is_multiple_of(2) { "db" } else { "web" };
         let commands = [
             Command::Start,
             Command::Stop,
@@ -271,7 +271,7 @@ impl World {
         ];
         match kind {
             0..=2 => self.answer(at, true),
-            3 => self.answer(at, at % 4 != 0),
+            3 => self.answer(at, !at.is_multiple_of(4)),
             4..=5 => self.on_process(at, true),
             6 => self.on_process(at, false),
             7 => {

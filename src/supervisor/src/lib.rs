@@ -11,9 +11,22 @@
 //! the runtime run beside it and answer with events. It never enters a namespace and touches no container itself: `skep`
 //! does, and a container's monitor stays with it, whatever becomes of this program.
 
+pub mod api;
+pub mod args;
 pub mod audit;
+pub mod client;
+pub mod clock;
+pub mod daemon;
 pub mod decide;
 pub mod definition;
+pub mod files;
+pub mod log;
+pub mod probe;
+pub mod render;
+pub mod run;
+pub mod runtime;
 pub mod state;
 pub mod store;
+pub mod systemd;
 pub mod table;
+pub mod writer;

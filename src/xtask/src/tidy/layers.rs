@@ -33,7 +33,7 @@ const LAYERS: [(&str, u8); 19] = [
 
 /// Crates that may know some lower crates only. The supervisor, the manager and the monitor drive `skep` as a program; what is pure makes no calls.
 const KNOWS_ONLY: [(&str, &[&str]); 5] = [
-    ("supervisor", &["runtime-spec"]),
+    ("supervisor", &["runtime-spec", "sys"]),
     ("security", &["runtime-spec"]),
     ("skep-manager", &["runtime-spec", "sys", "security", "rootfs-tools", "network"]),
     ("skep-monitor", &["runtime-spec", "sys"]),
