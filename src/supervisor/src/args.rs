@@ -8,7 +8,7 @@ use crate::daemon::OnExit;
 
 /// Keeps services running on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "skepd", version, disable_help_subcommand = true, after_help = EXAMPLES)]
+#[command(name = "skepd", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// Options for all commands.
     #[command(flatten)]

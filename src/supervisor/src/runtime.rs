@@ -34,6 +34,9 @@ pub struct Runtime {
     defined: Mutex<HashSet<String>>,
 }
 
+/// Longest wait for the status of a process that has ended: without it the reason is unknown, and the restart matters more.
+const REAP_WAIT: Duration = Duration::from_millis(10);
+
 /// A replica's process, held by its descriptor.
 #[derive(Debug)]
 pub struct Process {
@@ -61,8 +64,16 @@ impl Process {
     #[expect(deprecated)]
     pub async fn ended(self) -> Result<String, String> {
         let fd = AsyncFd::with_interest(self.fd, Interest::READABLE).map_err(|error| error.to_string())?;
-        drop(fd.readable().await.map_err(|error| error.to_string())?);
-        let exit = exit_of(fd.get_ref().as_fd()).map_err(|error| error.to_string())?;
+        let mut ready = fd.readable().await.map_err(|error| error.to_string())?;
+        let read = || exit_of(fd.get_ref().as_fd()).map_err(|error| error.to_string());
+        let mut exit = read()?;
+        if exit.is_none() {
+            // Its parent has not reaped it yet. The kernel tells when it has, and knows the status from then on.
+            ready.clear_ready();
+            let reaped = tokio::time::timeout(REAP_WAIT, fd.readable()).await;
+            drop(reaped.unwrap_or(Ok(ready)).map_err(|error| error.to_string())?);
+            exit = read()?;
+        }
         Ok(match exit {
             Some(Exit::Code(code)) => format!("exited with {code}"),
             Some(Exit::Signal(signal)) => match signal_name(Signal(signal)) {
