@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_supervisor_knows_the_specification_only() {
+    fn the_supervisor_knows_no_engine() {
         good("supervisor", "[dependencies]\nruntime-spec.workspace = true\ntokio = \"1\"");
         bad("supervisor", "[dependencies]\nengine.workspace = true", "`supervisor` may not know `engine`");
         bad("security", "[dependencies]\nsys.workspace = true", "`security` may not know `sys`");
