@@ -105,6 +105,7 @@ impl Session<'_> {
             | Command::Check(_)
             | Command::Managed
             | Command::Lxc
+            | Command::Svc
             | Command::Version
             | Command::Help(_) => {
                 bail!("this command works on no container")

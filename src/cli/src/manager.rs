@@ -15,6 +15,8 @@ use crate::args::Global;
 pub const MANAGER: &str = "skep-manager";
 /// The program for LXC's command lines.
 pub const LXC: &str = "skep-lxc";
+/// The program that keeps services running.
+pub const SUPERVISOR: &str = "skepd";
 /// What the names of LXC's tools begin with.
 const LXC_TOOL: &str = "lxc-";
 /// Folder of the program, where it is not one of the usual ones.

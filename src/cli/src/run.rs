@@ -63,6 +63,7 @@ fn dispatch(global: &Global, log: &Log, command: &Command, (verb, began): (&str,
     protect_if_needed(command, global.trace.as_ref().map(|_| began))?;
     match command {
         Command::Lxc => match manager::hand_over(manager::LXC)? {},
+        Command::Svc => match manager::hand_over(manager::SUPERVISOR)? {},
         Command::Managed => match manager::hand_over(manager::MANAGER)? {},
         Command::Start(id) if manager::defines(global, id) && !containers::waits_for_start(global, log, id)? => {
             match manager::hand_over(manager::MANAGER)? {}

@@ -97,7 +97,7 @@ fn build_programs(root: &Path) -> Result<()> {
     let mut build = Command::new("cargo");
     build
         .args(["build", "--quiet", "--package", "skep", "--package", "skep-manager", "--package", "skep-monitor"])
-        .args(["--package", "skep-lxc"])
+        .args(["--package", "skep-lxc", "--package", "supervisor"])
         .current_dir(root);
     let status = build.status().context("cannot run cargo build")?;
     anyhow::ensure!(status.success(), "the programs to test cannot be built");

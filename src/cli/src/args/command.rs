@@ -176,6 +176,8 @@ pub enum Command {
     Managed,
     /// A tool of LXC's, whose program reads the arguments itself.
     Lxc,
+    /// A verb for services: the supervisor's.
+    Svc,
     /// `--version`.
     Version,
     /// `help`, `--help`, or nothing at all.

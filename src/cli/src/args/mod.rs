@@ -27,7 +27,7 @@ use std::ffi::OsString;
 use crate::manager::is_lxc_tool;
 use command::HelpArgs;
 use scan::{Matches, Stop, scan};
-use verbs::{DEFINING, FIRST, GLOBAL, VERBS, Verb, is_managed};
+use verbs::{DEFINING, FIRST, GLOBAL, SVC, VERBS, Verb, is_managed};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ fn read(
     match scanned.map_err(usage)? {
         Whose::Managers => return Ok(Command::Managed),
         Whose::Lxcs => return Ok(Command::Lxc),
+        Whose::Supervisors => return Ok(Command::Svc),
         Whose::Ours => {}
     }
     if m.wants_help() {
@@ -112,6 +113,8 @@ enum Whose {
     Managers,
     /// The one's for LXC's tools.
     Lxcs,
+    /// The one's that keeps services running.
+    Supervisors,
 }
 
 /// Scans up to the command, finds it, and scans the rest with its own options first.
@@ -127,7 +130,14 @@ fn scan_all(
         m.operands.push(name);
         m.operands.extend(args);
         let of = m.operands.get(1).map_or("", String::as_str);
-        return Ok(if program == Program::Skep && is_managed(of) { Whose::Managers } else { Whose::Ours });
+        return Ok(match of {
+            SVC if program == Program::Skep => Whose::Supervisors,
+            of if program == Program::Skep && is_managed(of) => Whose::Managers,
+            _ => Whose::Ours,
+        });
+    }
+    if program == Program::Skep && name == SVC {
+        return Ok(Whose::Supervisors);
     }
     if program == Program::Skep && (is_managed(&name) || defines(&name, args.as_slice())) {
         return Ok(Whose::Managers);

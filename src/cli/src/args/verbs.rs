@@ -110,8 +110,12 @@ pub static MANAGED: &[(&str, &str)] = &[
     ("refresh", "restart containers whose template or host has newer files"),
     ("gc", "remove changes, layers and template versions that nothing needs"),
     ("template", "build, list and switch templates"),
+    (SVC, "keep services running, with skepd"),
     ("lxc-TOOL", "behave as a tool of LXC, such as lxc-ls"),
 ];
+
+/// The command whose verbs are the supervisor's.
+pub const SVC: &str = "svc";
 
 /// What monitors call; of no use to people.
 const INTERNAL: [&str; 2] = ["ended", "again"];

@@ -82,6 +82,7 @@ const CHOICES: [Choice; 4] = [
             ("security_races", "a race on an emulated processor is another one"),
             ("selinux", "has a boot of its own"),
             ("services", "an engine or a database inside takes too long here"),
+            ("services_kept", "as insult"),
             ("systems_kept", "an init takes minutes here"),
             ("terminal", "the same on every layout"),
             ("trace", "the same on every layout"),
