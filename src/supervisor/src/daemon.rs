@@ -466,9 +466,7 @@ impl Daemon {
 
     async fn delete(&mut self, who: &str, name: &str) -> Answer {
         let service = self.find(name)?;
-        if service.is_live() || service.target == Target::Started {
-            return Err(Refusal::new(409, format!("service {name:?} is started: stop it first")));
-        }
+        need_stopped(service)?;
         let event = Event::Removed(name.to_owned());
         self.commit(who, name, "remove", &event).await?;
         self.kept.retain(|(of, _), _| of != name);
@@ -492,8 +490,8 @@ impl Daemon {
 
     fn plan_provision(&self, name: &str, make: bool) -> Result<(Arc<Definition>, Vec<u32>), Refusal> {
         let service = self.find(name)?;
-        if !make && (service.is_live() || service.target == Target::Started) {
-            return Err(Refusal::new(409, format!("service {name:?} is started: stop it first")));
+        if !make {
+            need_stopped(service)?;
         }
         let most = if make { service.scale } else { service.definition.topology.bounds().2 };
         Ok((Arc::clone(&service.definition), (0..most).collect()))
@@ -627,4 +625,19 @@ pub async fn read_audit(writer: &Writer, after: u64, most: usize) -> Result<Vec<
 pub fn render(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Refuses what only a service without replicas that run can take.
+fn need_stopped(service: &Service) -> Result<(), Refusal> {
+    let name = &service.definition.name;
+    if service.target == Target::Started {
+        return Err(Refusal::new(409, format!("service {name:?} is started: stop it first")));
+    }
+    if service.is_live() {
+        return Err(Refusal::new(
+            409,
+            format!("service {name:?} has not stopped yet: skep svc status {name} shows what runs"),
+        ));
+    }
+    Ok(())
 }
