@@ -76,7 +76,7 @@ impl Waiting {
             self.dismiss()?;
             return Err(error).context("cannot write the orders of the monitor");
         }
-        drop(self.orders);
+        sys::fs::flock(self.orders.as_fd(), FlockOperation::Unlock)?;
         let Answer::Failed(answer) = answer(self.process)? else { return Ok(()) };
         let said = fs::read_to_string(messages).unwrap_or_default();
         match last_message(&said).or(answer) {
@@ -90,7 +90,7 @@ impl Waiting {
     /// # Errors
     /// What the kernel says.
     pub fn dismiss(mut self) -> Result<()> {
-        drop(self.orders);
+        sys::fs::flock(self.orders.as_fd(), FlockOperation::Unlock)?;
         self.process.wait().context("cannot wait for the monitor")?;
         Ok(())
     }
