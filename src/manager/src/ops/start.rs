@@ -128,9 +128,12 @@ fn start_run(
         true => Waiting::start(name, &run.folder(&manager.places, name), Watched::New(input)).map(Some),
         false => Ok(None),
     };
+    // Until the runtime was to start it, what there is of the name is somebody else's, unless there was a run.
+    let mut ours = had_run;
     let started = monitor.and_then(|monitor| match prepare(manager, definition, view, again.is_none()) {
         Ok((links, version)) => {
             let mark = manager.runtime.clock.mark();
+            ours = true;
             launch_alone(manager, definition, run, &links, (monitor, input), had_run)?;
             manager.runtime.clock.spent("launch", mark);
             drop(version);
@@ -139,7 +142,7 @@ fn start_run(
         Err(error) => monitor.map_or(Ok(()), Waiting::dismiss).and(Err(error)),
     });
     if let Err(error) = started {
-        if !error.is::<Foreign>() && manager.runtime.state(name)?.is_some() {
+        if ours && !error.is::<Foreign>() && manager.runtime.state(name)?.is_some() {
             manager.runtime.delete(name)?;
         }
         network::lower(manager, definition)?;
@@ -263,7 +266,7 @@ fn launch_alone(
     for _ in 1..MOST {
         match launch(manager, definition, run, links, monitor.take()) {
             Err(error) if format!("{error:#}").contains(ALREADY_THERE) => {
-                let runs = |state: State| state.status == Status::Running;
+                let runs = |state: State| matches!(state.status, Status::Running | Status::Paused);
                 if !had_run && manager.runtime.state(name)?.is_some_and(runs) {
                     return Err(Foreign.into());
                 }
