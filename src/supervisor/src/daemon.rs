@@ -251,7 +251,7 @@ impl Daemon {
     fn note_happened(&mut self, name: &str, index: u32, happened: &Happened) {
         let key = (name.to_owned(), index);
         let (what, why) = match happened {
-            Happened::Adopted(pid) | Happened::Started(pid) => {
+            Happened::Started(pid) => {
                 self.begin_probes(name, index, *pid);
                 ("started", format!("as process {pid}"))
             }

@@ -35,8 +35,6 @@ pub enum Event {
 /// What happened to a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
-    /// It ran already when the supervisor began.
-    Adopted(u32),
     /// Its start has succeeded, with this pid.
     Started(u32),
     /// Its start has failed.
@@ -279,14 +277,11 @@ fn stop_stuck(service: &mut Service) -> Vec<Action> {
 /// Puts down what happened to a replica; the action is that it has failed or waits.
 fn note_replica(service: &mut Service, index: u32, happened: &Happened, stopping: bool, now: Ms) -> Option<Action> {
     let wanted = !stopping && service.target == Target::Started && index < service.scale;
-    let (definition, roll) = (Arc::clone(&service.definition), service.roll);
-    if matches!(happened, Happened::Adopted(_)) {
-        service.replicas.entry(index).or_insert_with(|| Replica::new(roll));
-    }
+    let definition = Arc::clone(&service.definition);
     let frozen = service.frozen;
     let replica = service.replicas.get_mut(&index)?;
     match (happened, &replica.phase) {
-        (Happened::Adopted(pid) | Happened::Started(pid), _) => {
+        (Happened::Started(pid), _) => {
             replica.ready = definition.ready.is_none();
             replica.phase = Phase::Running { pid: *pid, since: now };
             return None;
